@@ -1,0 +1,237 @@
+"""Labelled image sets behind one face: `len(data)`, `data[i]` -> (PIL image, label), `ids`, `labels`, `classnames`."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import tarfile
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from glob import glob
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from PIL import Image
+
+from clipnb.errors import InputError
+
+EMOJI_DIR = Path(__file__).parent / "assets" / "emoji"
+# The share-alike drawings lie in a file of their own; together they are the test split.
+EMOJI_SPLITS = {
+    "test": ("test.parquet", "test-openmoji.parquet"),
+    "validation": ("validation.parquet",),
+    "train-sample": ("train-sample.parquet",),
+}
+IMAGE_SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm"}
+SPECS = "emoji, emoji:SPLIT, folder:PATH, imagenet:PATH, torchvision:NAME:PATH, webdataset:PATTERN"
+
+
+@dataclass(frozen=True)
+class LabeledImages:
+    """N images, read one at a time. `labels` (N,) int64 with -1 = unknown; `ids` are unique; `classnames` has C names."""
+
+    name: str
+    ids: list[str]
+    labels: np.ndarray
+    classnames: list[str]
+    read: Callable[[int], Image.Image] = field(repr=False)  # position -> image
+    positions: np.ndarray | None = field(default=None, repr=False)  # of a subset, in what `read` counts
+    notes: dict = field(default_factory=dict, repr=False)  # what else is known, by class: keywords, families ...
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def __getitem__(self, index: int) -> tuple[Image.Image, int]:
+        position = index if self.positions is None else int(self.positions[index])
+        try:
+            image = self.read(position)
+            return flatten(image), int(self.labels[index])
+        except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+            raise InputError(f"Cannot read image {self.ids[index]!r} of {self.name}: {_first_line(error)}") from error
+
+    def take(self, indices) -> LabeledImages:
+        """The subset at `indices` (an array of positions, or a number: the first so many).
+
+        >>> load_dataset("emoji").take(5).labels.shape
+        (5,)
+        """
+        indices = np.arange(min(indices, len(self))) if np.isscalar(indices) else np.asarray(indices)
+        base = np.arange(len(self)) if self.positions is None else self.positions
+        return replace(self, ids=[self.ids[i] for i in indices], labels=self.labels[indices], positions=base[indices])
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """SHA-256 (16 hex digits) over name, ids, labels and classnames: what a store of vectors is bound to."""
+        content = json.dumps([self.name, self.ids, self.labels.tolist(), self.classnames])
+        return hashlib.sha256(content.encode()).hexdigest()[:16]
+
+
+def flatten(image: Image.Image) -> Image.Image:
+    """First frame as RGB; what is transparent becomes white.
+
+    >>> flatten(Image.new("RGBA", (1, 1), (0, 0, 0, 0))).getpixel((0, 0))
+    (255, 255, 255)
+    """
+    if image.mode == "RGB":
+        return image
+    if "A" in image.getbands() or "transparency" in image.info:
+        image = image.convert("RGBA")
+        return Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert("RGB")
+    return image.convert("RGB")
+
+
+def load_dataset(spec: str = "emoji") -> LabeledImages:
+    """Open a labelled image set by its spec.
+
+    Args:
+        spec: "emoji" (the embedded test split; "emoji:validation" and "emoji:train-sample" are the others),
+            "folder:PATH" (one folder a class; its name is the classname, "_" read as a space; a folder of pictures
+            alone is an unlabelled set), "imagenet:PATH" (1,000 synset folders, names from open_clip),
+            "torchvision:NAME:PATH" (a torchvision set already on disk), "webdataset:PATTERN" (tar shards with
+            image + .cls files and a classnames.txt beside them).
+
+    Raises:
+        InputError: the spec, folder or split is unknown, empty or inconsistent.
+
+    >>> data = load_dataset("emoji")
+    >>> len(data.classnames) >= 500, data.labels.dtype
+    (True, dtype('int64'))
+    """
+    kind, _, rest = spec.partition(":")
+    openers = {"emoji": _emoji, "folder": _folder, "imagenet": _imagenet, "torchvision": _torchvision,
+               "webdataset": _webdataset}
+    if kind not in openers:
+        raise InputError(f"Unknown data set {spec!r}; known: {SPECS}")
+    data = openers[kind](spec, rest)
+    if not len(data):
+        raise InputError(f"Expected images in {spec}, found none")
+    return data
+
+
+def _emoji(spec: str, split: str) -> LabeledImages:
+    split = split or "test"
+    if split not in EMOJI_SPLITS:
+        raise InputError(f"Unknown split {split!r} of the emoji set; known: {', '.join(EMOJI_SPLITS)}")
+    table = pa.concat_tables([pq.read_table(EMOJI_DIR / name) for name in EMOJI_SPLITS[split]])
+    classes = json.loads((EMOJI_DIR / "classes.json").read_text("utf-8"))
+    images = table["image"]
+    return LabeledImages(
+        spec, table["id"].to_pylist(), table["label"].to_numpy(), [c["classname"] for c in classes],
+        lambda i: Image.open(io.BytesIO(images[i].as_py())),
+        notes={"family": table["family"].to_pylist(), "classes": classes},
+    )
+
+
+def _existing_folder(path: str, spec: str) -> Path:
+    folder = Path(path).expanduser()
+    if not path or not folder.is_dir():
+        raise InputError(f"Expected an existing folder in {spec!r}, got {path or '(nothing)'}")
+    return folder
+
+
+def _pictures(folder: Path) -> list[Path]:
+    return sorted(p for p in folder.rglob("*") if p.suffix.lower() in IMAGE_SUFFIXES and p.is_file())
+
+
+def _from_files(spec: str, root: Path, files: list[Path], labels, classnames) -> LabeledImages:
+    ids = [file.relative_to(root).as_posix() for file in files]
+    return LabeledImages(spec, ids, np.asarray(labels, dtype=np.int64), classnames, lambda i: Image.open(files[i]))
+
+
+def _folder(spec: str, path: str) -> LabeledImages:
+    root = _existing_folder(path, spec)
+    folders = sorted(p for p in root.iterdir() if p.is_dir() and not p.name.startswith("."))
+    by_class = {folder: _pictures(folder) for folder in folders}
+    if not any(by_class.values()):  # no class folders: a set without labels
+        files = sorted(p for p in root.iterdir() if p.suffix.lower() in IMAGE_SUFFIXES and p.is_file())
+        return _from_files(spec, root, files, [-1] * len(files), [])
+    empty = [folder.name for folder, files in by_class.items() if not files]
+    if empty:
+        raise InputError(f"Expected pictures in every class folder of {root}, none in: {', '.join(empty[:5])}"
+                         f"{' ...' if len(empty) > 5 else ''}; remove the folder or add pictures")
+    files = [file for folder in folders for file in by_class[folder]]
+    labels = [label for label, folder in enumerate(folders) for _ in by_class[folder]]
+    return _from_files(spec, root, files, labels, [folder.name.replace("_", " ") for folder in folders])
+
+
+def _imagenet(spec: str, path: str) -> LabeledImages:
+    import open_clip  # only for the 1,000 names
+
+    root = _existing_folder(path, spec)
+    synsets = sorted(p for p in root.iterdir() if p.is_dir() and p.name.startswith("n"))
+    names = list(open_clip.IMAGENET_CLASSNAMES)
+    if len(synsets) != len(names):  # sorted synsets are in the order of the names only if all are there
+        raise InputError(f"Expected {len(names)} synset folders (n01440764 ...) in {root}, got {len(synsets)}")
+    files = [(file, label) for label, folder in enumerate(synsets) for file in _pictures(folder)]
+    return _from_files(spec, root, [f for f, _ in files], [label for _, label in files], names)
+
+
+def _torchvision(spec: str, rest: str) -> LabeledImages:
+    from torchvision import datasets as sets
+
+    name, _, path = rest.partition(":")
+    root = _existing_folder(path, spec)
+    known = [n for n in sets.__all__ if isinstance(getattr(sets, n), type)]
+    if name not in known:
+        raise InputError(f"Unknown torchvision set {name!r} in {spec!r}; known: {', '.join(known)}")
+    data = _open_torchvision(getattr(sets, name), root, spec)
+    labels = next((getattr(data, a) for a in ("targets", "_labels", "labels", "y") if hasattr(data, a)), None)
+    classnames = getattr(data, "classes", None) or getattr(data, "categories", None)
+    if labels is None or classnames is None:
+        raise InputError(f"torchvision's {name} does not say its labels and classnames; use folder:PATH instead")
+    names = [c[0] if isinstance(c, tuple) else str(c).replace("_", " ") for c in classnames]
+    return LabeledImages(spec, [f"{name}/{i}" for i in range(len(data))], np.asarray(labels, dtype=np.int64), names,
+                         lambda i: data[i][0])
+
+
+def _open_torchvision(kind, root: Path, spec: str):
+    # The test split is asked for in each of the ways that torchvision's classes know.
+    for options in ({"train": False}, {"split": "test"}, {"split": "val"}, {}):
+        try:
+            return kind(str(root), **options)
+        except (TypeError, ValueError):
+            continue
+        except RuntimeError as error:
+            raise InputError(f"Cannot open {spec!r}: {_first_line(error)} (nothing is downloaded)") from None
+    raise InputError(f"Cannot open {spec!r}: its constructor asks for more than a folder and a split")
+
+
+def _webdataset(spec: str, pattern: str) -> LabeledImages:
+    shards = sorted(glob(str(Path(pattern).expanduser())))
+    if not shards:
+        raise InputError(f"Expected tar shards for {spec!r}, found none")
+    names_file = Path(shards[0]).parent / "classnames.txt"
+    if not names_file.is_file():
+        raise InputError(f"Expected a classname a line in {names_file}, found no such file")
+    classnames = names_file.read_text("utf-8").splitlines()
+    samples: dict[str, dict] = {}
+    for shard in shards:
+        with tarfile.open(shard) as archive:
+            for member in archive:
+                stem, _, suffix = member.name.rpartition(".")
+                sample = samples.setdefault(f"{Path(shard).name}/{stem}", {})
+                if f".{suffix.lower()}" in IMAGE_SUFFIXES:
+                    sample["image"] = (shard, member.offset_data, member.size)
+                elif suffix == "cls":
+                    sample["label"] = int(archive.extractfile(member).read())
+    samples = {key: sample for key, sample in samples.items() if "image" in sample}
+    places = [sample["image"] for sample in samples.values()]
+    labels = np.array([sample.get("label", -1) for sample in samples.values()], dtype=np.int64)
+    if labels.size and labels.max() >= len(classnames):
+        raise InputError(f"Expected labels below {len(classnames)} (names in {names_file}), got {labels.max()}")
+
+    def read(i: int) -> Image.Image:
+        shard, offset, size = places[i]
+        with open(shard, "rb") as file:
+            file.seek(offset)
+            return Image.open(io.BytesIO(file.read(size)))
+
+    return LabeledImages(spec, list(samples), labels, classnames, read)
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0][:300]

@@ -1,0 +1,146 @@
+"""Embeddings on disk: Parquet shards (id, label, vector) and one JSON of provenance, readable by anyone's tools."""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from clipnb.errors import InputError
+
+PROVENANCE = "provenance.json"
+FORMAT = "clipnb-embeddings-1"
+
+
+@dataclass(frozen=True)
+class Embeddings:
+    """Vectors of N images with what they belong to.
+
+    `vectors` (N, D) float32 of unit norm, `labels` (N,) int64 with -1 = unknown, `ids` N strings, `classnames` C
+    strings, `provenance` a dict (model, fingerprints, data set).
+    """
+
+    vectors: np.ndarray
+    labels: np.ndarray
+    ids: list[str]
+    classnames: list[str]
+    provenance: dict = field(default_factory=dict)
+
+    def __len__(self) -> int:
+        return len(self.vectors)
+
+    @classmethod
+    def concatenate(cls, parts: list[Embeddings]) -> Embeddings:
+        """Join parts of one set in order.
+
+        >>> part = Embeddings(np.eye(2, dtype=np.float32), np.array([0, 1]), ["a", "b"], ["x", "y"])
+        >>> len(Embeddings.concatenate([part, part]))
+        4
+        """
+        if not parts:
+            raise InputError("Expected at least one image, got none")
+        return cls(np.concatenate([p.vectors for p in parts]), np.concatenate([p.labels for p in parts]),
+                   [i for p in parts for i in p.ids], parts[0].classnames, parts[0].provenance)
+
+    def save(self, folder: str | Path, shard_size: int = 4096) -> None:
+        """Write the store; an existing store of something else is refused."""
+        writer = StoreWriter(folder, self.provenance | {"n": len(self)}, self.classnames, shard_size)
+        for start in range(0, len(self), shard_size):
+            part = slice(start, start + shard_size)
+            writer.write(start, Embeddings(self.vectors[part], self.labels[part], self.ids[part], self.classnames))
+
+    @classmethod
+    def load(cls, folder: str | Path) -> Embeddings:
+        """Read a complete store.
+
+        Raises:
+            InputError: no store is there, a shard is missing, broken or of the wrong size.
+        """
+        folder = Path(folder)
+        header = _read_header(folder)
+        if header is None:
+            raise InputError(f"Expected an embeddings store (a folder with {PROVENANCE}), got {folder}")
+        parts, n = [], header["provenance"]["n"]
+        for start in range(0, n, header["shard_size"]):
+            path = folder / _shard_name(start)
+            try:
+                table = pq.read_table(path)
+                vectors = np.stack(table["vector"].to_numpy()).astype(np.float32)
+            except FileNotFoundError:
+                raise InputError(f"The store {folder} is not complete ({path.name} is missing); "
+                                 "run the same `clipnb encode` again to finish it") from None
+            except (pa.ArrowException, KeyError, ValueError, OSError) as error:
+                raise InputError(f"Cannot read shard {path}: {str(error).splitlines()[0]}; "
+                                 "delete it and run the same `clipnb encode` again") from None
+            parts.append(cls(vectors, table["label"].to_numpy(), table["id"].to_pylist(), header["classnames"],
+                             header["provenance"]))
+        found = cls.concatenate(parts)
+        if len(found) != n:
+            raise InputError(f"Expected {n} vectors in {folder}, got {len(found)}; delete the folder and encode again")
+        return found
+
+
+class StoreWriter:
+    """Writes shards atomically, so that a kill at any moment leaves whole shards or none."""
+
+    def __init__(self, folder: str | Path, provenance: dict, classnames: list[str], shard_size: int):
+        self.folder = Path(folder)
+        header = {"format": FORMAT, "shard_size": shard_size, "provenance": provenance, "classnames": list(classnames)}
+        present = _read_header(self.folder)
+        if present is not None and present != header:
+            theirs, ours = present.get("provenance", {}), provenance
+            differs = [f"{key}: {theirs.get(key)!r} there, {ours.get(key)!r} now"
+                       for key in sorted({*theirs, *ours}) if theirs.get(key) != ours.get(key)]
+            raise InputError(f"The store {self.folder} belongs to something else "
+                             f"({'; '.join(differs) or 'other classnames or shard size'}); name another folder")
+        if present is None:
+            if self.folder.exists() and (not self.folder.is_dir() or any(self.folder.iterdir())):
+                raise InputError(f"Expected a new or empty folder for the store, got {self.folder}")
+            self.folder.mkdir(parents=True, exist_ok=True)
+            write_atomically(self.folder / PROVENANCE, json.dumps(header, indent=1, ensure_ascii=False).encode())
+
+    def has(self, start: int) -> bool:
+        """Whether the shard that begins at image `start` was written."""
+        return (self.folder / _shard_name(start)).is_file()
+
+    def write(self, start: int, part: Embeddings) -> None:
+        """Write the shard that begins at image `start`."""
+        width = part.vectors.shape[1]
+        vectors = pa.FixedSizeListArray.from_arrays(pa.array(part.vectors.astype(np.float32).reshape(-1)), width)
+        table = pa.table({"id": pa.array(part.ids, pa.string()), "label": pa.array(part.labels, pa.int64()),
+                          "vector": vectors})
+        sink = pa.BufferOutputStream()
+        pq.write_table(table, sink)
+        write_atomically(self.folder / _shard_name(start), sink.getvalue())
+
+
+def write_atomically(path: Path, content) -> None:
+    """Write bytes to a temporary file beside `path`, then rename: readers see the old file or the new one."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        temporary.write_bytes(content)
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _shard_name(start: int) -> str:
+    return f"part-{start:09d}.parquet"
+
+
+def _read_header(folder: Path) -> dict | None:
+    path = folder / PROVENANCE
+    if not path.is_file():
+        return None
+    try:
+        header = json.loads(path.read_text("utf-8"))
+        if header["format"] != FORMAT:
+            raise KeyError(FORMAT)
+        return header
+    except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError) as error:
+        raise InputError(f"Cannot read {path}: expected the provenance of a {FORMAT} store, got {error}") from None

@@ -1,0 +1,312 @@
+"""Metrics of zero-shot classification and retrieval: arrays in, numbers out, each with its definition.
+
+Ties go to the lower class index, labels of -1 ("unknown") are left out, and a class without images is NaN, never 0.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from scipy import stats
+
+from clipnb.errors import InputError, as_numpy, class_indices, floats, one_of, whole_number
+
+
+def _paired(predictions, labels, num_classes=None):
+    predictions = class_indices(predictions, "predictions", num_classes=num_classes)
+    labels = class_indices(labels, "labels", len(predictions), num_classes, unknown=True)
+    known = labels >= 0
+    return predictions[known], labels[known]
+
+
+def accuracy(predictions, labels) -> float:
+    """Share of images whose prediction equals the label (micro average), a fraction in [0, 1].
+
+    Args:
+        predictions: (N,) class indices.
+        labels: (N,) class indices; -1 is left out.
+
+    Returns:
+        The fraction, or NaN when no image is labelled.
+
+    Raises:
+        InputError: shapes differ, or an index is negative (other than -1 in `labels`).
+
+    >>> accuracy([0, 1, 1], [0, 1, 2])
+    0.6666666666666666
+    """
+    predictions, labels = _paired(predictions, labels)
+    return float((predictions == labels).mean()) if len(labels) else float("nan")
+
+
+def label_rank(similarity, labels) -> np.ndarray:
+    """Position of each image's label in its ranking, 0 = best; (N,) int64, ties go to the lower class index.
+
+    >>> label_rank([[.1, .9, .5]], [2])
+    array([1])
+    """
+    similarity = floats(similarity, "similarity", 2)
+    labels = class_indices(labels, "labels", len(similarity), similarity.shape[1])
+    own = np.take_along_axis(similarity, labels[:, None], axis=1)
+    before = np.arange(similarity.shape[1]) < labels[:, None]
+    return ((similarity > own) | ((similarity == own) & before)).sum(axis=1)
+
+
+def recall_at_k(similarity, labels, k: int) -> float:
+    """Share of images whose label is among the k most similar classes, a fraction in [0, 1] ("top-k accuracy").
+
+    This is not `retrieval_recall_at_k`: here every image has exactly one right answer.
+
+    Args:
+        similarity: (N, C) scores, higher is better.
+        labels: (N,) class indices; -1 is left out.
+        k: 1 to C.
+
+    Raises:
+        InputError: shapes differ, scores are not finite, or k is out of range.
+
+    >>> recall_at_k([[.1, .9, .5], [.3, .2, .1]], [2, 2], k=2)
+    0.5
+    """
+    similarity = floats(similarity, "similarity", 2)
+    k = whole_number(k, "k", 1, similarity.shape[1])
+    labels = class_indices(labels, "labels", len(similarity), similarity.shape[1], unknown=True)
+    known = labels >= 0
+    return float((label_rank(similarity[known], labels[known]) < k).mean()) if known.any() else float("nan")
+
+
+def retrieval_recall_at_k(similarity, relevant, k: int) -> float:
+    """Share of all relevant items that are found in the top k, averaged over queries (macro), in [0, 1].
+
+    Args:
+        similarity: (Q, N) scores of N items for Q queries.
+        relevant: (Q, N) booleans; a query without a relevant item is left out.
+        k: 1 to N.
+
+    Raises:
+        InputError: shapes differ, scores are not finite, or k is out of range.
+
+    Four dogs in the gallery, two among the first three:
+
+    >>> retrieval_recall_at_k([[.9, .8, .7, .6, .5]], [[1, 0, 1, 1, 1]], k=3)
+    0.5
+    """
+    similarity = floats(similarity, "similarity", 2)
+    relevant = as_numpy(relevant, "relevant").astype(bool)
+    if relevant.shape != similarity.shape:
+        raise InputError(f"Expected `relevant` of shape (Q, N) = {similarity.shape}, got {relevant.shape}")
+    k = whole_number(k, "k", 1, similarity.shape[1])
+    best = np.argsort(-similarity, axis=1, kind="stable")[:, :k]
+    asked = relevant.any(axis=1)
+    if not asked.any():
+        return float("nan")
+    found = np.take_along_axis(relevant, best, axis=1).sum(axis=1)
+    return float((found[asked] / relevant[asked].sum(axis=1)).mean())
+
+
+def confusion_matrix(predictions, labels, num_classes: int) -> np.ndarray:
+    """Counts of (actual, predicted) pairs: (C, C) int64, row = actual class, column = predicted class.
+
+    Args:
+        predictions: (N,) class indices.
+        labels: (N,) class indices; -1 is left out.
+        num_classes: C >= 1.
+
+    Raises:
+        InputError: shapes differ or an index is outside [0, C).
+
+    >>> confusion_matrix([0, 1, 1], [0, 0, 1], num_classes=2)
+    array([[1, 1],
+           [0, 1]])
+    """
+    num_classes = whole_number(num_classes, "num_classes", 1)
+    predictions, labels = _paired(predictions, labels, num_classes)
+    flat = np.bincount(labels * num_classes + predictions, minlength=num_classes**2)
+    return flat.reshape(num_classes, num_classes).astype(np.int64)
+
+
+def _square(confusion) -> np.ndarray:
+    confusion = floats(confusion, "confusion", 2)
+    if confusion.shape[0] != confusion.shape[1]:
+        raise InputError(f"Expected `confusion` to be square, got shape {confusion.shape}")
+    if (confusion < 0).any():
+        raise InputError(f"Expected `confusion` to hold counts >= 0, got {confusion.min():g}")
+    return confusion
+
+
+def _share(part, whole) -> np.ndarray:
+    return np.divide(part, whole, out=np.full(len(part), np.nan), where=whole > 0)
+
+
+def per_class_accuracy(confusion) -> np.ndarray:
+    """Accuracy (= recall) of each class: (C,) fractions in [0, 1]; NaN where a class has no images, never 0.
+
+    >>> per_class_accuracy([[8, 2], [0, 0]])
+    array([0.8, nan])
+    """
+    confusion = _square(confusion)
+    return _share(np.diag(confusion), confusion.sum(axis=1))
+
+
+def per_class_precision(confusion) -> np.ndarray:
+    """Precision of each class: of the images predicted as c, the share that are c; NaN where c is never predicted.
+
+    >>> per_class_precision([[8, 2], [2, 2]])
+    array([0.8, 0.5])
+    """
+    confusion = _square(confusion)
+    return _share(np.diag(confusion), confusion.sum(axis=0))
+
+
+def mean_per_class_accuracy(confusion) -> float:
+    """Mean of the per-class accuracies over classes that have images (macro average), in [0, 1].
+
+    >>> mean_per_class_accuracy([[98, 0], [2, 0]])
+    0.5
+    """
+    per_class = per_class_accuracy(confusion)
+    return float(np.nanmean(per_class)) if np.isfinite(per_class).any() else float("nan")
+
+
+def precision_recall_curve(scores, positives) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Precision and recall at every threshold, laid out as scikit-learn does.
+
+    Args:
+        scores: (N,) higher = more likely positive.
+        positives: (N,) booleans, at least one true.
+
+    Returns:
+        (precision, recall, thresholds): thresholds ascending, (T,); precision and recall (T + 1,), ending in the
+        conventional point (1, 0).
+
+    Raises:
+        InputError: shapes differ, scores are not finite, or nothing is positive.
+
+    >>> precision, recall, thresholds = precision_recall_curve([.9, .8, .3], [True, False, True])
+    >>> precision
+    array([0.66666667, 0.5       , 1.        , 1.        ])
+    >>> recall
+    array([1. , 0.5, 0.5, 0. ])
+    """
+    scores = floats(scores, "scores", 1)
+    positives = as_numpy(positives, "positives").astype(bool)
+    if positives.shape != scores.shape:
+        raise InputError(f"Expected `positives` of shape (N,) = {scores.shape}, got {positives.shape}")
+    if not positives.any():
+        raise InputError("Expected at least one positive in `positives`, got none: recall is undefined")
+    order = np.argsort(-scores, kind="stable")
+    last_of_tie = np.append(np.flatnonzero(np.diff(scores[order])), len(scores) - 1)
+    true_positives = np.cumsum(positives[order])[last_of_tie]
+    precision = true_positives / (last_of_tie + 1)
+    recall = true_positives / positives.sum()
+    return np.append(precision[::-1], 1.0), np.append(recall[::-1], 0.0), scores[order][last_of_tie][::-1]
+
+
+def average_precision(scores, positives) -> float:
+    """Area under the precision-recall steps, sum of (R_n - R_{n-1}) P_n, in [0, 1]; chance = share of positives.
+
+    >>> round(average_precision([.9, .8, .3], [True, False, True]), 3)
+    0.833
+    """
+    precision, recall, _ = precision_recall_curve(scores, positives)
+    return float(-np.sum(np.diff(recall) * precision[:-1]))
+
+
+def wilson_interval(successes: int, n: int, confidence: float = 0.95) -> tuple[float, float]:
+    """Wilson score interval of a proportion (Wilson 1927), inside [0, 1]; (0, 1) when n = 0.
+
+    >>> low, high = wilson_interval(0, 3)
+    >>> round(low, 3), round(high, 3)
+    (0.0, 0.561)
+    """
+    n = whole_number(n, "n", 0)
+    successes = whole_number(successes, "successes", 0, n)
+    confidence = check_confidence(confidence)
+    if n == 0:
+        return 0.0, 1.0
+    z = stats.norm.ppf(0.5 + confidence / 2)
+    p, z2n = successes / n, z * z / n
+    centre = (p + z2n / 2) / (1 + z2n)
+    half = z * np.sqrt(p * (1 - p) / n + z2n / (4 * n)) / (1 + z2n)
+    return float(max(0.0, centre - half)), float(min(1.0, centre + half))
+
+
+def check_confidence(confidence: float) -> float:
+    """Return `confidence` if it lies strictly between 0 and 1.
+
+    >>> check_confidence(0.95)
+    0.95
+    """
+    if not 0 < confidence < 1:
+        raise InputError(f"Expected `confidence` strictly between 0 and 1, got {confidence}")
+    return confidence
+
+
+def percentile_interval(samples, confidence: float = 0.95) -> tuple[float, float]:
+    """Percentile interval of bootstrap `samples` (R,), NaNs left out.
+
+    >>> percentile_interval(range(5), confidence=0.5)
+    (1.0, 3.0)
+    """
+    tail = (1 - check_confidence(confidence)) / 2
+    low, high = np.nanquantile(np.asarray(samples, dtype=float), [tail, 1 - tail])
+    return float(low), float(high)
+
+
+def paired_difference(correct_a, correct_b, resamples: int = 2000, seed: int = 0,
+                      confidence: float = 0.95) -> tuple[float, tuple[float, float]]:
+    """Accuracy of A minus accuracy of B on the same images, with a paired bootstrap interval.
+
+    Args:
+        correct_a, correct_b: (N,) booleans, image by image.
+
+    Returns:
+        (difference in [-1, 1], (low, high)).
+
+    >>> paired_difference([1, 1, 1, 0], [1, 0, 0, 0])[0]
+    0.5
+    """
+    a = as_numpy(correct_a, "correct_a").astype(float)
+    b = as_numpy(correct_b, "correct_b").astype(float)
+    if a.shape != b.shape or a.ndim != 1 or not len(a):
+        raise InputError(f"Expected `correct_a` and `correct_b` of one shape (N,), N >= 1, got {a.shape} and {b.shape}")
+    difference = a - b
+    # The difference takes three values only, so a resample of the images is one multinomial draw.
+    counts = np.array([(difference < 0).sum(), (difference == 0).sum(), (difference > 0).sum()])
+    draws = np.random.default_rng(seed).multinomial(len(a), counts / len(a), size=resamples)
+    return float(difference.mean()), percentile_interval((draws[:, 2] - draws[:, 0]) / len(a), confidence)
+
+
+def rank_correlation(x, y, nan: str = "drop", resamples: int = 1000, seed: int = 0,
+                     confidence: float = 0.95) -> tuple[float, tuple[float, float]]:
+    """Spearman's rank correlation over classes with a bootstrap interval.
+
+    Args:
+        x, y: (C,) one value a class.
+        nan: "drop" leaves a class out when x or y is NaN; "worst" ranks a NaN in x below every number
+            (a class that nobody is predicted as) and drops only NaNs in y.
+
+    Returns:
+        (rho in [-1, 1], (low, high)); NaN when fewer than three classes are left or one side is constant.
+
+    >>> rank_correlation([1, 2, 3, 4], [10, 20, 30, 40])[0]
+    1.0
+    """
+    x, y = floats(x, "x", 1, finite=False).astype(float), floats(y, "y", 1, finite=False).astype(float)
+    if x.shape != y.shape:
+        raise InputError(f"Expected `y` of shape (C,) = {x.shape}, got {y.shape}")
+    if one_of(nan, "nan", ("drop", "worst")) == "worst":
+        x = np.where(np.isnan(x), -np.inf, x)
+    keep = ~(np.isnan(x) | np.isnan(y))
+    x, y = x[keep], y[keep]
+    if len(x) < 3:
+        return float("nan"), (float("nan"), float("nan"))
+    picks = np.random.default_rng(seed).integers(len(x), size=(resamples, len(x)))
+    samples = _row_correlation(stats.rankdata(x[picks], axis=1), stats.rankdata(y[picks], axis=1))
+    rho = _row_correlation(stats.rankdata(x)[None], stats.rankdata(y)[None])[0]
+    return float(rho), percentile_interval(samples, confidence) if np.isfinite(samples).any() else (np.nan, np.nan)
+
+
+def _row_correlation(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    a, b = a - a.mean(axis=1, keepdims=True), b - b.mean(axis=1, keepdims=True)
+    scale = np.sqrt((a * a).sum(axis=1) * (b * b).sum(axis=1))
+    return np.divide((a * b).sum(axis=1), scale, out=np.full(len(a), np.nan), where=scale > 0)

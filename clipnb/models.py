@@ -1,0 +1,199 @@
+"""Load a CLIP model through open_clip: the embedded default, a registered name with weights, or a local directory."""
+
+from __future__ import annotations
+
+import contextlib
+import difflib
+import hashlib
+import json
+import logging
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from clipnb.errors import InputError, one_of
+
+EMBEDDED = "clipnb-mini"
+EMBEDDED_DIR = Path(__file__).parent / "assets" / EMBEDDED
+DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+@dataclass(frozen=True, eq=False)
+class Model:
+    """A loaded dual encoder and what belongs to it. `name` and `pretrained` say which; call it through `clipnb.encode`."""
+
+    name: str
+    pretrained: str
+    module: torch.nn.Module
+    preprocess: object  # PIL image -> (3, H, W) float tensor
+    tokenizer: object  # list of strings -> (B, context) token ids
+    device: torch.device
+    precision: str  # "fp32", "bf16" or "fp16"
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """SHA-256 (first 16 hex digits) over the weights and the preprocessing: equal fingerprints, equal vectors."""
+        digest = hashlib.sha256(repr(self.preprocess).encode())
+        for key, tensor in sorted(self.module.state_dict().items()):
+            array = tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy()
+            digest.update(key.encode())
+            digest.update(array)
+        return digest.hexdigest()[:16]
+
+    @cached_property
+    def trims_exactly(self) -> bool:
+        """Whether cutting padding off short prompts leaves their vectors unchanged (measured, not assumed).
+
+        True for causal towers that pool at the end-of-text token and for towers that mask padding; a tower that
+        attends to padding or pools elsewhere always gets its full context.
+        """
+        tokens = self.tokenizer(["a photo of a dog.", "dog", "a drawing of a very small red fire engine."])
+        with torch.inference_mode():
+            full = self.encode_tokens(tokens)
+            try:
+                cut = self.encode_tokens(self.trim(tokens))
+            except (RuntimeError, IndexError):  # a positional embedding of fixed length
+                return False
+        return bool(np.abs(full - cut).max() < (1e-5 if self.precision == "fp32" else 1e-2))
+
+    @cached_property
+    def padding_id(self) -> int:
+        """The token id that fills a prompt up to the context length."""
+        return int(self.tokenizer(["a"])[0, -1])
+
+    def prompt_lengths(self, tokens: torch.Tensor) -> torch.Tensor:
+        """(B,) number of tokens of each prompt up to its last one that is not padding."""
+        used = tokens != self.padding_id
+        return (used * torch.arange(1, tokens.shape[1] + 1)).amax(dim=1).clamp(min=1)
+
+    def trim(self, tokens: torch.Tensor) -> torch.Tensor:
+        """Cut the columns that are padding in every prompt of the batch."""
+        return tokens[:, : int(self.prompt_lengths(tokens).max())]
+
+    def encode_tokens(self, tokens: torch.Tensor) -> np.ndarray:
+        """Unit-norm text vectors (B, D) float32 of token ids (B, context)."""
+        vectors = self.module.encode_text(tokens.to(self.device), normalize=True)
+        return vectors.float().cpu().numpy()
+
+    def encode_pixels(self, pixels: torch.Tensor) -> np.ndarray:
+        """Unit-norm image vectors (B, D) float32 of preprocessed images (B, 3, H, W)."""
+        pixels = pixels.to(self.device, DTYPES[self.precision], memory_format=torch.channels_last)
+        return self.module.encode_image(pixels, normalize=True).float().cpu().numpy()
+
+
+def load_model(name: str = EMBEDDED, pretrained: str | None = None, device: str = "auto",
+               precision: str = "auto") -> Model:
+    """Load a CLIP model for inference.
+
+    Args:
+        name: "clipnb-mini" (the embedded default, no network needed), a name open_clip knows ("ViT-B-32"), or
+            "local-dir:PATH" (a folder with open_clip_config.json).
+        pretrained: a tag open_clip knows for that name ("openai"; downloaded on first use), or a path to a
+            checkpoint (.safetensors, or a .pt/.bin that holds tensors only). Not used with clipnb-mini.
+        device: "auto" (CUDA if there is one, else CPU), "cpu", "cuda", "cuda:1", "mps".
+        precision: "auto" (= "fp32"), "fp32", "bf16" or "fp16": the type the weights are cast to.
+
+    Returns:
+        A `Model` in evaluation mode.
+
+    Raises:
+        InputError: the name, tag, file, device or precision is unknown or cannot be loaded; the text says what is.
+
+    >>> model = load_model()
+    >>> model.name, model.precision
+    ('clipnb-mini', 'fp32')
+    """
+    where = _device(device)
+    precision = one_of(precision, "precision", ("auto", *DTYPES))
+    precision = "fp32" if precision == "auto" else precision
+    with _quiet():
+        module, preprocess, tokenizer, pretrained = _create(name, pretrained)
+    module = module.eval().requires_grad_(False).to(where, DTYPES[precision])
+    return Model(name, pretrained, module, preprocess, tokenizer, where, precision)
+
+
+def _create(name: str, pretrained: str | None):
+    import open_clip  # heavy: only loading needs it
+
+    if name == EMBEDDED:
+        if pretrained not in (None, "", EMBEDDED):
+            raise InputError(f"Expected no `pretrained` with model {EMBEDDED!r} (its weights are shipped), "
+                             f"got {pretrained!r}; name the architecture, for example ViT-B-32")
+        module, preprocess, tokenizer = _from_directory(EMBEDDED_DIR)
+        return module, preprocess, tokenizer, "shipped"
+    if name.startswith("local-dir:"):
+        folder = Path(name.removeprefix("local-dir:"))
+        if not (folder / "open_clip_config.json").is_file():
+            raise InputError(f"Expected a folder with open_clip_config.json, got {folder}")
+        return *_from_directory(folder), folder.name
+    known = open_clip.list_models()
+    if name not in known:
+        close = difflib.get_close_matches(name, [EMBEDDED, *known], n=5, cutoff=0.4)
+        raise InputError(f"Unknown model {name!r}; close: {', '.join(close) or EMBEDDED}; "
+                         f"all: {EMBEDDED}, local-dir:PATH, or open_clip.list_models()")
+    _check_weights(name, pretrained, open_clip.list_pretrained_tags_by_model(name))
+    try:
+        module, _, preprocess = open_clip.create_model_and_transforms(name, pretrained=str(pretrained))
+        return module, preprocess, open_clip.get_tokenizer(name), str(pretrained)
+    except Exception as error:  # the hub, the file and torch each raise their own kinds
+        raise InputError(f"Cannot load model {name!r} with weights {str(pretrained)!r}: "
+                         f"{type(error).__name__}: {_first_line(error)}") from error
+
+
+def _check_weights(name: str, pretrained: str | None, tags: list[str]) -> None:
+    if not pretrained:
+        raise InputError(f"Expected `pretrained` for model {name!r}: one of {', '.join(tags) or '(no tags)'}, "
+                         "or a checkpoint file")
+    if pretrained in tags or Path(pretrained).is_file():
+        return
+    raise InputError(f"Unknown weights {str(pretrained)!r} for model {name!r}: not a file, and not one of "
+                     f"{', '.join(tags) or '(no tags)'}")
+
+
+def _from_directory(folder: Path):
+    import open_clip
+
+    config = json.loads((folder / "open_clip_config.json").read_text("utf-8"))["model_cfg"]
+    options = {}
+    if "hf_model_name" in config["text_cfg"]:  # relative in the file; transformers wants the real folder
+        options["text_cfg"] = config["text_cfg"] | {"hf_model_name": str(folder), "hf_tokenizer_name": str(folder)}
+    try:
+        module, _, preprocess = open_clip.create_model_and_transforms(f"local-dir:{folder}", **options)
+        return module, preprocess, open_clip.get_tokenizer(f"local-dir:{folder}")
+    except Exception as error:
+        raise InputError(f"Cannot load the model in {folder}: {type(error).__name__}: {_first_line(error)}") from error
+
+
+def _device(device: str) -> torch.device:
+    if device == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        where = torch.device(device)
+        torch.empty(1, device=where)
+    except Exception as error:
+        raise InputError(f"Device {device!r} cannot be used here: {_first_line(error)}; try auto or cpu") from None
+    return where
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or ["no details"])[0][:300]
+
+
+@contextlib.contextmanager
+def _quiet():
+    """Hold back the loaders' progress chatter and load reports; errors still come through."""
+    from transformers.utils import logging as hf_logging
+
+    root, hf_level = logging.getLogger(), hf_logging.get_verbosity()
+    level = root.level
+    root.setLevel(logging.ERROR)
+    hf_logging.set_verbosity_error()
+    hf_logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        root.setLevel(level)
+        hf_logging.set_verbosity(hf_level)
