@@ -1,0 +1,380 @@
+"""Static figures of results: each takes numbers and an optional `ax`, draws on it and returns it.
+
+Fractions are drawn as percent. Nothing global is changed: no style, no rcParams. Colours can be told apart by
+colour-blind readers, and no meaning hangs on colour alone.
+"""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import pandas as pd
+import seaborn as sns
+from matplotlib.axes import Axes
+from matplotlib.ticker import MaxNLocator, PercentFormatter
+
+from clipnb.errors import InputError
+
+BLUE, ORANGE, GREY, INK = "#0072b2", "#c4500a", "#8a949e", "#24292f"
+ANNOTATED = 40  # most classes of a confusion matrix that still get names and numbers
+POOLED = 250    # most rows of a confusion matrix that are drawn one by one
+
+
+def _axes(ax: Axes | None, width: float = 6.4, height: float = 3.8) -> Axes:
+    if ax is None:
+        import matplotlib.pyplot as plt
+
+        ax = plt.subplots(figsize=(width, height), layout="constrained")[1]
+    ax.spines[["top", "right"]].set_visible(False)
+    return ax
+
+
+def _percent(axis, upper: float | None = None) -> None:
+    axis.set_major_formatter(PercentFormatter(1, decimals=None, symbol=" %"))
+    if upper:
+        (axis.axes.set_xlim if axis.axis_name == "x" else axis.axes.set_ylim)(0, upper)
+
+
+def _vector(name: str, values, like: tuple[str, int] | None = None) -> np.ndarray:
+    values = np.asarray(values, dtype=float)
+    letter, length = like or ("C", None)
+    expected = f"({letter},)" + (f" = ({length},)" if like else "")
+    if values.ndim != 1 or values.size == 0 or (like and len(values) != length):
+        raise InputError(f"Expected `{name}` of shape {expected}, got {str(values.shape).replace(',)', ',)')}")
+    return values
+
+
+def _fractions(name: str, values: np.ndarray) -> np.ndarray:
+    if np.nanmin(values, initial=0) < 0 or np.nanmax(values, initial=0) > 1:
+        raise InputError(f"Expected `{name}` as fractions in [0, 1], got {np.nanmin(values):g} to {np.nanmax(values):g}")
+    return values
+
+
+def per_class_accuracy(per_class, ax: Axes | None = None, chance: float | None = None, mean: float | None = None) -> Axes:
+    """Draw the accuracy of every class, worst first, with the classes at zero marked.
+
+    Args:
+        per_class: (C,) fractions in [0, 1]; NaN = the class has no images: left out and counted in the axis label.
+        ax: where to draw; a new figure if None.
+        chance: accuracy of guessing, drawn as a line.
+        mean: mean accuracy, drawn as a line.
+
+    Raises:
+        InputError: `per_class` is not (C,) or leaves [0, 1].
+
+    Example:
+        >>> from matplotlib.figure import Figure
+        >>> ax = per_class_accuracy([0.9, 0.0, 0.4, float("nan")], ax=Figure().subplots(), chance=0.25)
+        >>> ax.get_xlabel()
+        'class, worst first (3 classes; 1 without images left out)'
+        >>> [text.get_text() for text in ax.get_legend().get_texts()]
+        ['chance 25.0 %', '1 class at 0 %']
+    """
+    per_class = _fractions("per_class", _vector("per_class", per_class))
+    values = np.sort(per_class[~np.isnan(per_class)])
+    ax = _axes(ax)
+    places = np.arange(1, len(values) + 1)
+    if len(values) <= 60:
+        ax.bar(places, values, color=BLUE, width=0.8)
+    else:
+        ax.fill_between(places, values, step="mid", color=BLUE, linewidth=0)
+    if mean is not None:
+        ax.axhline(mean, color=INK, linestyle=":", label=f"mean {mean:.1%}".replace("%", " %"))
+    if chance is not None:
+        ax.axhline(chance, color=ORANGE, linestyle="--", label=f"chance {chance:.1%}".replace("%", " %"))
+    zero = int((values == 0).sum())
+    if zero:
+        ax.plot(places[:zero], np.zeros(zero), "X", color=ORANGE, markersize=6 if zero <= 60 else 3, clip_on=False,
+                linestyle="none", label=f"{zero} class{'es' if zero > 1 else ''} at 0 %")
+    empty = len(per_class) - len(values)
+    ax.set(xlabel=f"class, worst first ({len(values)} classes{f'; {empty} without images left out' if empty else ''})",
+           ylabel="accuracy of the class", xlim=(0.4, len(values) + 0.6))
+    ax.xaxis.set_major_locator(MaxNLocator(integer=True))
+    _percent(ax.yaxis, upper=1)
+    if ax.get_legend_handles_labels()[0]:
+        ax.legend(frameon=False, loc="upper left")
+    return ax
+
+
+def confusion(confusion, classnames: Sequence[str], classes: Sequence[int] | None = None, ax: Axes | None = None) -> Axes:
+    """Draw a confusion matrix: colour is the share of the actual class, numbers are images.
+
+    Up to 40 classes are named and annotated. Above 250 rows, blocks of neighbouring classes are drawn as one square that
+    takes the largest share in the block, so that a single confusion stays visible among 1,000 classes.
+
+    Args:
+        confusion: (C, C) counts, [actual, predicted].
+        classnames: C names.
+        classes: indices to show, in this order; predictions outside them are added up in a column "other".
+        ax: where to draw; a new figure if None.
+
+    Raises:
+        InputError: `confusion` is not square, `classnames` has another length, or a class is out of range.
+
+    Example:
+        >>> from matplotlib.figure import Figure
+        >>> ax = confusion([[85, 10, 5], [8, 90, 2], [3, 7, 90]], ["cat", "dog", "car"], [0, 1], ax=Figure().subplots())
+        >>> [tick.get_text() for tick in ax.get_xticklabels()]
+        ['cat', 'dog', 'other']
+        >>> [text.get_text() for text in ax.texts]
+        ['85', '10', '5', '8', '90', '2']
+    """
+    counts = np.asarray(confusion)
+    if counts.ndim != 2 or counts.shape[0] != counts.shape[1]:
+        raise InputError(f"Expected `confusion` of shape (C, C), got {counts.shape}")
+    if len(classnames) != len(counts):
+        raise InputError(f"Expected `classnames` of length C = {len(counts)}, got {len(classnames)}")
+    chosen = np.arange(len(counts)) if classes is None else np.asarray(classes, dtype=int)
+    if chosen.ndim != 1 or not len(chosen) or chosen.min() < 0 or chosen.max() >= len(counts):
+        raise InputError(f"Expected `classes` as indices from 0 to {len(counts) - 1}, got {chosen.tolist()}")
+    rows, names = counts[chosen], [str(classnames[c]) for c in chosen]
+    shown, columns = rows[:, chosen], list(names)
+    if len(chosen) < len(counts):
+        shown, columns = np.column_stack([shown, rows.sum(axis=1) - shown.sum(axis=1)]), [*names, "other"]
+    share = shown / np.maximum(rows.sum(axis=1, keepdims=True), 1)
+
+    named = len(chosen) <= ANNOTATED
+    side = min(9.0, 2.6 + 0.55 * len(chosen)) if named else 6.4
+    ax = _axes(ax, side + 1, side)
+    block = -(-len(chosen) // POOLED)
+    grid = sns.heatmap(
+        _largest_in_blocks(share, block), ax=ax, cmap="Blues", vmin=0, vmax=1, square=True, linewidths=0.5 if named else 0,
+        annot=shown if named else None, fmt="d", annot_kws={"size": 9 if len(chosen) <= 20 else 6},
+        xticklabels=False, yticklabels=False, rasterized=not named,
+        cbar_kws={"label": "share of the actual class", "format": PercentFormatter(1, decimals=0, symbol=" %")},
+    )
+    if named:
+        grid.set_xticks(np.arange(len(columns)) + 0.5, columns, rotation=45, ha="right", rotation_mode="anchor", parse_math=False)
+        grid.set_yticks(np.arange(len(names)) + 0.5, names, rotation=0, parse_math=False)
+    note = "" if named else f" ({len(chosen)} classes{f', largest of {block} × {block}' if block > 1 else ''})"
+    ax.set(xlabel=f"predicted class{note}", ylabel="actual class")
+    return ax
+
+
+def _largest_in_blocks(values: np.ndarray, block: int) -> np.ndarray:
+    """Shrink a matrix by taking the largest value of each block x block square."""
+    rows, columns = (-(-size // block) * block for size in values.shape)
+    padded = np.zeros((rows, columns))
+    padded[: values.shape[0], : values.shape[1]] = values
+    return padded.reshape(rows // block, block, columns // block, block).max(axis=(1, 3))
+
+
+def recall_curve(recall_at_k: Mapping[int, float], num_classes: int, ax: Axes | None = None) -> Axes:
+    """Draw Recall@K against K, with the chance level K / C.
+
+    Args:
+        recall_at_k: K -> fraction in [0, 1].
+        num_classes: C, the number of classes guessed among.
+        ax: where to draw; a new figure if None.
+
+    Raises:
+        InputError: `recall_at_k` is empty or leaves [0, 1], or a K is not from 1 to C.
+
+    Example:
+        >>> from matplotlib.figure import Figure
+        >>> ax = recall_curve({1: 0.6, 5: 0.9}, num_classes=10, ax=Figure().subplots())
+        >>> [(line.get_label(), line.get_ydata().tolist()) for line in ax.lines]
+        [('Recall@K', [0.6, 0.9]), ('chance, K / 10', [0.1, 0.5])]
+    """
+    ks = sorted(recall_at_k)
+    if not ks or ks[0] < 1 or ks[-1] > num_classes:
+        raise InputError(f"Expected `recall_at_k` with K from 1 to `num_classes` = {num_classes}, got K = {ks}")
+    recall = _fractions("recall_at_k", np.array([recall_at_k[k] for k in ks], dtype=float))
+    ax = _axes(ax)
+    ax.plot(ks, recall, "o-", color=BLUE, label="Recall@K")
+    ax.plot(ks, np.array(ks) / num_classes, "s--", color=ORANGE, markersize=4, label=f"chance, K / {num_classes}")
+    ax.set(xlabel="K, the number of guesses counted", ylabel="Recall@K")
+    ax.set_xticks(ks if len(ks) <= 12 else np.unique(np.linspace(ks[0], ks[-1], 8).astype(int)))
+    _percent(ax.yaxis, upper=1.02)
+    ax.legend(frameon=False, loc="best")
+    return ax
+
+
+def precision_recall(precision, recall, ax: Axes | None = None, average_precision: float | None = None,
+                     base_rate: float | None = None) -> Axes:
+    """Draw precision against recall as the step curve that average precision adds up.
+
+    Args:
+        precision: (T,) fractions in [0, 1], one a threshold, as `metrics.precision_recall_curve` returns them.
+        recall: (T,) fractions in [0, 1], of the same thresholds.
+        ax: where to draw; a new figure if None.
+        average_precision: written in the legend.
+        base_rate: share of positives in the set = the precision of guessing, drawn as a line.
+
+    Raises:
+        InputError: the two differ in shape or leave [0, 1].
+
+    Example:
+        >>> from matplotlib.figure import Figure
+        >>> ax = precision_recall([0.5, 1.0, 1.0], [1.0, 0.5, 0.0], ax=Figure().subplots(), average_precision=0.75)
+        >>> ax.lines[0].get_label()
+        'average precision 0.750'
+    """
+    precision = _fractions("precision", _vector("precision", precision))
+    recall = _fractions("recall", _vector("recall", recall, ("T", len(precision))))
+    ax = _axes(ax)
+    label = "model" if average_precision is None else f"average precision {average_precision:.3f}"
+    ax.plot(recall, precision, color=BLUE, drawstyle="steps-post", label=label)
+    if base_rate is not None:
+        ax.axhline(base_rate, color=ORANGE, linestyle="--", label=f"chance {base_rate:.1%}".replace("%", " %"))
+    ax.set(xlabel="recall: share of the positives found", ylabel="precision: share of the found that is right")
+    _percent(ax.xaxis, upper=1.02)
+    _percent(ax.yaxis, upper=1.02)
+    ax.legend(frameon=False, loc="best")
+    return ax
+
+
+def margin_accuracy(margin, per_class, ax: Axes | None = None, spearman: float | None = None) -> Axes:
+    """Scatter the accuracy of each class against its class-wise matching margin.
+
+    Args:
+        margin: (C,) difference of cosine similarities; NaN = no images.
+        per_class: (C,) fractions in [0, 1]; NaN = no images. A class with a NaN in either is left out and counted.
+        ax: where to draw; a new figure if None.
+        spearman: rank correlation in [-1, 1], written in the figure.
+
+    Raises:
+        InputError: the two differ in shape, or `per_class` leaves [0, 1].
+
+    Example:
+        >>> from matplotlib.figure import Figure
+        >>> ax = margin_accuracy([0.1, -0.2, float("nan")], [0.9, 0.2, 0.5], ax=Figure().subplots(), spearman=1)
+        >>> ax.get_title(loc="left")
+        '2 classes, 1 left out (no images); Spearman ρ = 1.00'
+    """
+    per_class = _fractions("per_class", _vector("per_class", per_class))
+    margin = _vector("margin", margin, ("C", len(per_class)))
+    keep = ~(np.isnan(margin) | np.isnan(per_class))
+    ax = _axes(ax)
+    ax.axvline(0, color=GREY, linewidth=1)
+    ax.scatter(margin[keep], per_class[keep], s=30 if keep.sum() <= 200 else 12, color=BLUE, alpha=0.7, linewidths=0)
+    zero = keep & (per_class == 0)
+    ax.scatter(margin[zero], per_class[zero], marker="X", s=45, color=ORANGE, clip_on=False, zorder=3,
+               label=f"at 0 %: {zero.sum()}")
+    left_out = "" if keep.all() else f", {(~keep).sum()} left out (no images)"
+    rho = "" if spearman is None else f"; Spearman ρ = {spearman:.2f}"
+    ax.set_title(f"{keep.sum()} classes{left_out}{rho}", loc="left", fontsize="medium")
+    ax.set(xlabel="class-wise matching margin (cosine)", ylabel="accuracy of the class")
+    _percent(ax.yaxis, upper=1.02)
+    if zero.any():
+        ax.legend(frameon=False, loc="best")
+    return ax
+
+
+def bars_with_intervals(table: pd.DataFrame, value: str, low: str, high: str, label: str, ax: Axes | None = None,
+                        baseline: float | None = None) -> Axes:
+    """Draw one bar a method with its interval, best on top.
+
+    Args:
+        table: a row a method.
+        value: column of the score, a fraction in [0, 1].
+        low: column of the interval's lower end.
+        high: column of the interval's upper end.
+        label: column of the method's name.
+        ax: where to draw; a new figure if None.
+        baseline: a score to compare with, drawn as a line.
+
+    Raises:
+        InputError: `table` is empty or lacks a column.
+
+    Example:
+        >>> from matplotlib.figure import Figure
+        >>> table = pd.DataFrame({"method": ["bare", "cmm"], "worst": [0.1, 0.3], "low": [0.0, 0.2], "high": [0.2, 0.4]})
+        >>> ax = bars_with_intervals(table, "worst", "low", "high", "method", ax=Figure().subplots(), baseline=0.1)
+        >>> [tick.get_text() for tick in ax.get_yticklabels()]
+        ['cmm', 'bare']
+    """
+    table = pd.DataFrame(table)
+    missing = [column for column in (value, low, high, label) if column not in table.columns]
+    if missing or table.empty:
+        raise InputError(f"Expected `table` with rows and the columns {missing or [value]}, got {len(table)} rows and the "
+                         f"columns {list(table.columns)}")
+    table = table.sort_values(value, ascending=False, kind="stable", na_position="last")
+    ax = _axes(ax, height=1.2 + 0.38 * len(table))
+    places = np.arange(len(table))
+    ax.barh(places, table[value], color=BLUE, height=0.68, alpha=0.85)
+    ax.hlines(places, table[low], table[high], color=INK, linewidth=1.6)
+    for place, number, end in zip(places, table[value], table[[value, high]].max(axis=1), strict=True):
+        ax.annotate(f"{number:.1%}".replace("%", " %"), (end, place), (5, 0), textcoords="offset points", va="center",
+                    fontsize="small", color=INK)
+    if baseline is not None:
+        ax.axvline(baseline, color=ORANGE, linestyle="--", label=f"baseline {baseline:.1%}".replace("%", " %"))
+        ax.legend(frameon=False, loc="lower right", bbox_to_anchor=(1, 1), borderaxespad=0)
+    ax.set_yticks(places, [str(name) for name in table[label]], parse_math=False)
+    ax.invert_yaxis()
+    ax.set_xlabel(f"{value.replace('_', ' ')} (line: interval)")
+    ax.margins(x=0.15)
+    ax.set_xlim(left=0)
+    _percent(ax.xaxis)
+    return ax
+
+
+def image_strip(images: Sequence, titles: Sequence[str], ax: Axes | None = None, columns: int = 6) -> Axes:
+    """Lay pictures out in rows, each with its title below.
+
+    Args:
+        images: PIL images or (H, W, 3) arrays; each is fitted into a square of its own.
+        titles: one text a picture; may have line breaks.
+        ax: where to draw; a new figure if None.
+        columns: pictures in a row.
+
+    Raises:
+        InputError: there are no images, or not one title for each.
+
+    Example:
+        >>> from matplotlib.figure import Figure
+        >>> ax = image_strip([np.zeros((8, 8, 3))] * 3, ["cat", "dog", "car"], ax=Figure().subplots(), columns=2)
+        >>> [text.get_text() for text in ax.texts], len(ax.images)
+        (['cat', 'dog', 'car'], 3)
+    """
+    if not len(images) or len(titles) != len(images):
+        raise InputError(f"Expected `titles` with one text for each of the images, got {len(titles)} for {len(images)}")
+    columns = min(columns, len(images))
+    rows = -(-len(images) // columns)
+    lines = 1 + max(str(title).count("\n") for title in titles)
+    pitch = 1.06 + 0.17 * lines
+    ax = _axes(ax, width=1.35 * columns, height=1.35 * pitch * rows)
+    for i, (image, title) in enumerate(zip(images, titles, strict=True)):
+        pixels = np.asarray(image)
+        height, width = np.array(pixels.shape[:2]) / max(pixels.shape[:2])
+        x, y = (i % columns) * 1.1, (i // columns) * pitch
+        left, top = x + (1 - width) / 2, y + (1 - height) / 2
+        ax.imshow(pixels, extent=(left, left + width, top + height, top), interpolation="antialiased")
+        ax.text(x + 0.5, y + 1.03, str(title), ha="center", va="top", fontsize=8, color=INK, linespacing=1.15, parse_math=False)
+    ax.set(xlim=(-0.05, columns * 1.1 - 0.05), ylim=(rows * pitch, -0.03), aspect="equal")
+    ax.set_axis_off()
+    return ax
+
+
+def weights(weights, labels: Sequence[str], ax: Axes | None = None, top: int = 12) -> Axes:
+    """Draw the weights of the heaviest prompts beside the uniform weight 1 / P.
+
+    Args:
+        weights: (P,) fractions that add up to one.
+        labels: P texts.
+        ax: where to draw; a new figure if None.
+        top: how many prompts to draw; the weight of the others is told in the axis label.
+
+    Raises:
+        InputError: `weights` is not (P,), leaves [0, 1], or `labels` has another length.
+
+    Example:
+        >>> from matplotlib.figure import Figure
+        >>> ax = weights([0.2, 0.5, 0.3], ["a {}", "a photo of a {}", "art of a {}"], ax=Figure().subplots(), top=2)
+        >>> [tick.get_text() for tick in ax.get_yticklabels()], ax.get_xlabel()
+        (['a photo of a {}', 'art of a {}'], 'weight (the other 1: 20.0 % together)')
+    """
+    weights = _fractions("weights", _vector("weights", weights))
+    if len(labels) != len(weights):
+        raise InputError(f"Expected `labels` of length P = {len(weights)}, got {len(labels)}")
+    order = np.argsort(-weights, kind="stable")
+    shown, rest = order[:top], order[top:]
+    ax = _axes(ax, height=1.2 + 0.3 * len(shown))
+    ax.barh(np.arange(len(shown)), weights[shown], color=BLUE, height=0.7)
+    ax.axvline(1 / len(weights), color=ORANGE, linestyle="--", label=f"uniform, 1 / {len(weights)}")
+    ax.set_yticks(np.arange(len(shown)), [str(labels[i]) for i in shown], parse_math=False)
+    ax.invert_yaxis()
+    together = f" (the other {len(rest)}: {weights[rest].sum():.1%} together)".replace("%", " %") if len(rest) else ""
+    ax.set_xlabel(f"weight{together}")
+    _percent(ax.xaxis)
+    ax.legend(frameon=False, loc="lower right")
+    return ax

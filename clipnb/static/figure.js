@@ -1,0 +1,111 @@
+// Shared by all live figures: clipnb/widgets.py puts this file in front of each figure's own.
+// Class names, ids and prompts are data: they reach the page only as text nodes and attribute values.
+
+function build(node, props, children) {
+  for (const [key, value] of Object.entries(props)) {
+    if (key === "on") for (const [event, listener] of Object.entries(value)) node.addEventListener(event, listener);
+    else if (value !== null && value !== undefined && value !== false) node.setAttribute(key, value === true ? "" : value);
+  }
+  node.append(...children.flat());
+  return node;
+}
+const h = (tag, props = {}, ...children) => build(document.createElement(tag), props, children);
+const svg = (tag, props = {}, ...children) =>
+  build(document.createElementNS("http://www.w3.org/2000/svg", tag), props, children);
+
+/** Fixed decimals, rounded as Python's format does (exact ties go to the even digit; toFixed takes the upper one). */
+function fixed(x, digits) {
+  const tie = Math.abs(x * 2 ** (digits + 1)) % 2 === 1;
+  return (tie ? (2 * Math.round((x * 10 ** digits) / 2)) / 10 ** digits : x).toFixed(digits);
+}
+const percent = (x) => (x === null ? "undefined" : `${fixed(100 * x, 1)}\u00a0%`);
+const plural = (count, noun) => `${count} ${noun}${count === 1 ? "" : "s"}`;
+
+/** A labelled native range input; `set(value, text)` moves it and names its value for eyes and screen readers. */
+function slider(label, { min, max, step = 1 }, onInput) {
+  const input = h("input", { type: "range", min, max, step, on: { input: () => onInput(Number(input.value)) } });
+  const shown = h("strong", { "aria-hidden": "true" });
+  const node = h("label", { class: "clipnb-slider" }, h("span", {}, label), shown, input);
+  const set = (value, text) => {
+    input.value = value;
+    input.setAttribute("aria-valuetext", text);
+    shown.textContent = text;
+  };
+  return { node, set };
+}
+
+/** The numbers of the current state, read out when they change; each keeps its unrounded value in `data-value`. */
+function numbers() {
+  const node = h("dl", { class: "clipnb-numbers", "aria-live": "polite", "aria-atomic": "true" });
+  const set = (rows) =>
+    node.replaceChildren(
+      ...rows.map(([name, label, value, text]) =>
+        h("div", {}, h("dt", {}, label), h("dd", { "data-name": name, "data-value": value }, text)),
+      ),
+    );
+  return { node, set };
+}
+
+/** One picture of a list with its name, and a mark that says in words what its border says in colour. */
+function picture(item, mark, tone = null) {
+  return h("li", { class: "clipnb-picture", "data-tone": tone }, ...pictureParts(item, mark));
+}
+function pictureParts({ src, name, alt = `a picture of ${name}` }, mark) {
+  return [
+    h("img", { src, alt, width: 64, height: 64, class: "dark-light" }),
+    h("span", {}, name),
+    h("span", { class: "clipnb-mark" }, mark),
+  ];
+}
+
+/** Axes with percent on y; `x` and `y` map data to pixels. */
+function chart(label, { xRange, xTicks, xLabel, yLabel, xFormat = String }) {
+  const [left, right, top, bottom] = [46, 312, 10, 172];
+  const x = (value) => left + ((value - xRange[0]) / (xRange[1] - xRange[0] || 1)) * (right - left);
+  const y = (value) => bottom - value * (bottom - top);
+  const ticks = [0, 0.25, 0.5, 0.75, 1];
+  const node = svg(
+    "svg",
+    { class: "clipnb-chart", viewBox: "0 0 320 214", role: "img", "aria-label": label },
+    ticks.map((t) => svg("line", { class: "grid", x1: left, x2: right, y1: y(t), y2: y(t) })),
+    ticks.map((t) => svg("text", { x: left - 5, y: y(t) + 4, "text-anchor": "end" }, `${100 * t}\u00a0%`)),
+    xTicks.map((t) => svg("text", { x: x(t), y: bottom + 16, "text-anchor": "middle" }, xFormat(t))),
+    svg("path", { class: "axis", d: `M${left},${top}V${bottom}H${right}` }),
+    svg("text", { x: (left + right) / 2, y: 210, "text-anchor": "middle" }, xLabel),
+    svg("text", { x: left + 6, y: top + 10 }, yLabel),
+  );
+  return { node, x, y };
+}
+const path = (points) => `M${points.map(([x, y]) => `${x.toFixed(1)},${y.toFixed(1)}`).join("L")}`;
+
+/** A horizontal bar with its name and number; `mark` draws a reference line. */
+function bar({ name, label, note = "", value, width = value, text, tone = null, mark = null }) {
+  return h(
+    "li",
+    { "data-name": name, "data-value": value },
+    h("span", {}, label, " ", h("small", {}, note)),
+    h("strong", {}, text),
+    h(
+      "span",
+      { class: "clipnb-track" },
+      h("i", { style: `width:${100 * width}%`, "data-tone": tone }),
+      mark === null ? [] : h("b", { style: `left:calc(${100 * mark}% - 1px)` }),
+    ),
+  );
+}
+
+/** Puts the figure in the page and redraws it whenever one of `traits` changes, here or in Python. */
+function start({ model, el }, root, traits, update) {
+  for (const name of traits) model.on(`change:${name}`, update);
+  update();
+  el.append(root);
+  return () => {
+    for (const name of traits) model.off(`change:${name}`, update);
+  };
+}
+function put(model, values) {
+  for (const [name, value] of Object.entries(values)) model.set(name, value);
+  model.save_changes();
+}
+const figure = (name, label, ...children) =>
+  h("div", { class: "clipnb-figure", "data-figure": name, role: "group", "aria-label": label }, ...children);

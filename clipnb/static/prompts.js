@@ -1,0 +1,47 @@
+function render({ model, el }) {
+  const { prompts, temperatures, top, mean_accuracy } = model.get("content");
+  const scores = prompts.map(({ score }) => score);
+  const control = slider("Temperature of the softmax", { min: 0, max: temperatures.length - 1 },
+    (position) => put(model, { temperature: temperatures[position] }));
+  const results = numbers();
+  const bars = h("ul", { class: "clipnb-bars" });
+  const root = figure("prompts", "Live figure: weights of the prompts",
+    h("div", { class: "clipnb-controls" }, control.node), results.node, bars,
+    h("p", { class: "clipnb-note" },
+      "Weight of a prompt: softmax of its score divided by the temperature; the line in each bar is the uniform weight. " +
+      "Effective number of prompts: 1 / Σ weight². Cold: one prompt decides. Hot: all count the same."));
+
+  function softmax(temperature) {
+    const powers = scores.map((score) => Math.exp((score - scores[0]) / temperature)); // scores[0] is the largest
+    const total = powers.reduce((a, b) => a + b, 0);
+    return powers.map((power) => power / total);
+  }
+
+  function update() {
+    const temperature = model.get("temperature");
+    const weights = softmax(temperature);
+    const position = temperatures.reduce((best, t, i) =>
+      (Math.abs(Math.log(t / temperature)) < Math.abs(Math.log(temperatures[best] / temperature)) ? i : best), 0);
+    const effective = 1 / weights.reduce((total, weight) => total + weight * weight, 0);
+    control.set(position, String(temperature));
+    const rows = [["effective", `effective number of ${prompts.length} prompts`, effective, fixed(effective, 2)]];
+    if (mean_accuracy !== null) {
+      const weighted = weights.reduce((total, weight, p) => total + weight * prompts[p].accuracy, 0);
+      rows.push(["weighted_accuracy", "single-prompt accuracy, mean under these weights", weighted, percent(weighted)],
+        ["mean_accuracy", "the same under uniform weights", mean_accuracy, percent(mean_accuracy)]);
+    }
+    results.set(rows);
+    const note = ({ score, accuracy }) => `score ${fixed(score, 4)}${accuracy === null ? "" : `, accuracy ${percent(accuracy)}`}`;
+    const scale = Math.max(weights[0], 2 / prompts.length);
+    const rest = weights.slice(top).reduce((a, b) => a + b, 0);
+    bars.replaceChildren(...prompts.slice(0, top).map((prompt, p) => bar({
+      name: "weight", label: prompt.text, note: note(prompt), value: weights[p], width: weights[p] / scale,
+      text: percent(weights[p]), mark: 1 / prompts.length / scale,
+    })));
+    if (prompts.length > top)
+      bars.append(h("li", { "data-name": "rest", "data-value": rest }, `the other ${prompts.length - top} prompts together`, h("strong", {}, percent(rest))));
+    root.dataset.state = `temperature=${temperature}`;
+  }
+  return start({ model, el }, root, ["temperature"], update);
+}
+export default { render };
