@@ -76,6 +76,7 @@ def flatten(image: Image.Image) -> Image.Image:
     >>> flatten(Image.new("RGBA", (1, 1), (0, 0, 0, 0))).getpixel((0, 0))
     (255, 255, 255)
     """
+    image.load()  # so that a broken file is found here, not in the middle of a transform
     if image.mode == "RGB":
         return image
     if "A" in image.getbands() or "transparency" in image.info:

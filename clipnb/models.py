@@ -187,13 +187,12 @@ def _quiet():
     """Hold back the loaders' progress chatter and load reports; errors still come through."""
     from transformers.utils import logging as hf_logging
 
-    root, hf_level = logging.getLogger(), hf_logging.get_verbosity()
-    level = root.level
-    root.setLevel(logging.ERROR)
+    disabled, hf_level = logging.root.manager.disable, hf_logging.get_verbosity()
+    logging.disable(logging.CRITICAL)
     hf_logging.set_verbosity_error()
     hf_logging.disable_progress_bar()
     try:
         yield
     finally:
-        root.setLevel(level)
+        logging.disable(disabled)
         hf_logging.set_verbosity(hf_level)
