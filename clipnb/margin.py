@@ -13,6 +13,7 @@ vectors t_c and s = cosine,
 from __future__ import annotations
 
 import numpy as np
+from scipy.sparse import csr_array
 
 from clipnb.errors import InputError, class_indices, floats, one_of
 from clipnb.similarity import check_vectors, similarity_blocks, top_k
@@ -63,8 +64,9 @@ def of_class_means(vectors, classifier, target) -> np.ndarray:
     """
     target, num_classes = np.asarray(target), len(classifier)
     known = target >= 0
-    sums = np.zeros(classifier.shape)
-    np.add.at(sums, target[known], vectors[known])
+    members = csr_array((np.ones(known.sum(), vectors.dtype), (target[known], np.flatnonzero(known))),
+                        shape=(num_classes, len(vectors)))
+    sums = members @ vectors
     count = np.bincount(target[known], minlength=num_classes)
     present = np.flatnonzero(count)
     cmm = np.full(num_classes, np.nan)
