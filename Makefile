@@ -1,0 +1,56 @@
+# `make book` and `make test` do all set-up; they need Python 3.11 or newer, and make. See `make help`.
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DELETE_ON_ERROR:
+MAKEFLAGS += --no-print-directory
+
+PYTHON ?= python3
+VENV := .venv
+INSTALLED := $(VENV)/.installed
+PAGE := _build/html/index.html
+
+# what the pages are made of; folders too, so that a removed page is noticed (not book itself: that is a target)
+BOOK_SOURCES := $(shell find book -mindepth 1 \( -name node_modules -o -name '.running.*' -o -name '_vendor.*' \) -prune -o -print)
+API_SOURCES := $(shell find clipnb -name '*.py' -o -name '*.md')
+
+.PHONY: help book notebooks test lock clean install
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+book: notebooks ## run the notebooks and build the book into _build/html
+	@$(VENV)/bin/python tools/fetch_page_scripts.py
+	@$(MAKE) -s $(PAGE)
+	@echo "The book: $(CURDIR)/$(PAGE)"
+
+notebooks: install ## run the notebooks that changed, into book/notebooks
+	@$(VENV)/bin/python tools/run_notebooks.py
+
+# Always from scratch: a second Sphinx run would not repeat the warnings of the pages it does not read again.
+$(PAGE): $(BOOK_SOURCES) $(API_SOURCES) _config.yml pyproject.toml
+	@rm -rf _build
+	@echo "Building the pages ..."
+	@$(VENV)/bin/jupyter-book build book/ --config _config.yml --path-output . -W -n --keep-going --quiet >/dev/null
+
+test: book ## everything that proves the project: unit tests, doctests, notebooks, the book in a browser
+	@$(VENV)/bin/python tools/chromium.py
+	@$(VENV)/bin/pytest
+
+install: $(INSTALLED) ## create .venv with exactly what requirements.lock names
+
+$(INSTALLED): requirements.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("Python 3.11 or newer is needed, $(PYTHON) is " + sys.version.split()[0] + ". Try: make PYTHON=python3.12 $(or $(MAKECMDGOALS),book)")'
+	@test -x $(VENV)/bin/python || $(PYTHON) -m venv $(VENV)
+	@echo "Installing requirements.lock into $(VENV) (the first time takes some minutes) ..."
+	@$(VENV)/bin/pip install -qq --require-hashes --no-deps -r requirements.lock
+	@$(VENV)/bin/pip install -qq --no-deps --no-build-isolation -e .
+	@touch $@
+
+# uv resolves for every platform at once, which pip cannot; it is no dependency of the project, so it lives apart
+lock: ## resolve pyproject.toml into requirements.lock (UPGRADE=--upgrade takes newer versions)
+	@test -x .cache/uv/bin/uv || { $(PYTHON) -m venv .cache/uv && .cache/uv/bin/pip install -qq uv; }
+	@.cache/uv/bin/uv pip compile pyproject.toml --extra dev --universal --python-version 3.11 \
+	  --generate-hashes --no-emit-index-url --quiet $(UPGRADE) -o requirements.lock
+
+clean: ## remove what was made, except .venv
+	@rm -rf _build book/notebooks book/_vendor .pytest_cache .hypothesis

