@@ -71,7 +71,7 @@ function render({ model, el }) {
       h("tbody", {}, rows.map((row, r) => {
         const rowTotal = r < m ? actual_totals[r] : sum(row);
         return h("tr", {},
-          h("th", { scope: "row", title: labels[r], "data-chosen": r === i }, labels[r]),
+          h("th", { scope: "row", title: labels[r], "data-chosen": r === i }, h("span", {}, labels[r])),
           row.map((count, c) => h("td", {}, count === null ? [] : cell(count, r, c, rowTotal, m, [i, j], labels))));
       })));
     if (hadFocus) table.querySelector(`[data-cell="${i},${j}"]`).focus();

@@ -18,6 +18,7 @@ function fixed(x, digits) {
   const tie = Math.abs(x * 2 ** (digits + 1)) % 2 === 1;
   return (tie ? (2 * Math.round((x * 10 ** digits) / 2)) / 10 ** digits : x).toFixed(digits);
 }
+const signed = (x, digits) => fixed(x, digits).replace("-", "\u2212");
 const percent = (x) => (x === null ? "undefined" : `${fixed(100 * x, 1)}\u00a0%`);
 const plural = (count, noun) => `${count} ${noun}${count === 1 ? "" : "s"}`;
 
@@ -35,8 +36,8 @@ function slider(label, { min, max, step = 1 }, onInput) {
 }
 
 /** The numbers of the current state, read out when they change; each keeps its unrounded value in `data-value`. */
-function numbers() {
-  const node = h("dl", { class: "clipnb-numbers", "aria-live": "polite", "aria-atomic": "true" });
+function numbers(layout = "") {
+  const node = h("dl", { class: `clipnb-numbers ${layout}`, "aria-live": "polite", "aria-atomic": "true" });
   const set = (rows) =>
     node.replaceChildren(
       ...rows.map(([name, label, value, text]) =>
@@ -60,7 +61,7 @@ function pictureParts({ src, name, alt = `a picture of ${name}` }, mark) {
 
 /** Axes with percent on y; `x` and `y` map data to pixels. */
 function chart(label, { xRange, xTicks, xLabel, yLabel, xFormat = String }) {
-  const [left, right, top, bottom] = [46, 312, 10, 172];
+  const [left, right, top, bottom] = [46, 298, 24, 172];
   const x = (value) => left + ((value - xRange[0]) / (xRange[1] - xRange[0] || 1)) * (right - left);
   const y = (value) => bottom - value * (bottom - top);
   const ticks = [0, 0.25, 0.5, 0.75, 1];
@@ -72,14 +73,20 @@ function chart(label, { xRange, xTicks, xLabel, yLabel, xFormat = String }) {
     xTicks.map((t) => svg("text", { x: x(t), y: bottom + 16, "text-anchor": "middle" }, xFormat(t))),
     svg("path", { class: "axis", d: `M${left},${top}V${bottom}H${right}` }),
     svg("text", { x: (left + right) / 2, y: 210, "text-anchor": "middle" }, xLabel),
-    svg("text", { x: left + 6, y: top + 10 }, yLabel),
+    svg("text", { x: 4, y: 12 }, yLabel),
   );
-  return { node, x, y };
+  /** A dashed line of chance with its name, where a curve above chance leaves room. */
+  const chance = (text, points) => {
+    const above = Math.max(y(points[0][1]) - 8, top + 14);
+    node.append(svg("path", { class: "chance", d: path(points.map(([a, b]) => [x(a), y(b)])) }),
+      svg("text", { class: "chance", x: left + 6, y: above }, text));
+  };
+  return { node, x, y, chance };
 }
 const path = (points) => `M${points.map(([x, y]) => `${x.toFixed(1)},${y.toFixed(1)}`).join("L")}`;
 
 /** A horizontal bar with its name and number; `mark` draws a reference line. */
-function bar({ name, label, note = "", value, width = value, text, tone = null, mark = null }) {
+function bar({ name, label, note, value, width = value, text, tone = null, mark = null }) {
   return h(
     "li",
     { "data-name": name, "data-value": value },

@@ -12,7 +12,8 @@ function render({ model, el }) {
     h("div", { class: "clipnb-controls" }, share.node, recall.node),
     h("p", { class: "clipnb-note" }, `All ${n} pictures, to scale`), stack, legend, bars,
     h("p", { class: "clipnb-note" },
-      `The line in the first bar is the accuracy of a model that never says ${rare}. Counts are rounded to whole pictures.`));
+      `“Never saying ${rare}” is the accuracy of a model that always answers something else and gets that right. ` +
+      "Mean per-class accuracy gives the rare class and all the others the same weight. Counts are whole pictures."));
 
   function update() {
     const [s, r] = [model.get("rare_share"), model.get("rare_recall")];
@@ -31,13 +32,13 @@ function render({ model, el }) {
     legend.replaceChildren(...parts.map((part, p) => h("span", {}, h("i", { "data-part": part }), `${words[p]}: ${amounts[p]}`)));
 
     const rows = [
-      ["accuracy", "Overall accuracy", `${found + right} of ${n}`, (found + right) / n, null, baseline],
-      ["rare_recall", `Recall on ${rare}`, `${found} of ${rares}`, found / rares, "no", null],
-      ["macro", "Mean per-class accuracy", "the two classes count the same", (found / rares + right / common) / 2, null, null],
-      ["baseline", `Never saying ${rare}`, `${common} of ${n}`, baseline, null, null],
+      ["accuracy", "Overall accuracy", `${found + right} of ${n}`, (found + right) / n, null],
+      ["baseline", `Never saying ${rare}`, `${common} of ${n}`, baseline, null],
+      ["rare_recall", `Recall on ${rare}`, `${found} of ${rares}`, found / rares, "no"],
+      ["macro", "Mean per-class accuracy", "mean of the two", (found / rares + right / common) / 2, null],
     ];
-    bars.replaceChildren(...rows.map(([name, label, note, value, tone, mark]) =>
-      bar({ name, label, note, value, text: percent(value), tone, mark })));
+    bars.replaceChildren(...rows.map(([name, label, note, value, tone]) =>
+      bar({ name, label, note, value, text: percent(value), tone })));
     root.dataset.state = `share=${s};recall=${r}`;
   }
   return start({ model, el }, root, ["rare_share", "rare_recall"], update);

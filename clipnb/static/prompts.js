@@ -27,8 +27,8 @@ function render({ model, el }) {
     const rows = [["effective", `effective number of ${prompts.length} prompts`, effective, fixed(effective, 2)]];
     if (mean_accuracy !== null) {
       const weighted = weights.reduce((total, weight, p) => total + weight * prompts[p].accuracy, 0);
-      rows.push(["weighted_accuracy", "single-prompt accuracy, mean under these weights", weighted, percent(weighted)],
-        ["mean_accuracy", "the same under uniform weights", mean_accuracy, percent(mean_accuracy)]);
+      rows.push(["weighted_accuracy", "mean single-prompt accuracy, these weights", weighted, percent(weighted)],
+        ["mean_accuracy", "mean single-prompt accuracy, uniform", mean_accuracy, percent(mean_accuracy)]);
     }
     results.set(rows);
     const note = ({ score, accuracy }) => `score ${fixed(score, 4)}${accuracy === null ? "" : `, accuracy ${percent(accuracy)}`}`;

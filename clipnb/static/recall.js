@@ -19,21 +19,18 @@ function render({ model, el }) {
   const curve = chart(`Recall@K for K from 1 to ${last}, with chance`, {
     xRange: [1, last], xTicks: ticks, xLabel: "K", yLabel: "Recall@K",
   });
-  const along = (values) => path(values.map((value, i) => [curve.x(i + 1), curve.y(value)]));
   const dot = svg("circle", { class: "dot", r: 5 });
+  curve.chance("chance, K / C", chance.map((value, i) => [i + 1, value]));
   curve.node.append(
-    svg("path", { class: "chance", d: along(chance) }),
-    svg("text", { class: "chance", x: 306, y: curve.y(chance[last - 1]) - 7, "text-anchor": "end" }, "chance, K / C"),
-    svg("path", { class: "line", d: along(recall) }),
+    svg("path", { class: "line", d: path(recall.map((value, i) => [curve.x(i + 1), curve.y(value)])) }),
     dot,
   );
 
   const root = figure("recall", "Live figure: Recall at K",
     h("div", { class: "clipnb-controls" }, control.node),
-    results.node,
-    h("div", { class: "clipnb-columns" },
-      h("div", {}, curve.node, details),
-      h("div", { class: "clipnb-wide clipnb-pictures" }, cards)),
+    h("div", { class: "clipnb-columns" }, results.node, curve.node),
+    h("div", { class: "clipnb-pictures" }, cards),
+    details,
     h("p", { class: "clipnb-note" },
       `${plural(pictures.length, "picture")} drawn from ${name}; the numbers and the curve are over all ${total} labelled pictures ` +
       `and ${num_classes} classes. Point at a picture, or tab to it, for its guesses.`));
@@ -45,7 +42,7 @@ function render({ model, el }) {
     results.set([
       ["recall", `Recall@${k}, whole set`, recall[k - 1], percent(recall[k - 1])],
       ["chance", "chance", chance[k - 1], percent(chance[k - 1])],
-      ["lit", "pictures lit below", lit, `${lit} of ${pictures.length}`],
+      ["lit", "pictures lit below", lit, `${lit} / ${pictures.length}`],
     ]);
     dot.setAttribute("cx", curve.x(k));
     dot.setAttribute("cy", curve.y(recall[k - 1]));

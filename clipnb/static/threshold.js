@@ -3,26 +3,23 @@ function render({ model, el }) {
     model.get("content");
   const control = slider(`Threshold: call it “${name}” from this score on`, { min: 0, max: thresholds.length - 1 },
     (position) => put(model, { threshold: thresholds[position] }));
-  const results = numbers();
+  const results = numbers("clipnb-counts");
 
   const curve = chart(`Precision against recall for ${name}`, {
     xRange: [0, 1], xTicks: [0, 0.5, 1], xLabel: "recall", yLabel: "precision", xFormat: (t) => `${100 * t}\u00a0%`,
   });
   const dot = svg("circle", { class: "dot", r: 5 });
   const points = thresholds.flatMap((_, t) => (precision[t] === null ? [] : [[curve.x(recall[t]), curve.y(precision[t])]]));
-  curve.node.append(
-    svg("path", { class: "chance", d: path([[curve.x(0), curve.y(base_rate)], [curve.x(1), curve.y(base_rate)]]) }),
-    svg("text", { class: "chance", x: 306, y: curve.y(base_rate) - 6, "text-anchor": "end" }, "chance: share in the set"),
-    svg("path", { class: "line", d: path(points) }),
-    dot,
-  );
+  curve.chance(`chance: ${percent(base_rate)} of the set`, [[0, base_rate], [1, base_rate]]);
+  curve.node.append(    svg("path", { class: "line", d: path(points) }), dot);
 
   const found = h("div", { class: "clipnb-group" });
   const left = h("div", { class: "clipnb-group" });
   const root = figure("threshold", `Live figure: finding ${name} with a threshold`,
     h("div", { class: "clipnb-controls" }, control.node),
-    results.node,
-    h("div", { class: "clipnb-columns" }, h("div", {}, curve.node), h("div", { class: "clipnb-wide" }, found, left)),
+    h("div", { class: "clipnb-columns" }, results.node, curve.node),
+    found,
+    left,
     h("p", { class: "clipnb-note" },
       `Counts are over all ${tp[0] + fp[0] + fn[0] + tn[0]} pictures of ${dataset}. Drawn: ${picked}.`));
 
@@ -36,10 +33,10 @@ function render({ model, el }) {
     const t = thresholds.reduce((best, x, i) => (Math.abs(x - value) < Math.abs(thresholds[best] - value) ? i : best), 0);
     control.set(t, fixed(thresholds[t], decimals));
     results.set([
-      ["tp", `true positives: ${name}, found`, tp[t], String(tp[t])],
-      ["fp", "false positives: not, but found", fp[t], String(fp[t])],
-      ["fn", `false negatives: ${name}, missed`, fn[t], String(fn[t])],
-      ["tn", "true negatives: not, left out", tn[t], String(tn[t])],
+      ["tp", `found, ${name} (true positives)`, tp[t], String(tp[t])],
+      ["fp", `found, not ${name} (false positives)`, fp[t], String(fp[t])],
+      ["fn", `left out, ${name} (false negatives)`, fn[t], String(fn[t])],
+      ["tn", `left out, not ${name} (true negatives)`, tn[t], String(tn[t])],
       ["precision", "precision", precision[t], percent(precision[t])],
       ["recall", "recall", recall[t], percent(recall[t])],
       ["f1", "F1", f1[t], fixed(f1[t], 3)],
@@ -47,7 +44,7 @@ function render({ model, el }) {
     dot.setAttribute("cx", curve.x(recall[t]));
     dot.setAttribute("cy", curve.y(precision[t] ?? 0));
     dot.setAttribute("opacity", precision[t] === null ? 0 : 1);
-    const score = (item) => fixed(item.score, decimals + 1);
+    const score = (item) => signed(item.score, decimals + 1);
     shelf(found, "Found", pictures.filter((item) => item.score >= thresholds[t]),
       (item) => (item.positive ? [`✓ ${score(item)}`, "yes"] : [`✗ ${score(item)}`, "no"]));
     shelf(left, "Left out", pictures.filter((item) => item.score < thresholds[t]),

@@ -2,7 +2,7 @@ function render({ model, el }) {
   const { rows, name } = model.get("content");
   const control = slider("Worst classes shown", { min: 1, max: rows.length }, (shown) => put(model, { shown }));
   const results = numbers();
-  const strips = h("div", {});
+  const strips = h("div", { class: "clipnb-columns" });
   const root = figure("worst", "Live figure: the worst classes",
     h("div", { class: "clipnb-controls" }, control.node), results.node, strips,
     h("p", { class: "clipnb-note" },
@@ -19,7 +19,7 @@ function render({ model, el }) {
         h("p", { class: "clipnb-title" }, `${row.name}: ${percent(row.accuracy)} (${row.right} of ${row.count} right)`),
         h("ul", { class: "clipnb-pictures" }, row.pictures.map((item) =>
           picture({ ...item, name: item.right ? `✓ ${item.guess}` : `said ${item.guess}`, alt: `a picture of ${row.name}` },
-            `margin ${fixed(item.margin, 3)}`, item.right ? "yes" : "no"))))));
+            `margin ${signed(item.margin, 3)}`, item.right ? "yes" : "no"))))));
     root.dataset.state = `shown=${shown}`;
   }
   return start({ model, el }, root, ["shown"], update);
