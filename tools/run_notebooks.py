@@ -100,7 +100,7 @@ def execute(source: Path, target: Path, parameters: dict, debug: bool) -> tuple[
         copy = Path(scratch) / source.name
         try:
             papermill.execute_notebook(
-                str(source), str(copy), parameters=parameters, kernel_name="python3", cwd=str(source.parent),
+                str(source), str(copy), parameters=parameters, kernel_name="python3",
                 progress_bar=False, log_output=False, execution_timeout=CELL_TIMEOUT,
             )
         except Exception as error:

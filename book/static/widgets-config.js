@@ -26,6 +26,7 @@
     if (!mathjax || mathjax.Hub) return;
     mathjax.Hub = {
       Queue: function (command) {
+        command[2].classList.add("mathjax_process");  // the page's MathJax reads no other elements
         var ready = (mathjax.startup && mathjax.startup.promise) || Promise.resolve();
         ready.then(function () { return mathjax.typesetPromise && mathjax.typesetPromise([command[2]]); });
       }
