@@ -72,6 +72,21 @@ def class_indices(value, name: str, length: int | None = None, num_classes: int 
     return array
 
 
+def booleans(value, name: str, shape: tuple[int, ...]) -> np.ndarray:
+    """Check an array of truth values (booleans, or 0 and 1) of `shape`; -1 or NaN would silently count as true.
+
+    >>> booleans([1, 0], "positives", (2,))
+    array([ True, False])
+    """
+    array = as_numpy(value, name)
+    if array.shape != shape:
+        raise InputError(f"Expected `{name}` of shape {shape}, got {array.shape}")
+    if not ((array == 0) | (array == 1)).all():
+        raise InputError(f"Expected `{name}` to hold booleans (or 0 and 1), got other values such as "
+                         f"{array[(array != 0) & (array != 1)][0]}")
+    return array.astype(bool)
+
+
 def whole_number(value, name: str, lowest: int, highest: int | None = None) -> int:
     """Check an integer argument inside [lowest, highest].
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import numpy as np
 from scipy import stats
 
-from clipnb.errors import InputError, as_numpy, class_indices, floats, one_of, whole_number
+from clipnb.errors import InputError, as_numpy, booleans, class_indices, floats, one_of, whole_number
 
 
 def _paired(predictions, labels, num_classes=None):
@@ -91,9 +91,7 @@ def retrieval_recall_at_k(similarity, relevant, k: int) -> float:
     0.5
     """
     similarity = floats(similarity, "similarity", 2)
-    relevant = as_numpy(relevant, "relevant").astype(bool)
-    if relevant.shape != similarity.shape:
-        raise InputError(f"Expected `relevant` of shape (Q, N) = {similarity.shape}, got {relevant.shape}")
+    relevant = booleans(relevant, "relevant", similarity.shape)
     k = whole_number(k, "k", 1, similarity.shape[1])
     best = np.argsort(-similarity, axis=1, kind="stable")[:, :k]
     asked = relevant.any(axis=1)
@@ -188,9 +186,7 @@ def precision_recall_curve(scores, positives) -> tuple[np.ndarray, np.ndarray, n
     array([1. , 0.5, 0.5, 0. ])
     """
     scores = floats(scores, "scores", 1)
-    positives = as_numpy(positives, "positives").astype(bool)
-    if positives.shape != scores.shape:
-        raise InputError(f"Expected `positives` of shape (N,) = {scores.shape}, got {positives.shape}")
+    positives = booleans(positives, "positives", scores.shape)
     if not positives.any():
         raise InputError("Expected at least one positive in `positives`, got none: recall is undefined")
     order = np.argsort(-scores, kind="stable")
@@ -227,7 +223,7 @@ def wilson_interval(successes: int, n: int, confidence: float = 0.95) -> tuple[f
     p, z2n = successes / n, z * z / n
     centre = (p + z2n / 2) / (1 + z2n)
     half = z * np.sqrt(p * (1 - p) / n + z2n / (4 * n)) / (1 + z2n)
-    return float(max(0.0, centre - half)), float(min(1.0, centre + half))
+    return float(max(0.0, min(p, centre - half))), float(min(1.0, max(p, centre + half)))  # p itself despite rounding
 
 
 def check_confidence(confidence: float) -> float:
@@ -265,11 +261,10 @@ def paired_difference(correct_a, correct_b, resamples: int = 2000, seed: int = 0
     >>> paired_difference([1, 1, 1, 0], [1, 0, 0, 0])[0]
     0.5
     """
-    a = as_numpy(correct_a, "correct_a").astype(float)
-    b = as_numpy(correct_b, "correct_b").astype(float)
+    a, b = as_numpy(correct_a, "correct_a"), as_numpy(correct_b, "correct_b")
     if a.shape != b.shape or a.ndim != 1 or not len(a):
         raise InputError(f"Expected `correct_a` and `correct_b` of one shape (N,), N >= 1, got {a.shape} and {b.shape}")
-    difference = a - b
+    difference = booleans(a, "correct_a", a.shape).astype(float) - booleans(b, "correct_b", a.shape)
     # The difference takes three values only, so a resample of the images is one multinomial draw.
     counts = np.array([(difference < 0).sum(), (difference == 0).sum(), (difference > 0).sum()])
     draws = np.random.default_rng(seed).multinomial(len(a), counts / len(a), size=resamples)
