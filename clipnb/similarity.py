@@ -44,9 +44,20 @@ def similarity_blocks(vectors: np.ndarray, classifier: np.ndarray):
     [(0, (2, 2))]
     """
     step = max(1, BLOCK_BYTES // (4 * len(classifier)))
+    later, first = _repeats(classifier)
     for start in range(0, len(vectors), step):
         rows = slice(start, min(start + step, len(vectors)))
-        yield rows, vectors[rows] @ classifier.T
+        block = vectors[rows] @ classifier.T
+        block[:, later] = block[:, first]  # a matrix product may round equal columns differently, and ties must stay ties
+        yield rows, block
+
+
+def _repeats(classifier: np.ndarray) -> tuple[list[int], list[int]]:
+    """Rows that repeat an earlier row (classes that share a name), and for each the row it repeats."""
+    seen: dict[bytes, int] = {}
+    first = [seen.setdefault(row.tobytes(), c) for c, row in enumerate(classifier)]
+    later = [c for c, place in enumerate(first) if place != c]
+    return later, [first[c] for c in later]
 
 
 def top_k(similarity: np.ndarray, k: int) -> np.ndarray:
