@@ -17,7 +17,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from PIL import Image
 
-from clipnb.errors import InputError
+from clipnb.errors import InputError, class_indices, whole_number
 
 EMOJI_DIR = Path(__file__).parent / "assets" / "emoji"
 # The share-alike drawings lie in a file of their own; together they are the test split.
@@ -40,7 +40,7 @@ class LabeledImages:
     classnames: list[str]
     read: Callable[[int], Image.Image] = field(repr=False)  # position -> image
     positions: np.ndarray | None = field(default=None, repr=False)  # of a subset, in what `read` counts
-    notes: dict = field(default_factory=dict, repr=False)  # what else is known, by class: keywords, families ...
+    notes: dict = field(default_factory=dict, repr=False)  # what else is known: "family" by image, "classes" by class
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -54,14 +54,16 @@ class LabeledImages:
             raise InputError(f"Cannot read image {self.ids[index]!r} of {self.name}: {_first_line(error)}") from error
 
     def take(self, indices) -> LabeledImages:
-        """The subset at `indices` (an array of positions, or a number: the first so many).
+        """The subset at `indices` (an array of positions or booleans, or a number: the first so many).
 
         >>> load_dataset("emoji").take(5).labels.shape
         (5,)
         """
-        indices = np.arange(min(indices, len(self))) if np.isscalar(indices) else np.asarray(indices)
-        base = np.arange(len(self)) if self.positions is None else self.positions
-        return replace(self, ids=[self.ids[i] for i in indices], labels=self.labels[indices], positions=base[indices])
+        places = np.arange(len(self))
+        places = places[: whole_number(indices, "indices", 0)] if np.isscalar(indices) else places[np.asarray(indices)]
+        notes = self.notes | {key: [self.notes[key][i] for i in places] for key in ("family",) if key in self.notes}
+        return replace(self, ids=[self.ids[i] for i in places], labels=self.labels[places], notes=notes,
+                       positions=places if self.positions is None else self.positions[places])
 
     @cached_property
     def fingerprint(self) -> str:
@@ -79,6 +81,10 @@ def flatten(image: Image.Image) -> Image.Image:
     image.load()  # so that a broken file is found here, not in the middle of a transform
     if image.mode == "RGB":
         return image
+    if image.mode.startswith("I;16"):  # convert() would clip 16 bits at 255: a white picture
+        image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
+    if image.mode in ("I", "F"):
+        raise ValueError(f"pixels of mode {image.mode!r} have no known range; save it with 8 or 16 bits a channel")
     if "A" in image.getbands() or "transparency" in image.info:
         image = image.convert("RGBA")
         return Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert("RGB")
@@ -196,7 +202,7 @@ def _open_torchvision(kind, root: Path, spec: str):
             return kind(str(root), **options)
         except (TypeError, ValueError):
             continue
-        except RuntimeError as error:
+        except (RuntimeError, OSError) as error:
             raise InputError(f"Cannot open {spec!r}: {_first_line(error)} (nothing is downloaded)") from None
     raise InputError(f"Cannot open {spec!r}: its constructor asks for more than a folder and a split")
 
@@ -211,19 +217,22 @@ def _webdataset(spec: str, pattern: str) -> LabeledImages:
     classnames = names_file.read_text("utf-8").splitlines()
     samples: dict[str, dict] = {}
     for shard in shards:
-        with tarfile.open(shard) as archive:
-            for member in archive:
-                stem, _, suffix = member.name.rpartition(".")
-                sample = samples.setdefault(f"{Path(shard).name}/{stem}", {})
-                if f".{suffix.lower()}" in IMAGE_SUFFIXES:
-                    sample["image"] = (shard, member.offset_data, member.size)
-                elif suffix == "cls":
-                    sample["label"] = int(archive.extractfile(member).read())
+        try:
+            with tarfile.open(shard, "r:") as archive:  # uncompressed only: images are read by their offsets
+                for member in archive:
+                    stem, _, suffix = member.name.rpartition(".")
+                    sample = samples.setdefault(f"{Path(shard).name}/{stem}", {})
+                    if f".{suffix.lower()}" in IMAGE_SUFFIXES:
+                        sample["image"] = (shard, member.offset_data, member.size)
+                    elif suffix == "cls":
+                        sample["label"] = int(archive.extractfile(member).read())
+        except (tarfile.TarError, ValueError, OSError) as error:
+            raise InputError(f"Cannot read {shard} as an uncompressed tar of images and .cls numbers: "
+                             f"{_first_line(error)}") from None
     samples = {key: sample for key, sample in samples.items() if "image" in sample}
     places = [sample["image"] for sample in samples.values()]
     labels = np.array([sample.get("label", -1) for sample in samples.values()], dtype=np.int64)
-    if labels.size and labels.max() >= len(classnames):
-        raise InputError(f"Expected labels below {len(classnames)} (names in {names_file}), got {labels.max()}")
+    class_indices(labels, f"labels in {spec}", num_classes=len(classnames), unknown=True)
 
     def read(i: int) -> Image.Image:
         shard, offset, size = places[i]
