@@ -70,15 +70,14 @@ class Embeddings:
             path = folder / _shard_name(start)
             try:
                 table = pq.read_table(path)
-                vectors = np.stack(table["vector"].to_numpy()).astype(np.float32)
+                parts.append(cls(np.stack(table["vector"].to_numpy()).astype(np.float32), table["label"].to_numpy(),
+                                 table["id"].to_pylist(), header["classnames"], header["provenance"]))
             except FileNotFoundError:
                 raise InputError(f"The store {folder} is not complete ({path.name} is missing); "
                                  "run the same `clipnb encode` again to finish it") from None
             except (pa.ArrowException, KeyError, ValueError, OSError) as error:
                 raise InputError(f"Cannot read shard {path}: {str(error).splitlines()[0]}; "
                                  "delete it and run the same `clipnb encode` again") from None
-            parts.append(cls(vectors, table["label"].to_numpy(), table["id"].to_pylist(), header["classnames"],
-                             header["provenance"]))
         found = cls.concatenate(parts)
         if len(found) != n:
             raise InputError(f"Expected {n} vectors in {folder}, got {len(found)}; delete the folder and encode again")
@@ -140,7 +139,9 @@ def _read_header(folder: Path) -> dict | None:
     try:
         header = json.loads(path.read_text("utf-8"))
         if header["format"] != FORMAT:
-            raise KeyError(FORMAT)
+            raise ValueError(f"format {header['format']!r}")
+        header["provenance"]["n"], header["shard_size"], header["classnames"]  # all are there
         return header
-    except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError) as error:
-        raise InputError(f"Cannot read {path}: expected the provenance of a {FORMAT} store, got {error}") from None
+    except (ValueError, KeyError, TypeError) as error:
+        raise InputError(f"Cannot read {path}: expected the provenance of a {FORMAT} store, "
+                         f"got {type(error).__name__}: {error}") from None
