@@ -51,8 +51,8 @@ def load_descriptions(source: str | Path = "emoji") -> Descriptions:
     path = SHIPPED_DIR / "emoji.json" if source == "emoji" else Path(source)
     try:
         content = json.loads(path.read_text("utf-8"))
-    except FileNotFoundError:
-        raise InputError(f"Expected 'emoji' or a JSON file of descriptions, got {source}: no such file") from None
+    except OSError as error:
+        raise InputError(f"Expected 'emoji' or a JSON file of descriptions, got {source}: {error.strerror}") from None
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise InputError(f"Cannot read {path} as JSON: {error}") from None
     classes = content.get("classes") if isinstance(content, dict) else None
