@@ -105,7 +105,7 @@ class EvaluationResult:
     def summary(self, k: int = 10, resamples: int = 1000, seed: int = 0) -> dict:
         """Every score with its 95 % interval beside it, ready for JSON.
 
-        Wilson for shares of images, bootstrap within classes for the rest. `worst_<k>` is the naive figure,
+        Wilson for shares of images and of classes, bootstrap within classes for the rest. `worst_<k>` is the naive figure,
         `worst_<k>_honest` chooses the classes on one half of the images and measures on the other.
 
         Args:
@@ -118,6 +118,7 @@ class EvaluationResult:
         >>> result.summary()["accuracy"]
         1.0
         """
+        k = whole_number(k, "k", 1)
         if not self.n:
             raise InputError(f"Expected labelled images, got {len(self.labels)} with label -1: there is nothing to score")
         images, per_class = self.confusion.sum(axis=1), self.per_class_accuracy
@@ -140,7 +141,11 @@ class EvaluationResult:
         if splittable >= k:
             report = worst.worst_k_report(self.predictions, self.labels, self.num_classes, k, resamples, seed)
             scores |= {f"worst_{k}_honest": report.honest, f"worst_{k}_honest_ci": report.honest_ci}
-        scores |= _with_interval("classes_at_zero", worst.classes_at_zero(per_class), (sample == 0).sum(axis=1))
+        # A bootstrap never brings a class back from 0, so it only counts up. A sum of unlike coins varies less than one
+        # of equal coins (Hoeffding 1956), so Wilson's interval over the classes is safe.
+        zero = worst.classes_at_zero(per_class)
+        low, high = metrics.wilson_interval(zero, present)
+        scores |= {"classes_at_zero": zero, "classes_at_zero_ci": (low * present, high * present)}
         for name in ("harmonic_mean", "geometric_mean"):
             mean = getattr(worst, name)
             scores |= _with_interval(name, mean(per_class), [mean(row) for row in sample])
@@ -148,7 +153,9 @@ class EvaluationResult:
 
 
 def _with_interval(name: str, value, sample) -> dict:
-    return {name: value, f"{name}_ci": metrics.percentile_interval(sample)}
+    # Resampling lowers the tail once more, so the percentiles alone could miss the value they belong to.
+    low, high = metrics.percentile_interval(sample)
+    return {name: value, f"{name}_ci": (min(low, value), max(high, value))}
 
 
 def evaluate(vectors, classifier, labels=None, ks=(1, 5)) -> EvaluationResult:
@@ -167,7 +174,7 @@ def evaluate(vectors, classifier, labels=None, ks=(1, 5)) -> EvaluationResult:
     >>> result.accuracy, result.recall_at_k[5]
     (0.5, 1.0)
     >>> result.margins.round(3)
-    array([ 1. , -0.2])
+    array([ 1. , -0.2], dtype=float32)
     """
     vectors, classifier = check_vectors(vectors, classifier)
     count, num_classes = len(vectors), len(classifier)
