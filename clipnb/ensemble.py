@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from clipnb.errors import InputError, class_indices, floats, one_of
+from clipnb.errors import InputError, class_indices, floats, one_of, whole_number
 from clipnb.margin import class_wise_matching_margin, worst_first
 from clipnb.similarity import check_vectors, similarity_blocks, top_k, unit_norm
 
@@ -80,7 +80,8 @@ def prompt_weights(vectors, bank, labels=None, method: str = "cmm", temperature:
         labels: (N,) class indices, -1 left out; None: pseudo-labels by the uniform ensemble.
         method: "uniform" (every prompt 1 / P) or "cmm" (softmax of the mean margin).
         temperature: of the softmax, in units of cosine.
-        worst_k: average the margin over the k worst classes (by the prompts' mean margin) instead of all.
+        worst_k: average the margin over the k worst classes (by the prompts' mean margin; fewer if fewer have
+            images) instead of all.
         per_class: one set of weights for each class, from that class's own margins.
         reduction: of the margin, "image" or "class".
 
@@ -104,11 +105,9 @@ def prompt_weights(vectors, bank, labels=None, method: str = "cmm", temperature:
     # A class nobody is predicted as has no margin under any prompt, so it cannot tell prompts apart.
     seen = np.flatnonzero(np.isfinite(margins).all(axis=0))
     if not len(seen):
-        raise InputError("Expected margins for at least one class, got NaN for all: no image has a label")
+        raise InputError("Expected margins for at least one class, got NaN for all: no image has a label, or there is one class")
     if worst_k is not None:
-        if not 1 <= worst_k <= len(seen):
-            raise InputError(f"Expected `worst_k` between 1 and {len(seen)} (classes with images), got {worst_k}")
-        seen = seen[worst_first(margins[:, seen].mean(axis=0))[:worst_k]]
+        seen = seen[worst_first(margins[:, seen].mean(axis=0))[: whole_number(worst_k, "worst_k", 1)]]
     return softmax_weights(margins[:, seen].mean(axis=1), temperature)
 
 
@@ -168,8 +167,11 @@ def description_classifier(classifier, descriptions, vectors=None, labels=None, 
         if not 0 <= c < len(classifier):
             raise InputError(f"Expected class indices in `descriptions` between 0 and {len(classifier) - 1}, got {c}")
         prompts = floats(prompts, f"descriptions[{c}]", 2).astype(np.float32)
+        if not len(prompts) or prompts.shape[1] != classifier.shape[1]:
+            raise InputError(f"Expected `descriptions[{c}]` of shape (P_c >= 1, D = {classifier.shape[1]}), "
+                             f"got {prompts.shape}")
         mine = vectors[labels == c] if vectors is not None else np.empty((0, classifier.shape[1]), np.float32)
-        if len(mine):
+        if len(mine) and len(classifier) > 1:
             others = mine @ np.delete(classifier, c, axis=0).T
             weights[c] = softmax_weights((mine @ prompts.T - others.max(axis=1, keepdims=True)).mean(axis=0), temperature)
         else:

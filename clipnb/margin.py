@@ -15,7 +15,7 @@ from __future__ import annotations
 import numpy as np
 from scipy.sparse import csr_array
 
-from clipnb.errors import InputError, class_indices, floats, one_of
+from clipnb.errors import InputError, class_indices, floats, one_of, whole_number
 from clipnb.similarity import check_vectors, similarity_blocks, top_k
 
 
@@ -157,7 +157,6 @@ def worst_found(cmm, per_class, k: int) -> float:
     if cmm.shape != per_class.shape:
         raise InputError(f"Expected `per_class` of shape (C,) = {cmm.shape}, got {per_class.shape}")
     scored = np.flatnonzero(~np.isnan(per_class))
-    if not 1 <= k <= len(scored):
-        raise InputError(f"Expected `k` between 1 and {len(scored)} (classes with images), got {k}")
+    k = whole_number(k, "k", 1, len(scored))
     limit = np.sort(per_class[scored])[k - 1]
     return float((per_class[scored][worst_first(cmm[scored])[:k]] <= limit).mean())
