@@ -20,9 +20,19 @@ from clipnb.errors import InputError
 class _Group(click.Group):
     """Turns our own errors into one line and exit code 2, and anything unforeseen into one line and exit code 1."""
 
+    def parse_args(self, ctx, args):
+        try:
+            return super().parse_args(ctx, args)
+        except click.exceptions.NoArgsIsHelpError:
+            raise
+        except click.UsageError as error:
+            _refuse(ctx, error)
+
     def invoke(self, ctx):
         try:
             return super().invoke(ctx)
+        except click.UsageError as error:
+            _refuse(ctx, error)
         except InputError as error:
             if ctx.params.get("debug"):
                 raise
@@ -39,6 +49,11 @@ class _Group(click.Group):
             first = (str(error).strip().splitlines() or [""])[0]
             click.echo(f"clipnb: {type(error).__name__}: {first} (run again with `clipnb --debug` for details)", err=True)
             ctx.exit(1)
+
+
+def _refuse(ctx, error: click.UsageError) -> None:
+    click.echo(f"clipnb: {error.format_message()} (see `{(error.ctx or ctx).command_path} --help`)", err=True)
+    ctx.exit(2)
 
 
 @click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"]})
@@ -71,7 +86,17 @@ _dataset = click.option("--dataset", default="emoji", show_default=True,
 _templates = click.option("--templates", default="bare", show_default=True,
                           help="bare, single, drawing, openai-7, openai-80, or a file with one template a line.")
 _store = click.option("--store", type=click.Path(path_type=Path), help="Folder that keeps the image vectors: encode once, ask many.")
-_json = click.option("--json", "json_file", help='Write the result as JSON to this file ("-" = standard output).')
+
+
+def _json_target(ctx, param, value: str | None) -> str | None:
+    """Refuse a file that cannot be written before anything is computed."""
+    if value and value != "-" and (Path(value).is_dir() or not Path(value).parent.is_dir()):
+        raise InputError(f"Expected --json to name a file in an existing folder, got {value}")
+    return value
+
+
+_json = click.option("--json", "json_file", callback=_json_target,
+                     help='Write the result as JSON to this file ("-" = standard output).')
 
 
 @main.command()
@@ -127,14 +152,14 @@ def encode(model, pretrained, device, precision, dataset, store, json_file) -> N
 @_dataset
 @_templates
 @_store
-@click.option("--worst", "worst_k", default=10, show_default=True, help="How many worst classes.")
+@click.option("--worst", "worst_k", type=click.IntRange(min=1), default=10, show_default=True, help="How many worst classes.")
 @_json
 def evaluate(model, pretrained, device, precision, dataset, templates, store, worst_k, json_file) -> None:
     """Zero-shot accuracy, Recall@5 and the tail, each with its 95 % interval."""
     from clipnb import evaluate as score, worst, zero_shot_classifier
 
-    images, loaded, data = _encode(model, pretrained, device, precision, dataset, store)
     chosen = _read_templates(templates)
+    images, loaded, data = _encode(model, pretrained, device, precision, dataset, store)
     result = score(images.vectors, zero_shot_classifier(loaded, _names(data), chosen), images.labels)
     summary = {"model": loaded.name, "pretrained": loaded.pretrained, "model_fingerprint": loaded.fingerprint,
                "device": str(loaded.device), "precision": loaded.precision, "dataset": dataset,
@@ -162,16 +187,17 @@ def _number(value) -> float | None:
 @_dataset
 @_templates
 @_store
-@click.option("--worst", "worst_k", default=10, show_default=True, help="How many classes to list.")
+@click.option("--worst", "worst_k", type=click.IntRange(min=1), default=10, show_default=True, help="How many classes to list.")
 @click.option("--reduction", default="image", show_default=True, type=click.Choice(["image", "class"]))
 @_json
 def margin(model, pretrained, device, precision, dataset, templates, store, worst_k, reduction, json_file) -> None:
     """Rank classes by the class-wise matching margin without labels (pseudo-labels); check it where labels exist."""
     from clipnb import margin as margins, metrics, zero_shot_classifier, evaluate as score
 
+    chosen = _read_templates(templates)
     images, loaded, data = _encode(model, pretrained, device, precision, dataset, store)
     names = _names(data)
-    result = score(images.vectors, zero_shot_classifier(loaded, names, _read_templates(templates)), images.labels)
+    result = score(images.vectors, zero_shot_classifier(loaded, names, chosen), images.labels)
     cmm = result.cmm[f"pseudo_{reduction}"]
     predicted = np.bincount(result.predictions, minlength=len(names))
     ranking = margins.worst_first(cmm)[: min(worst_k, len(names))]
@@ -183,7 +209,7 @@ def margin(model, pretrained, device, precision, dataset, templates, store, wors
     if result.n:
         for kind, values in (("labels", result.cmm[reduction]), ("pseudo_labels", cmm)):
             rho, interval = metrics.rank_correlation(values, result.per_class_accuracy, nan="worst")
-            summary |= {f"spearman_{kind}": rho, f"spearman_{kind}_ci": interval}
+            summary |= {f"spearman_{kind}": _number(rho), f"spearman_{kind}_ci": None if np.isnan(rho) else interval}
         k = int(min(worst_k, np.isfinite(result.per_class_accuracy).sum()))
         summary[f"worst_{k}_found"] = margins.worst_found(cmm, result.per_class_accuracy, k)
     _report(summary, json_file)
@@ -196,15 +222,16 @@ def margin(model, pretrained, device, precision, dataset, templates, store, wors
 @_store
 @click.option("--fit", "fit_on", help="Data set whose images set the weights (no labels are used); default: the same images.")
 @click.option("--temperature", default=0.01, show_default=True, help="Softmax temperature, in units of cosine.")
-@click.option("--worst", "worst_k", default=10, show_default=True, help="Worst classes reported, and used for the weights.")
+@click.option("--worst", "worst_k", type=click.IntRange(min=1), default=10, show_default=True, help="Worst classes reported, and used for the weights.")
 @_json
 def ensemble(model, pretrained, device, precision, dataset, templates, store, fit_on, temperature, worst_k, json_file) -> None:
     """Compare the bare name, the uniform ensemble of templates and margin-weighted ensembles (no labels used)."""
     from clipnb import ensemble as ensembles, evaluate as score, prompt_vectors
 
+    chosen = _read_templates(templates)
     images, loaded, data = _encode(model, pretrained, device, precision, dataset, store)
     fit = images if fit_on is None else _encode(model, pretrained, device, precision, fit_on, None, loaded)[0]
-    names, chosen = _names(data), _read_templates(templates)
+    names = _names(data)
     if fit.classnames and fit.classnames != names:
         raise InputError(f"Expected --fit {fit_on} to have the classes of {dataset}, got other classnames")
     bank = prompt_vectors(loaded, names, chosen)
@@ -229,9 +256,11 @@ def _encode(model, pretrained, device, precision, dataset, store, loaded=None):
 
     data = load_dataset(dataset)  # first: a wrong path is found before weights are loaded
     loaded = loaded or load_model(model, pretrained, device, precision)
-    click.echo(f"{loaded.name} ({loaded.pretrained}) on {loaded.device} in {loaded.precision}: {dataset}, {len(data)} images",
-               err=True)
-    return encode_images(loaded, data, store, progress=sys.stderr.isatty()), loaded, data
+    watched = sys.stderr.isatty()  # in a pipe or a log, stderr holds errors only
+    if watched:
+        click.echo(f"{loaded.name} ({loaded.pretrained}) on {loaded.device} in {loaded.precision}: {dataset}, "
+                   f"{len(data)} images", err=True)
+    return encode_images(loaded, data, store, progress=watched), loaded, data
 
 
 def _names(data) -> list[str]:
@@ -244,22 +273,23 @@ def _read_templates(name: str) -> list[str]:
     from clipnb.prompts import check_templates, template_set
 
     if Path(name).is_file():
-        return check_templates([t for t in Path(name).read_text("utf-8").splitlines() if t.strip()])
+        try:
+            lines = Path(name).read_text("utf-8-sig").splitlines()  # an editor's byte order mark is no part of a prompt
+        except UnicodeDecodeError:
+            raise InputError(f"Expected {name} to hold one template a line in UTF-8") from None
+        return check_templates([line for line in lines if line.strip()])
     return template_set(name)
 
 
 def _report(content: dict, json_file: str | None) -> None:
     from clipnb.embeddings import write_atomically
 
-    text = json.dumps(content, indent=2, ensure_ascii=False, default=float)
+    text = json.dumps(content, indent=2, ensure_ascii=False, default=float, allow_nan=False)
     if json_file == "-":
         click.echo(text)
         return
     if json_file:
-        path = Path(json_file)
-        if not path.parent.is_dir():
-            raise InputError(f"Expected --json {json_file} in an existing folder, there is no {path.parent}")
-        write_atomically(path, (text + "\n").encode())
+        write_atomically(Path(json_file), (text + "\n").encode())
     click.echo(_table(content))
 
 
