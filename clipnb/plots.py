@@ -4,6 +4,7 @@ Fractions are drawn as percent. Nothing global is changed: no style, no rcParams
 colour-blind readers, and no meaning hangs on colour alone.
 """
 
+import textwrap
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -26,6 +27,16 @@ def _axes(ax: Axes | None, width: float = 6.4, height: float = 3.8) -> Axes:
         ax = plt.subplots(figsize=(width, height), layout="constrained")[1]
     ax.spines[["top", "right"]].set_visible(False)
     return ax
+
+
+def _legend(ax: Axes) -> None:
+    """Above the axes, where no data can be."""
+    if ax.get_legend_handles_labels()[0]:
+        ax.legend(frameon=False, loc="lower left", bbox_to_anchor=(0, 1), ncols=3, borderaxespad=0.2, handlelength=1.6)
+
+
+def _share(value: float) -> str:
+    return f"{value:.1%}".replace("%", " %")
 
 
 def _percent(axis, upper: float | None = None) -> None:
@@ -59,7 +70,7 @@ def per_class_accuracy(per_class, ax: Axes | None = None, chance: float | None =
         mean: mean accuracy, drawn as a line.
 
     Raises:
-        InputError: `per_class` is not (C,) or leaves [0, 1].
+        InputError: `per_class` is not (C,), leaves [0, 1], or is all NaN.
 
     Example:
         >>> from matplotlib.figure import Figure
@@ -71,6 +82,8 @@ def per_class_accuracy(per_class, ax: Axes | None = None, chance: float | None =
     """
     per_class = _fractions("per_class", _vector("per_class", per_class))
     values = np.sort(per_class[~np.isnan(per_class)])
+    if not len(values):
+        raise InputError("Expected `per_class` with at least one class that has images, got only NaN")
     ax = _axes(ax)
     places = np.arange(1, len(values) + 1)
     if len(values) <= 60:
@@ -78,9 +91,9 @@ def per_class_accuracy(per_class, ax: Axes | None = None, chance: float | None =
     else:
         ax.fill_between(places, values, step="mid", color=BLUE, linewidth=0)
     if mean is not None:
-        ax.axhline(mean, color=INK, linestyle=":", label=f"mean {mean:.1%}".replace("%", " %"))
+        ax.axhline(mean, color=INK, linestyle=":", label=f"mean {_share(mean)}")
     if chance is not None:
-        ax.axhline(chance, color=ORANGE, linestyle="--", label=f"chance {chance:.1%}".replace("%", " %"))
+        ax.axhline(chance, color=ORANGE, linestyle="--", label=f"chance {_share(chance)}")
     zero = int((values == 0).sum())
     if zero:
         ax.plot(places[:zero], np.zeros(zero), "X", color=ORANGE, markersize=6 if zero <= 60 else 3, clip_on=False,
@@ -88,10 +101,9 @@ def per_class_accuracy(per_class, ax: Axes | None = None, chance: float | None =
     empty = len(per_class) - len(values)
     ax.set(xlabel=f"class, worst first ({len(values)} classes{f'; {empty} without images left out' if empty else ''})",
            ylabel="accuracy of the class", xlim=(0.4, len(values) + 0.6))
-    ax.xaxis.set_major_locator(MaxNLocator(integer=True))
+    ax.xaxis.set_major_locator(MaxNLocator(integer=True, steps=[1, 2, 5, 10]))
     _percent(ax.yaxis, upper=1)
-    if ax.get_legend_handles_labels()[0]:
-        ax.legend(frameon=False, loc="upper left")
+    _legend(ax)
     return ax
 
 
@@ -134,13 +146,14 @@ def confusion(confusion, classnames: Sequence[str], classes: Sequence[int] | Non
 
     named = len(chosen) <= ANNOTATED
     side = min(9.0, 2.6 + 0.55 * len(chosen)) if named else 6.4
-    ax = _axes(ax, side + 1, side)
+    ax = _axes(ax, side + 1.6, side)
     block = -(-len(chosen) // POOLED)
     grid = sns.heatmap(
         _largest_in_blocks(share, block), ax=ax, cmap="Blues", vmin=0, vmax=1, square=True, linewidths=0.5 if named else 0,
-        annot=shown if named else None, fmt="d", annot_kws={"size": 9 if len(chosen) <= 20 else 6},
+        annot=np.where(shown, shown.astype(str), "·") if named else None, fmt="", annot_kws={"size": 9 if len(chosen) <= 20 else 6},
         xticklabels=False, yticklabels=False, rasterized=not named,
-        cbar_kws={"label": "share of the actual class", "format": PercentFormatter(1, decimals=0, symbol=" %")},
+        cbar_kws={"label": "share of the actual class", "shrink": 0.7, "aspect": 25,
+                  "format": PercentFormatter(1, decimals=0, symbol=" %")},
     )
     if named:
         grid.set_xticks(np.arange(len(columns)) + 0.5, columns, rotation=45, ha="right", rotation_mode="anchor", parse_math=False)
@@ -185,7 +198,7 @@ def recall_curve(recall_at_k: Mapping[int, float], num_classes: int, ax: Axes | 
     ax.set(xlabel="K, the number of guesses counted", ylabel="Recall@K")
     ax.set_xticks(ks if len(ks) <= 12 else np.unique(np.linspace(ks[0], ks[-1], 8).astype(int)))
     _percent(ax.yaxis, upper=1.02)
-    ax.legend(frameon=False, loc="best")
+    _legend(ax)
     return ax
 
 
@@ -215,11 +228,11 @@ def precision_recall(precision, recall, ax: Axes | None = None, average_precisio
     label = "model" if average_precision is None else f"average precision {average_precision:.3f}"
     ax.plot(recall, precision, color=BLUE, drawstyle="steps-post", label=label)
     if base_rate is not None:
-        ax.axhline(base_rate, color=ORANGE, linestyle="--", label=f"chance {base_rate:.1%}".replace("%", " %"))
+        ax.axhline(base_rate, color=ORANGE, linestyle="--", label=f"chance {_share(base_rate)}")
     ax.set(xlabel="recall: share of the positives found", ylabel="precision: share of the found that is right")
     _percent(ax.xaxis, upper=1.02)
     _percent(ax.yaxis, upper=1.02)
-    ax.legend(frameon=False, loc="best")
+    _legend(ax)
     return ax
 
 
@@ -248,15 +261,13 @@ def margin_accuracy(margin, per_class, ax: Axes | None = None, spearman: float |
     ax.axvline(0, color=GREY, linewidth=1)
     ax.scatter(margin[keep], per_class[keep], s=30 if keep.sum() <= 200 else 12, color=BLUE, alpha=0.7, linewidths=0)
     zero = keep & (per_class == 0)
-    ax.scatter(margin[zero], per_class[zero], marker="X", s=45, color=ORANGE, clip_on=False, zorder=3,
-               label=f"at 0 %: {zero.sum()}")
+    ax.scatter(margin[zero], per_class[zero], marker="X", s=45, color=ORANGE, clip_on=False, zorder=3)
+    at_zero = f", {zero.sum()} at 0 % (crosses)" if zero.any() else ""
     left_out = "" if keep.all() else f", {(~keep).sum()} left out (no images)"
     rho = "" if spearman is None else f"; Spearman ρ = {spearman:.2f}"
-    ax.set_title(f"{keep.sum()} classes{left_out}{rho}", loc="left", fontsize="medium")
+    ax.set_title(f"{keep.sum()} classes{at_zero}{left_out}{rho}", loc="left", fontsize="medium")
     ax.set(xlabel="class-wise matching margin (cosine)", ylabel="accuracy of the class")
     _percent(ax.yaxis, upper=1.02)
-    if zero.any():
-        ax.legend(frameon=False, loc="best")
     return ax
 
 
@@ -294,17 +305,17 @@ def bars_with_intervals(table: pd.DataFrame, value: str, low: str, high: str, la
     ax.barh(places, table[value], color=BLUE, height=0.68, alpha=0.85)
     ax.hlines(places, table[low], table[high], color=INK, linewidth=1.6)
     for place, number, end in zip(places, table[value], table[[value, high]].max(axis=1), strict=True):
-        ax.annotate(f"{number:.1%}".replace("%", " %"), (end, place), (5, 0), textcoords="offset points", va="center",
+        ax.annotate(_share(number), (end, place), (5, 0), textcoords="offset points", va="center",
                     fontsize="small", color=INK)
     if baseline is not None:
-        ax.axvline(baseline, color=ORANGE, linestyle="--", label=f"baseline {baseline:.1%}".replace("%", " %"))
-        ax.legend(frameon=False, loc="lower right", bbox_to_anchor=(1, 1), borderaxespad=0)
+        ax.axvline(baseline, color=ORANGE, linestyle="--", label=f"baseline {_share(baseline)}")
     ax.set_yticks(places, [str(name) for name in table[label]], parse_math=False)
     ax.invert_yaxis()
     ax.set_xlabel(f"{value.replace('_', ' ')} (line: interval)")
     ax.margins(x=0.15)
     ax.set_xlim(left=0)
     _percent(ax.xaxis)
+    _legend(ax)
     return ax
 
 
@@ -313,7 +324,7 @@ def image_strip(images: Sequence, titles: Sequence[str], ax: Axes | None = None,
 
     Args:
         images: PIL images or (H, W, 3) arrays; each is fitted into a square of its own.
-        titles: one text a picture; may have line breaks.
+        titles: one text a picture; may have line breaks, and long lines are wrapped.
         ax: where to draw; a new figure if None.
         columns: pictures in a row.
 
@@ -330,7 +341,8 @@ def image_strip(images: Sequence, titles: Sequence[str], ax: Axes | None = None,
         raise InputError(f"Expected `titles` with one text for each of the images, got {len(titles)} for {len(images)}")
     columns = min(columns, len(images))
     rows = -(-len(images) // columns)
-    lines = 1 + max(str(title).count("\n") for title in titles)
+    titles = ["\n".join(textwrap.fill(line, 17) for line in str(title).splitlines()) for title in titles]
+    lines = 1 + max(title.count("\n") for title in titles)
     pitch = 1.06 + 0.17 * lines
     ax = _axes(ax, width=1.35 * columns, height=1.35 * pitch * rows)
     for i, (image, title) in enumerate(zip(images, titles, strict=True)):
@@ -339,7 +351,7 @@ def image_strip(images: Sequence, titles: Sequence[str], ax: Axes | None = None,
         x, y = (i % columns) * 1.1, (i // columns) * pitch
         left, top = x + (1 - width) / 2, y + (1 - height) / 2
         ax.imshow(pixels, extent=(left, left + width, top + height, top), interpolation="antialiased")
-        ax.text(x + 0.5, y + 1.03, str(title), ha="center", va="top", fontsize=8, color=INK, linespacing=1.15, parse_math=False)
+        ax.text(x + 0.5, y + 1.03, title, ha="center", va="top", fontsize=8, color=INK, linespacing=1.15, parse_math=False)
     ax.set(xlim=(-0.05, columns * 1.1 - 0.05), ylim=(rows * pitch, -0.03), aspect="equal")
     ax.set_axis_off()
     return ax
@@ -373,8 +385,8 @@ def weights(weights, labels: Sequence[str], ax: Axes | None = None, top: int = 1
     ax.axvline(1 / len(weights), color=ORANGE, linestyle="--", label=f"uniform, 1 / {len(weights)}")
     ax.set_yticks(np.arange(len(shown)), [str(labels[i]) for i in shown], parse_math=False)
     ax.invert_yaxis()
-    together = f" (the other {len(rest)}: {weights[rest].sum():.1%} together)".replace("%", " %") if len(rest) else ""
+    together = f" (the other {len(rest)}: {_share(weights[rest].sum())} together)" if len(rest) else ""
     ax.set_xlabel(f"weight{together}")
     _percent(ax.xaxis)
-    ax.legend(frameon=False, loc="lower right")
+    _legend(ax)
     return ax

@@ -154,12 +154,13 @@ class RecallAtKExplorer(LiveFigure):
     def static_figure(self) -> Figure:
         """The recall curve, and the pictures with the rank of their label."""
         content = self.content
-        figure = Figure(figsize=(7, 3 + 1.5 * -(-len(content["pictures"]) // 8)), layout="constrained")
-        curve, strip = figure.subplots(2, 1, height_ratios=(2.4, 1.5 * -(-len(content["pictures"]) // 8)))
+        height = 1.9 * -(-len(content["pictures"]) // 6)
+        figure = Figure(figsize=(7, 2.6 + height), layout="constrained")
+        curve, strip = figure.subplots(2, 1, height_ratios=(2.6, height))
         plots.recall_curve(dict(enumerate(content["recall"], start=1)), content["num_classes"], ax=curve)
         titles = [f"{picture['name']}\n" + (f"guess {picture['rank']}" if 0 < picture["rank"] <= self.k else f"not in top {self.k}")
                   for picture in content["pictures"]]
-        plots.image_strip([_pixels(picture["src"]) for picture in content["pictures"]], titles, ax=strip, columns=8)
+        plots.image_strip([_pixels(picture["src"]) for picture in content["pictures"]], titles, ax=strip)
         return figure
 
 
@@ -229,7 +230,7 @@ class ConfusionExplorer(LiveFigure):
         return _in_range("shown", proposal["value"], 2, len(self.content["names"]))
 
     def static_figure(self) -> Figure:
-        """The matrix of the classes shown, with "other" as the last row and column."""
+        """The matrix of the classes shown, with "other" as the last column."""
         content, m = self.content, self.shown
         inner = np.array(content["counts"])[:m, :m]
         other = np.array(content["actual_totals"])[:m] - inner.sum(axis=1)
@@ -318,8 +319,8 @@ class ThresholdExplorer(LiveFigure):
                                     ax=figure.subplots(), base_rate=content["base_rate"])
         if t in defined:
             ax.plot(content["recall"][t], content["precision"][t], "o", color=plots.INK, markersize=9)
-        ax.set_title(f"“{content['name']}” from a score of {content['thresholds'][t]}: precision {_text(content['precision'][t])}, "
-                     f"recall {_text(content['recall'][t])}", loc="left", fontsize="medium", parse_math=False)
+        figure.suptitle(f"“{content['name']}” from a score of {content['thresholds'][t]}: precision {_text(content['precision'][t])}, "
+                     f"recall {_text(content['recall'][t])}", fontsize="medium", parse_math=False)
         return figure
 
 
@@ -475,7 +476,7 @@ class WorstStrip(LiveFigure):
         rows = self.content["rows"][: self.shown]
         figure = Figure(figsize=(6.4, 1.9 * len(rows)), layout="constrained")
         for ax, row in zip(np.atleast_1d(figure.subplots(len(rows), 1)), rows, strict=True):
-            titles = [f"said {picture['guess']}\nmargin {picture['margin']:.3f}" for picture in row["pictures"]]
+            titles = [f"said {picture['guess']}\nmargin {picture['margin']:.3f}".replace("-", "−") for picture in row["pictures"]]
             plots.image_strip([_pixels(picture["src"]) for picture in row["pictures"]], titles, ax=ax, columns=len(titles))
             ax.set_title(f"{row['name']}: {_text(row['accuracy'])} ({row['right']} of {row['count']} right)", loc="left",
                          fontsize=9, parse_math=False)
@@ -545,7 +546,7 @@ class PromptWeightExplorer(LiveFigure):
         """The weights at the current temperature."""
         prompts, weights = self.content["prompts"], self.weights()[self._order]
         figure = Figure(figsize=(6.4, 1.4 + 0.3 * min(len(prompts), self.content["top"])), layout="constrained")
-        ax = plots.weights(weights, [prompt["text"] for prompt in prompts], ax=figure.subplots(), top=self.content["top"])
-        ax.set_title(f"temperature {self.temperature:g}: {self.effective_number():.2f} of {len(prompts)} prompts count",
-                     loc="left", fontsize="medium")
+        plots.weights(weights, [prompt["text"] for prompt in prompts], ax=figure.subplots(), top=self.content["top"])
+        figure.suptitle(f"temperature {self.temperature:g}: effective number of prompts {self.effective_number():.2f} "
+                        f"of {len(prompts)}", fontsize="medium")
         return figure
