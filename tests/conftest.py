@@ -1,0 +1,66 @@
+"""Fixtures that several test files share: the embedded model, a tiny CLIP of random weights, a folder of pictures."""
+
+import json
+
+import numpy as np
+import pytest
+from hypothesis import settings
+from PIL import Image
+
+settings.register_profile("clipnb", derandomize=True, deadline=None, max_examples=60)
+settings.load_profile("clipnb")
+
+TINY = {
+    "embed_dim": 16,
+    "vision_cfg": {"image_size": 32, "layers": 1, "width": 32, "patch_size": 16, "head_width": 16},
+    "text_cfg": {"context_length": 77, "vocab_size": 49408, "width": 32, "heads": 2, "layers": 1},
+}
+
+
+@pytest.fixture(scope="session")
+def model():
+    """The embedded default."""
+    from clipnb import load_model
+
+    return load_model()
+
+
+@pytest.fixture(scope="session")
+def tiny_weights(tmp_path_factory):
+    """Registers "tiny-clip" with open_clip; the path of its checkpoint (random weights, one seed)."""
+    import open_clip
+    import torch
+    from safetensors.torch import save_file
+
+    folder = tmp_path_factory.mktemp("tiny")
+    (folder / "tiny-clip.json").write_text(json.dumps(TINY))
+    open_clip.add_model_config(folder / "tiny-clip.json")
+    torch.manual_seed(0)
+    save_file(open_clip.create_model("tiny-clip").state_dict(), folder / "tiny.safetensors")
+    return folder / "tiny.safetensors"
+
+
+@pytest.fixture(scope="session")
+def tiny(tiny_weights):
+    """A CLIP of open_clip's own kind (ViT and causal text tower), small enough for tests."""
+    from clipnb import load_model
+
+    return load_model("tiny-clip", str(tiny_weights))
+
+
+@pytest.fixture
+def pictures(tmp_path):
+    """A folder of three classes with four pictures each."""
+    rng = np.random.default_rng(0)
+    for name in ("cat", "fire_truck", "dog"):
+        (tmp_path / "pictures" / name).mkdir(parents=True)
+        for i in range(4):
+            pixels = rng.integers(0, 256, (40, 48, 3), dtype=np.uint8)
+            Image.fromarray(pixels).save(tmp_path / "pictures" / name / f"{i}.png")
+    return tmp_path / "pictures"
+
+
+def unit_rows(rng, *shape):
+    """Random vectors of unit norm, float32."""
+    vectors = rng.normal(size=shape)
+    return (vectors / np.linalg.norm(vectors, axis=-1, keepdims=True)).astype(np.float32)
