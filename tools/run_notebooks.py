@@ -120,10 +120,13 @@ def describe(error: Exception, source: Path, copy: Path) -> str:
 
     if not isinstance(error, PapermillExecutionError):
         return f"{source.name}: {type(error).__name__}: {first_line(str(error))}"
-    cells = json.loads(copy.read_text(encoding="utf-8"))["cells"][: error.cell_index + 1]
-    # the cells that papermill added (parameters, the error notice) are not in the reader's notebook
-    own = [c for c in cells if c["cell_type"] == "code" and not {"injected-parameters"} & set(c["metadata"].get("tags", []))]
-    return f"{source.name}, code cell {len(own)}: {error.ename}: {first_line(error.evalue)}"
+    number = 0  # counted in the reader's notebook, so without the cell of given parameters
+    for cell in json.loads(copy.read_text(encoding="utf-8"))["cells"]:
+        if cell["cell_type"] == "code":
+            number += "injected-parameters" not in cell["metadata"].get("tags", [])
+            if any(output["output_type"] == "error" for output in cell["outputs"]):
+                break
+    return f"{source.name}, code cell {number}: {error.ename}: {first_line(error.evalue)}"
 
 
 def first_line(text: str) -> str:

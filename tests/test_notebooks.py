@@ -1,0 +1,127 @@
+"""The notebooks as files, and the tool that runs them."""
+
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
+PARAMETERS = {"model", "pretrained", "dataset", "fast"}
+MOST_LINES = 15
+
+
+def cells(path):
+    return json.loads(path.read_text("utf-8"))["cells"]
+
+
+def code_cells(path):
+    return [cell for cell in cells(path) if cell["cell_type"] == "code"]
+
+
+def run(*arguments):
+    return subprocess.run([sys.executable, ROOT / "tools/run_notebooks.py", *map(str, arguments)],
+                          capture_output=True, text=True, timeout=600)
+
+
+def write_notebook(path, *sources):
+    """A notebook whose first code cell holds the parameters."""
+    def cell(source, tags=()):
+        return {"cell_type": "code", "id": f"c{len(source)}", "metadata": {"tags": list(tags)}, "source": source,
+                "outputs": [], "execution_count": None}
+
+    notebook = {"nbformat": 4, "nbformat_minor": 5,
+                "metadata": {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}},
+                "cells": [cell("model = 'clipnb-mini'", ["parameters"]), *map(cell, sources)]}
+    path.write_text(json.dumps(notebook), "utf-8")
+
+
+# The files -------------------------------------------------------------------------------------------------------------
+
+def test_there_are_nine_chapters_in_order_and_in_the_book():
+    assert [path.name[:2] for path in NOTEBOOKS] == [f"{i:02}" for i in range(1, 10)]
+    listed = re.findall(r"file: notebooks/(\S+)", (ROOT / "book/_toc.yml").read_text("utf-8"))
+    assert listed == [path.stem for path in NOTEBOOKS]
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+class TestSource:
+    def test_is_committed_without_outputs(self, path):
+        for cell in code_cells(path):
+            assert cell["outputs"] == []
+            assert cell["execution_count"] is None
+        assert "widgets" not in json.loads(path.read_text("utf-8"))["metadata"]
+
+    def test_has_one_parameters_cell_with_the_four_parameters(self, path):
+        tagged = [cell for cell in code_cells(path) if "parameters" in cell["metadata"].get("tags", [])]
+        assert len(tagged) == 1
+        assert PARAMETERS <= set(re.findall(r"^(\w+)\s*=", "".join(tagged[0]["source"]), re.MULTILINE))
+
+    def test_code_cells_are_short(self, path):
+        too_long = {i: n for i, cell in enumerate(code_cells(path), 1)
+                    if (n := len("".join(cell["source"]).splitlines())) > MOST_LINES}
+        assert not too_long, f"{path.name}: code cells with more than {MOST_LINES} lines (cell: lines): {too_long}"
+
+    def test_executed_copy_has_no_error_and_no_warning(self, path):
+        executed = ROOT / "book/notebooks" / path.name
+        if not executed.is_file():
+            pytest.fail(f"{path.name} was not run: run `make book` first")
+        for i, cell in enumerate(code_cells(executed), 1):
+            for output in cell["outputs"]:
+                assert output["output_type"] != "error", f"{path.name}, code cell {i}: {output.get('evalue')}"
+                assert output.get("name") != "stderr", f"{path.name}, code cell {i}: {''.join(output['text'])[:300]}"
+
+
+# The runner ------------------------------------------------------------------------------------------------------------
+
+def test_a_notebook_is_run_with_parameters_and_skipped_while_current(tmp_path):
+    write_notebook(tmp_path / "01_small.ipynb", "print('model:', model)")
+    arguments = ("--source", tmp_path, "--out", tmp_path / "out", "-p", "model", "ViT-B-32")
+    first, second = run(*arguments), run(*arguments)
+    assert first.returncode == second.returncode == 0, first.stderr + second.stderr
+    assert "running 1 of 1" in first.stdout
+    assert "all 1 are current" in second.stdout
+    executed = cells(tmp_path / "out/01_small.ipynb")
+    assert executed[-1]["outputs"][0]["text"] == ["model: ViT-B-32\n"]
+    assert "remove-cell" in executed[1]["metadata"]["tags"]  # papermill's own cell stays off the page
+    assert str(tmp_path) not in (tmp_path / "out/01_small.ipynb").read_text("utf-8")
+    status = json.loads((tmp_path / "out/status.json").read_text("utf-8"))
+    assert status["notebooks"]["01_small"]["parameters"] == {"model": "ViT-B-32"}
+    assert {"torch", "open_clip_torch", "clipnb"} <= set(status["packages"])
+    assert "{doc}`/notebooks/01_small`" in (tmp_path / "out/status_table.md").read_text("utf-8")
+
+
+def test_every_failure_is_reported_in_one_line_each(tmp_path):
+    write_notebook(tmp_path / "01_bad.ipynb", "x = 1", "raise ValueError('no such thing\\nmore')")
+    write_notebook(tmp_path / "02_good.ipynb", "print('fine')")
+    write_notebook(tmp_path / "03_worse.ipynb", "1 / 0")
+    done = run("--source", tmp_path, "--out", tmp_path / "out")
+    assert done.returncode == 1
+    assert done.stderr.splitlines() == [
+        "FAIL 01_bad.ipynb, code cell 3: ValueError: no such thing",
+        "FAIL 03_worse.ipynb, code cell 2: ZeroDivisionError: division by zero",
+    ]
+    assert [path.name for path in (tmp_path / "out").glob("*.ipynb")] == ["02_good.ipynb"]
+
+
+def test_a_failure_after_a_given_parameter_names_the_reader_s_own_cell(tmp_path):
+    write_notebook(tmp_path / "01_bad.ipynb", "raise RuntimeError(model)")
+    done = run("--source", tmp_path, "--out", tmp_path / "out", "-p", "model", "nonsense")
+    assert done.stderr == "FAIL 01_bad.ipynb, code cell 2: RuntimeError: nonsense\n"
+
+
+def test_unknown_parameter_is_one_clear_line(tmp_path):
+    write_notebook(tmp_path / "01_small.ipynb", "pass")
+    done = run("--source", tmp_path, "--out", tmp_path / "out", "-p", "modle", "ViT-B-32")
+    assert done.returncode == 2
+    assert done.stderr == "run_notebooks: unknown parameter 'modle' for 01_small; it has: model\n"
+
+
+def test_unknown_notebook_is_one_clear_line(tmp_path):
+    write_notebook(tmp_path / "01_small.ipynb", "pass")
+    done = run("--source", tmp_path, "--out", tmp_path / "out", "77")
+    assert done.returncode == 2
+    assert done.stderr == "run_notebooks: unknown notebook '77'; there are: 01_small\n"
