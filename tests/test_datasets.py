@@ -1,0 +1,233 @@
+import io
+import pickle
+import re
+import tarfile
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from clipnb import load_dataset
+from clipnb.datasets import flatten
+from clipnb.errors import InputError
+
+
+def refuses(spec, text):
+    with pytest.raises(InputError, match="^" + re.escape(text)) as caught:
+        load_dataset(spec)
+    assert "\n" not in str(caught.value)
+
+
+def test_class_folders_in_alphabetical_order(pictures):
+    data = load_dataset(f"folder:{pictures}")
+    assert data.classnames == ["cat", "dog", "fire truck"] and len(data) == 12
+    assert data.labels.tolist() == [0] * 4 + [1] * 4 + [2] * 4 and data.labels.dtype == np.int64
+    assert data.ids[:2] == ["cat/0.png", "cat/1.png"] and len(set(data.ids)) == 12
+    for i in (0, 5, 11):
+        image, label = data[i]
+        assert image.mode == "RGB" and label == data.labels[i] and type(label) is int
+        assert np.array_equal(np.asarray(image), np.asarray(Image.open(pictures / data.ids[i])))
+    assert [label for _, label in data] == data.labels.tolist()  # it can be looped over
+
+
+def test_other_files_and_hidden_folders_are_no_classes(pictures):
+    (pictures / "cat" / "notes.txt").write_text("no picture")
+    (pictures / ".cache").mkdir()
+    (pictures / "cat" / "PHOTO.JPG").write_bytes((pictures / "cat" / "0.png").read_bytes())
+    data = load_dataset(f"folder:{pictures}")
+    assert len(data) == 13 and len(data.classnames) == 3 and "cat/PHOTO.JPG" in data.ids
+
+
+def test_a_folder_of_pictures_alone_has_no_labels(pictures):
+    data = load_dataset(f"folder:{pictures / 'cat'}")
+    assert len(data) == 4 and data.classnames == [] and (data.labels == -1).all()
+    assert data[0][1] == -1
+
+
+def test_subsets(pictures):
+    data = load_dataset(f"folder:{pictures}")
+    assert data.take(3).ids == data.ids[:3] and len(data.take(99)) == 12 and data.take(np.int64(2)).ids == data.ids[:2]
+    assert data.take([11, 0]).labels.tolist() == [2, 0] and data.take([-1]).ids == [data.ids[-1]]
+    dogs = data.take(data.labels == 1)
+    assert dogs.ids == data.ids[4:8] and dogs.labels.tolist() == [1] * 4 and dogs.classnames == data.classnames
+    last = dogs.take([3])
+    assert last.ids == ["dog/3.png"] and np.array_equal(np.asarray(last[0][0]), np.asarray(data[7][0]))
+    assert len({data.fingerprint, dogs.fingerprint, last.fingerprint}) == 3
+    with pytest.raises(InputError, match="Expected `indices` >= 0, got -1"):
+        data.take(-1)
+
+
+def test_the_fingerprint_names_the_set(pictures):
+    first, again = (load_dataset(f"folder:{pictures}") for _ in range(2))
+    assert first.fingerprint == again.fingerprint
+    (pictures / "cat" / "0.png").rename(pictures / "cat" / "9.png")
+    assert load_dataset(f"folder:{pictures}").fingerprint != first.fingerprint
+
+
+def test_wrong_specs_and_folders_are_told(pictures, tmp_path):
+    known = "known: emoji, emoji:SPLIT, folder:PATH, imagenet:PATH, torchvision:NAME:PATH, webdataset:PATTERN"
+    refuses("emojis", f"Unknown data set 'emojis'; {known}")
+    refuses("", f"Unknown data set ''; {known}")
+    refuses("emoji:train", "Unknown split 'train' of the emoji set; known: test, validation, train-sample")
+    refuses("folder:", "Expected an existing folder in 'folder:', got (nothing)")
+    refuses("folder:/no/such", "Expected an existing folder in 'folder:/no/such', got /no/such")
+    refuses(f"folder:{pictures / 'cat' / '0.png'}", "Expected an existing folder in ")
+    (tmp_path / "void").mkdir()
+    refuses(f"folder:{tmp_path / 'void'}", f"Expected images in folder:{tmp_path / 'void'}, found none")
+    (pictures / "bird").mkdir()
+    refuses(f"folder:{pictures}", f"Expected pictures in every class folder of {pictures}, none in: bird; remove the folder")
+    refuses(f"imagenet:{pictures}", f"Expected 1000 synset folders (n01440764 ...) in {pictures}, got 0")
+
+
+@pytest.mark.parametrize("content", [b"", b"just text", "cut"])
+def test_an_unreadable_picture_is_named(pictures, content):
+    path = pictures / "dog" / "2.png"
+    path.write_bytes(path.read_bytes()[:200] if content == "cut" else content)
+    data = load_dataset(f"folder:{pictures}")
+    assert data[5][0].size == (48, 40)  # the others are as before
+    with pytest.raises(InputError, match=re.escape(f"Cannot read image 'dog/2.png' of folder:{pictures}: ")) as caught:
+        data[6]
+    assert "\n" not in str(caught.value)
+
+
+def saved(image, format="PNG", **options):
+    file = io.BytesIO()
+    image.save(file, format, **options)
+    return Image.open(io.BytesIO(file.getvalue()))
+
+
+def flat_colour(image):
+    image = flatten(image)
+    assert image.mode == "RGB"
+    colours = np.asarray(image).reshape(-1, 3)
+    assert (np.ptp(colours, axis=0) <= 3).all()  # JPEG may waver
+    return tuple(map(int, colours[0]))
+
+
+def test_every_kind_of_picture_becomes_rgb_of_the_same_colour():
+    red, size = (200, 30, 60), (16, 16)
+    rgb = Image.new("RGB", size, red)
+    assert flat_colour(saved(rgb)) == red
+    assert flat_colour(saved(rgb.convert("P", palette=Image.Palette.ADAPTIVE))) == red
+    assert flat_colour(saved(rgb, "GIF")) == red
+    assert np.allclose(flat_colour(saved(rgb.convert("CMYK"), "JPEG", quality=95)), red, atol=6)
+    assert flat_colour(saved(Image.new("RGBA", size, (*red, 255)))) == red
+    assert flat_colour(saved(Image.new("RGBA", size, (*red, 0)))) == (255, 255, 255)
+    assert np.allclose(flat_colour(saved(Image.new("RGBA", size, (*red, 128)))), np.add(red, 255) / 2, atol=1.5)
+    assert flat_colour(saved(Image.new("LA", size, (90, 255)))) == (90, 90, 90)
+    assert flat_colour(saved(Image.new("LA", size, (90, 0)))) == (255, 255, 255)
+    assert flat_colour(saved(Image.new("L", size, 90))) == (90, 90, 90)
+    assert flat_colour(saved(Image.new("1", size, 1))) == (255, 255, 255)
+    palette = Image.new("P", size, 1)
+    palette.putpalette([0, 0, 0, *red])
+    assert flat_colour(saved(palette, transparency=1)) == (255, 255, 255)
+    assert flat_colour(saved(palette, transparency=0)) == red
+
+
+@pytest.mark.parametrize("format", ["PNG", "TIFF"])
+def test_sixteen_bits_are_scaled_not_clipped(format):
+    grey = Image.fromarray(np.full((8, 8), 0x8040, dtype=np.uint16))
+    assert flat_colour(saved(grey, format)) == (128, 128, 128)
+
+
+def test_pixels_without_a_known_range_are_refused(tmp_path):
+    Image.fromarray(np.full((8, 8), 0.5, dtype=np.float32)).save(tmp_path / "a.tif")
+    with pytest.raises(InputError, match="Cannot read image 'a.tif' .*pixels of mode 'F' have no known range"):
+        load_dataset(f"folder:{tmp_path}")[0]
+
+
+def test_the_emoji_set():
+    sets = {split: load_dataset(f"emoji:{split}") for split in ("test", "validation", "train-sample")}
+    assert load_dataset("emoji").ids == sets["test"].ids == load_dataset("emoji:").ids
+    assert len({tuple(data.classnames) for data in sets.values()}) == 1
+    ids = [i for data in sets.values() for i in data.ids]
+    assert len(set(ids)) == len(ids)  # no drawing in two splits
+    for data in sets.values():
+        assert len(data.notes["family"]) == len(data)
+        assert sorted(set(data.labels)) == list(range(len(data.classnames)))  # every class has images
+    test = sets["test"]
+    assert {len(test) // len(test.classnames)} == set(np.bincount(test.labels))
+    assert [c["classname"] for c in test.notes["classes"]] == test.classnames
+    image, label = test[len(test) - 1]
+    assert image.mode == "RGB" and label == test.labels[-1]
+
+
+def test_a_subset_of_emoji_keeps_its_families():
+    data = load_dataset("emoji")
+    some = data.take([5, 700, 1500])
+    assert some.notes["family"] == [data.notes["family"][i] for i in (5, 700, 1500)]
+    assert some.notes["classes"] is data.notes["classes"]
+    assert np.array_equal(np.asarray(some[2][0]), np.asarray(data[1500][0]))
+
+
+@pytest.fixture
+def shards(tmp_path):
+    """Two tar shards of three samples with .cls files and one without; classnames.txt beside them."""
+    def write(name, samples):
+        with tarfile.open(tmp_path / name, "w") as archive:
+            for key, grey, label in samples:
+                file = io.BytesIO()
+                Image.new("L", (8, 8), grey).save(file, "PNG")
+                for suffix, content in (("png", file.getvalue()), ("cls", None if label is None else str(label).encode())):
+                    if content is not None:
+                        info = tarfile.TarInfo(f"{key}.{suffix}")
+                        info.size = len(content)
+                        archive.addfile(info, io.BytesIO(content))
+
+    write("a-0.tar", [("000", 10, 1), ("001", 20, 0)])
+    write("a-1.tar", [("000", 30, 1), ("001", 40, None)])
+    (tmp_path / "classnames.txt").write_text("cat\ndog\n")
+    return tmp_path, write
+
+
+def test_webdataset(shards):
+    folder, _ = shards
+    data = load_dataset(f"webdataset:{folder}/a-*.tar")
+    assert data.classnames == ["cat", "dog"] and data.labels.tolist() == [1, 0, 1, -1] and len(set(data.ids)) == 4
+    assert [image.getpixel((0, 0))[0] for image, _ in data] == [10, 20, 30, 40]
+
+
+def test_wrong_webdatasets_are_told(shards):
+    folder, write = shards
+    refuses(f"webdataset:{folder}/b-*.tar", f"Expected tar shards for 'webdataset:{folder}/b-*.tar', found none")
+    for label, text in ((2, "Expected `labels in "), (-3, "Expected `labels in "), ("dog", f"Cannot read {folder}/c.tar as ")):
+        write("c.tar", [("000", 10, label)])
+        refuses(f"webdataset:{folder}/c.tar", text)
+    (folder / "c.tar").write_bytes(b"no tar")
+    refuses(f"webdataset:{folder}/c.tar", f"Cannot read {folder}/c.tar as an uncompressed tar of images and .cls numbers: ")
+    with tarfile.open(folder / "c.tar", "w:gz"):
+        pass
+    refuses(f"webdataset:{folder}/c.tar", f"Cannot read {folder}/c.tar as an uncompressed tar")
+    (folder / "classnames.txt").unlink()
+    refuses(f"webdataset:{folder}/a-*.tar", f"Expected a classname a line in {folder}/classnames.txt, found no such file")
+
+
+def test_a_torchvision_set_on_disk(tmp_path, monkeypatch):
+    from torchvision.datasets import CIFAR10
+
+    folder = tmp_path / CIFAR10.base_folder
+    folder.mkdir()
+    pixels = np.repeat(np.array([10, 200], dtype=np.uint8)[:, None], 3072, axis=1)
+    (folder / "test_batch").write_bytes(pickle.dumps({"data": pixels, "labels": [1, 0]}))
+    (folder / "batches.meta").write_bytes(pickle.dumps({"label_names": ["air_plane", "dog"]}))
+    monkeypatch.setattr(CIFAR10, "_check_integrity", lambda self: True)  # the checksums are of the real files
+    monkeypatch.setattr(CIFAR10, "meta", CIFAR10.meta | {"md5": None})
+    data = load_dataset(f"torchvision:CIFAR10:{tmp_path}")
+    assert data.classnames == ["air plane", "dog"] and data.labels.tolist() == [1, 0]
+    assert [image.getpixel((0, 0))[0] for image, _ in data] == [10, 200]
+
+
+def test_wrong_torchvision_sets_are_told(tmp_path):
+    refuses(f"torchvision:CIFAR11:{tmp_path}", f"Unknown torchvision set 'CIFAR11' in 'torchvision:CIFAR11:{tmp_path}'; known: ")
+    refuses(f"torchvision:CIFAR10:{tmp_path}", f"Cannot open 'torchvision:CIFAR10:{tmp_path}': Dataset not found or corrupted.")
+    refuses(f"torchvision:ImageFolder:{tmp_path}", f"Cannot open 'torchvision:ImageFolder:{tmp_path}': ")
+    refuses("torchvision:CIFAR10", "Expected an existing folder in 'torchvision:CIFAR10', got (nothing)")
+    assert not list(tmp_path.iterdir())  # nothing was downloaded
+
+
+def test_imagenet_names_follow_the_synsets(tmp_path):
+    for i in range(1000):
+        (tmp_path / f"n{i:08d}").mkdir()
+    Image.new("RGB", (8, 8)).save(tmp_path / "n00000151" / "a.png")
+    data = load_dataset(f"imagenet:{tmp_path}")
+    assert len(data.classnames) == 1000 and data.labels.tolist() == [151] and data.classnames[151] == "Chihuahua"
