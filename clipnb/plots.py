@@ -7,6 +7,7 @@ colour-blind readers, and no meaning hangs on colour alone.
 import textwrap
 from collections.abc import Mapping, Sequence
 
+import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import seaborn as sns
@@ -22,8 +23,6 @@ POOLED = 250    # most rows of a confusion matrix that are drawn one by one
 
 def _axes(ax: Axes | None, width: float = 6.4, height: float = 3.8) -> Axes:
     if ax is None:
-        import matplotlib.pyplot as plt
-
         ax = plt.subplots(figsize=(width, height), layout="constrained")[1]
     ax.spines[["top", "right"]].set_visible(False)
     return ax

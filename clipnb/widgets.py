@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import anywidget
+import matplotlib.pyplot as plt
 import numpy as np
 import traitlets
 from matplotlib.figure import Figure
@@ -78,6 +79,13 @@ def _thumbnail(image: Image.Image) -> str:
     buffer = io.BytesIO()
     image.save(buffer, "WEBP", quality=75, method=6)
     return "data:image/webp;base64," + base64.b64encode(buffer.getvalue()).decode()
+
+
+def _figure(width: float, height: float) -> Figure:
+    """An empty figure that a notebook shows where it is returned, and not a second time at the end of the cell."""
+    figure = plt.figure(figsize=(width, height), layout="constrained")
+    plt.close(figure)
+    return figure
 
 
 def _pixels(src: str) -> Image.Image:
@@ -155,7 +163,7 @@ class RecallAtKExplorer(LiveFigure):
         """The recall curve, and the pictures with the rank of their label."""
         content = self.content
         height = 1.9 * -(-len(content["pictures"]) // 6)
-        figure = Figure(figsize=(7, 2.6 + height), layout="constrained")
+        figure = _figure(7, 2.6 + height)
         curve, strip = figure.subplots(2, 1, height_ratios=(2.6, height))
         plots.recall_curve(dict(enumerate(content["recall"], start=1)), content["num_classes"], ax=curve)
         titles = [f"{picture['name']}\n" + (f"guess {picture['rank']}" if 0 < picture["rank"] <= self.k else f"not in top {self.k}")
@@ -167,7 +175,7 @@ class RecallAtKExplorer(LiveFigure):
 def _most_confused(confusion: np.ndarray, count: int) -> list[int]:
     """Classes in order of confusion: start at the worst pair, then add the class most confused with those already in."""
     between = confusion + confusion.T
-    np.fill_diagonal(between, 0)
+    np.fill_diagonal(between, -1)
     group = sorted(int(c) for c in np.unravel_index(between.argmax(), between.shape))
     while len(group) < count:
         links = between[group].sum(axis=0)
@@ -236,7 +244,7 @@ class ConfusionExplorer(LiveFigure):
         other = np.array(content["actual_totals"])[:m] - inner.sum(axis=1)
         square = np.zeros((m + 1, m + 1), dtype=int)
         square[:m, :m], square[:m, m] = inner, other
-        figure = Figure(figsize=(3.6 + 0.5 * m, 2.6 + 0.5 * m), layout="constrained")
+        figure = _figure(3.6 + 0.5 * m, 2.6 + 0.5 * m)
         plots.confusion(square, [*content["names"][:m], "other"], classes=range(m), ax=figure.subplots())
         return figure
 
@@ -314,7 +322,7 @@ class ThresholdExplorer(LiveFigure):
         content = self.content
         t = int(np.abs(np.array(content["thresholds"]) - self.threshold).argmin())
         defined = [i for i, value in enumerate(content["precision"]) if value is not None]
-        figure = Figure(figsize=(6.4, 4), layout="constrained")
+        figure = _figure(6.4, 4)
         ax = plots.precision_recall([content["precision"][i] for i in defined], [content["recall"][i] for i in defined],
                                     ax=figure.subplots(), base_rate=content["base_rate"])
         if t in defined:
@@ -407,7 +415,7 @@ class ParadoxExplorer(LiveFigure):
         numbers, rare = self.numbers(), self.content["rare"]
         labels = {"accuracy": "overall accuracy", "baseline": f"never saying {rare}", "macro": "mean per-class accuracy",
                   "rare_recall": f"recall on {rare}"}
-        figure = Figure(figsize=(6.4, 2.4), layout="constrained")
+        figure = _figure(6.4, 2.4)
         ax = figure.subplots()
         bars = ax.barh(list(labels), [numbers[key] for key in labels], color=[plots.BLUE] * 3 + [plots.ORANGE])
         ax.bar_label(bars, [_text(numbers[key]) for key in labels], padding=4)
@@ -474,7 +482,7 @@ class WorstStrip(LiveFigure):
     def static_figure(self) -> Figure:
         """One row of pictures a class."""
         rows = self.content["rows"][: self.shown]
-        figure = Figure(figsize=(6.4, 1.9 * len(rows)), layout="constrained")
+        figure = _figure(6.4, 1.9 * len(rows))
         for ax, row in zip(np.atleast_1d(figure.subplots(len(rows), 1)), rows, strict=True):
             titles = [f"said {picture['guess']}\nmargin {picture['margin']:.3f}".replace("-", "−") for picture in row["pictures"]]
             plots.image_strip([_pixels(picture["src"]) for picture in row["pictures"]], titles, ax=ax, columns=len(titles))
@@ -545,7 +553,7 @@ class PromptWeightExplorer(LiveFigure):
     def static_figure(self) -> Figure:
         """The weights at the current temperature."""
         prompts, weights = self.content["prompts"], self.weights()[self._order]
-        figure = Figure(figsize=(6.4, 1.4 + 0.3 * min(len(prompts), self.content["top"])), layout="constrained")
+        figure = _figure(6.4, 1.4 + 0.3 * min(len(prompts), self.content["top"]))
         plots.weights(weights, [prompt["text"] for prompt in prompts], ax=figure.subplots(), top=self.content["top"])
         figure.suptitle(f"temperature {self.temperature:g}: effective number of prompts {self.effective_number():.2f} "
                         f"of {len(prompts)}", fontsize="medium")
