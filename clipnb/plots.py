@@ -149,7 +149,8 @@ def confusion(confusion, classnames: Sequence[str], classes: Sequence[int] | Non
     block = -(-len(chosen) // POOLED)
     grid = sns.heatmap(
         _largest_in_blocks(share, block), ax=ax, cmap="Blues", vmin=0, vmax=1, square=True, linewidths=0.5 if named else 0,
-        annot=np.where(shown, shown.astype(str), "·") if named else None, fmt="", annot_kws={"size": 9 if len(chosen) <= 20 else 6},
+        annot=np.where(shown, shown.astype(str), "·") if named else None, fmt="",
+        annot_kws={"size": 9 if len(chosen) <= 20 else 6},
         xticklabels=False, yticklabels=False, rasterized=not named,
         cbar_kws={"label": "share of the actual class", "shrink": 0.7, "aspect": 25,
                   "format": PercentFormatter(1, decimals=0, symbol=" %")},

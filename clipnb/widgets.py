@@ -166,8 +166,9 @@ class RecallAtKExplorer(LiveFigure):
         figure = _figure(7, 2.6 + height)
         curve, strip = figure.subplots(2, 1, height_ratios=(2.6, height))
         plots.recall_curve(dict(enumerate(content["recall"], start=1)), content["num_classes"], ax=curve)
-        titles = [f"{picture['name']}\n" + (f"guess {picture['rank']}" if 0 < picture["rank"] <= self.k else f"not in top {self.k}")
-                  for picture in content["pictures"]]
+        marks = [f"guess {picture['rank']}" if 0 < picture["rank"] <= self.k else f"not in top {self.k}"
+                 for picture in content["pictures"]]
+        titles = [f"{picture['name']}\n{mark}" for picture, mark in zip(content["pictures"], marks, strict=True)]
         plots.image_strip([_pixels(picture["src"]) for picture in content["pictures"]], titles, ax=strip)
         return figure
 
@@ -327,8 +328,8 @@ class ThresholdExplorer(LiveFigure):
                                     ax=figure.subplots(), base_rate=content["base_rate"])
         if t in defined:
             ax.plot(content["recall"][t], content["precision"][t], "o", color=plots.INK, markersize=9)
-        figure.suptitle(f"“{content['name']}” from a score of {content['thresholds'][t]}: precision {_text(content['precision'][t])}, "
-                     f"recall {_text(content['recall'][t])}", fontsize="medium", parse_math=False)
+        figure.suptitle(f"“{content['name']}” from a score of {content['thresholds'][t]}: "
+                        f"precision {_text(content['precision'][t])}, recall {_text(content['recall'][t])}", fontsize="medium", parse_math=False)
         return figure
 
 
@@ -367,8 +368,8 @@ class ParadoxExplorer(LiveFigure):
     Example:
         >>> figure = ParadoxExplorer()
         >>> numbers = figure.numbers()
-        >>> print(f"{numbers['accuracy']:.0%} accuracy, {numbers['rare_recall']:.0%} recall, {numbers['macro']:.0%} mean per class")
-        98% accuracy, 12% recall, 56% mean per class
+        >>> [f"{numbers[name]:.0%}" for name in ("accuracy", "rare_recall", "macro")]
+        ['98%', '12%', '56%']
     """
 
     _esm = _esm("paradox.js")
@@ -379,7 +380,8 @@ class ParadoxExplorer(LiveFigure):
                  rare: str = "fire truck") -> None:
         _in_range("n", n, 2, 10**9)
         _in_range("common_accuracy", common_accuracy, 0, 1)
-        super().__init__({"n": n, "common_accuracy": common_accuracy, "rare": rare}, rare_share=rare_share, rare_recall=rare_recall)
+        super().__init__({"n": n, "common_accuracy": common_accuracy, "rare": rare},
+                         rare_share=rare_share, rare_recall=rare_recall)
 
     @traitlets.validate("rare_share")
     def _check_share(self, proposal):
@@ -484,7 +486,7 @@ class WorstStrip(LiveFigure):
         rows = self.content["rows"][: self.shown]
         figure = _figure(6.4, 1.9 * len(rows))
         for ax, row in zip(np.atleast_1d(figure.subplots(len(rows), 1)), rows, strict=True):
-            titles = [f"said {picture['guess']}\nmargin {picture['margin']:.3f}".replace("-", "−") for picture in row["pictures"]]
+            titles = [f"said {picture['guess']}\nmargin {picture['margin']:.3f}" for picture in row["pictures"]]
             plots.image_strip([_pixels(picture["src"]) for picture in row["pictures"]], titles, ax=ax, columns=len(titles))
             ax.set_title(f"{row['name']}: {_text(row['accuracy'])} ({row['right']} of {row['count']} right)", loc="left",
                          fontsize=9, parse_math=False)
