@@ -97,12 +97,12 @@ def test_a_notebook_is_run_with_parameters_and_skipped_while_current(tmp_path):
 def test_every_failure_is_reported_in_one_line_each(tmp_path):
     write_notebook(tmp_path / "01_bad.ipynb", "x = 1", "raise ValueError('no such thing\\nmore')")
     write_notebook(tmp_path / "02_good.ipynb", "print('fine')")
-    write_notebook(tmp_path / "03_worse.ipynb", "1 / 0")
+    write_notebook(tmp_path / "03_worse.ipynb", "y = 1\nassert y > 2")
     done = run("--source", tmp_path, "--out", tmp_path / "out")
     assert done.returncode == 1
     assert done.stderr.splitlines() == [
         "FAIL 01_bad.ipynb, code cell 3: ValueError: no such thing",
-        "FAIL 03_worse.ipynb, code cell 2: ZeroDivisionError: division by zero",
+        "FAIL 03_worse.ipynb, code cell 2: AssertionError: assert y > 2",
     ]
     assert [path.name for path in (tmp_path / "out").glob("*.ipynb")] == ["02_good.ipynb"]
 

@@ -14,6 +14,7 @@ import hashlib
 import json
 import os
 import platform
+import re
 import sys
 import tempfile
 import time
@@ -126,11 +127,19 @@ def describe(error: Exception, source: Path, copy: Path) -> str:
             number += "injected-parameters" not in cell["metadata"].get("tags", [])
             if any(output["output_type"] == "error" for output in cell["outputs"]):
                 break
-    return f"{source.name}, code cell {number}: {error.ename}: {first_line(error.evalue)}"
+    message = first_line(error.evalue) or failing_line(error.traceback)
+    return f"{source.name}, code cell {number}: {error.ename}: {message}"
 
 
 def first_line(text: str) -> str:
-    return next((line.strip() for line in text.splitlines() if line.strip()), "(no message)")
+    return next((line.strip() for line in text.splitlines() if line.strip()), "")
+
+
+def failing_line(trace: list[str]) -> str:
+    """The notebook's own line, which IPython marks with an arrow: a bare assert has no other message."""
+    plain = re.sub(r"\x1b\[[0-9;]*m", "", "\n".join(trace))
+    arrow = re.search(r"^-+> \d+ (.*)", plain, re.MULTILINE)
+    return arrow.group(1).strip() if arrow else "(no message)"
 
 
 def tidy(notebook) -> None:
