@@ -20,8 +20,11 @@ TINY = {
 @pytest.fixture(scope="session")
 def model():
     """The embedded default."""
+    import torch
+
     from clipnb import load_model
 
+    torch.set_num_threads(1)  # on busy cores, threads that wait for each other take minutes
     return load_model()
 
 
@@ -35,6 +38,7 @@ def tiny_weights(tmp_path_factory):
     folder = tmp_path_factory.mktemp("tiny")
     (folder / "tiny-clip.json").write_text(json.dumps(TINY))
     open_clip.add_model_config(folder / "tiny-clip.json")
+    torch.set_num_threads(1)
     torch.manual_seed(0)
     save_file(open_clip.create_model("tiny-clip").state_dict(), folder / "tiny.safetensors")
     return folder / "tiny.safetensors"

@@ -78,7 +78,7 @@ def test_blocks_change_nothing(monkeypatch, block_bytes):
 
 
 def test_the_whole_matrix_never_exists(monkeypatch):
-    count, num_classes = 40_000, 1000
+    count, num_classes = 20_000, 1000
     monkeypatch.setattr(similarity, "BLOCK_BYTES", 2**20)
     rng = np.random.default_rng(0)
     vectors, classifier = unit_rows(rng, count, 16), unit_rows(rng, num_classes, 16)
@@ -86,7 +86,7 @@ def test_the_whole_matrix_never_exists(monkeypatch):
     evaluate(vectors, classifier, rng.integers(0, num_classes, count))
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
-    assert peak < 0.25 * count * num_classes * 4  # of 160 MB; the confusion matrix and its copies are 8 MB each
+    assert peak < 0.4 * count * num_classes * 4  # of 80 MB; the confusion matrix and its copies are 8 MB each
 
 
 @pytest.mark.parametrize("kind", [np.asarray, torch.tensor, list])

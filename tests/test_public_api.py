@@ -1,0 +1,89 @@
+import ast
+import importlib
+import inspect
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import clipnb
+
+PACKAGE = Path(clipnb.__file__).parent
+# In the order of the flow: a module imports only from modules before it.
+FLOW = ["errors", "datasets", "prompts", "similarity", "metrics", "worst", "margin", "models", "embeddings", "encode", "zeroshot",
+        "ensemble", "describe", "plots", "widgets", "cli"]
+PUBLIC = {
+    "": ["load_model", "load_dataset", "encode_images", "encode_texts", "zero_shot_classifier", "prompt_vectors", "evaluate",
+         "Embeddings", "InputError", "__version__"],
+    "metrics": ["accuracy", "recall_at_k", "retrieval_recall_at_k", "confusion_matrix", "per_class_accuracy", "per_class_precision",
+                "mean_per_class_accuracy", "precision_recall_curve", "average_precision", "wilson_interval", "paired_difference",
+                "rank_correlation", "label_rank", "percentile_interval"],
+    "worst": ["worst_classes", "worst_k_accuracy", "worst_k_report", "classes_at_zero", "harmonic_mean", "geometric_mean"],
+    "margin": ["class_wise_matching_margin", "image_margins", "worst_first", "worst_found"],
+    "ensemble": ["prompt_margins", "prompt_weights", "softmax_weights", "weighted_classifier", "pseudo_labels", "description_classifier"],
+    "describe": ["query", "load_descriptions", "QUERY"],
+    "prompts": ["template_set", "DRAWING_TEMPLATES", "twins", "check_templates"],
+    "plots": [], "widgets": [], "datasets": ["load_dataset"], "models": ["load_model"], "similarity": ["unit_norm", "top_k"],
+}
+
+
+@pytest.mark.parametrize("module", PUBLIC)
+def test_public_names_are_found_from_the_top(module):
+    place = getattr(clipnb, module) if module else clipnb
+    for name in PUBLIC[module]:
+        assert hasattr(place, name), name
+    if module:
+        assert module in clipnb.__all__ and module in dir(clipnb)
+
+
+def test_signatures_are_those_of_the_public_face():
+    def parameters(function):
+        return list(inspect.signature(function).parameters)
+
+    assert parameters(clipnb.load_model) == ["name", "pretrained", "device", "precision"]
+    assert parameters(clipnb.evaluate)[:4] == ["vectors", "classifier", "labels", "ks"]
+    assert parameters(clipnb.zero_shot_classifier)[:3] == ["model", "classnames", "templates"]
+    assert parameters(clipnb.margin.class_wise_matching_margin) == ["vectors", "classifier", "labels", "reduction"]
+    assert parameters(clipnb.worst.worst_k_report)[:4] == ["predictions", "labels", "num_classes", "k"]
+    assert parameters(clipnb.metrics.confusion_matrix) == ["predictions", "labels", "num_classes"]
+
+
+def test_unknown_names_are_attribute_errors():
+    with pytest.raises(AttributeError, match="module 'clipnb' has no attribute 'evaluat'"):
+        clipnb.evaluat
+    assert not hasattr(clipnb, "nonsense") and issubclass(clipnb.InputError, ValueError)
+
+
+def test_array_modules_load_neither_torch_nor_a_model():
+    code = ("import clipnb, sys; from clipnb import metrics, worst, margin, similarity, errors, prompts, describe, datasets; "
+            "metrics.accuracy([0], [0]); worst.harmonic_mean([.5]); "
+            "print([m for m in ('torch', 'open_clip', 'transformers', 'matplotlib', 'clipnb.models', 'clipnb.encode') if m in sys.modules])")
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert found.stdout == "[]\n" and found.stderr == ""
+
+
+def imported(name):
+    """Modules of clipnb that a module's source imports, at any depth."""
+    names = set()
+    for node in ast.walk(ast.parse((PACKAGE / f"{name}.py").read_text("utf-8"))):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "clipnb":
+            names |= {node.module.partition(".")[2]} if "." in node.module else {alias.name for alias in node.names}
+        elif isinstance(node, ast.Import):
+            names |= {alias.name.partition(".")[2] for alias in node.names if alias.name.startswith("clipnb.")}
+    return {clipnb._NAMES.get(n, n) for n in names if clipnb._NAMES.get(n, n) in FLOW}
+
+
+def test_imports_run_one_way():
+    assert sorted(FLOW) == sorted(p.stem for p in PACKAGE.glob("*.py") if p.stem != "__init__")
+    for position, name in enumerate(FLOW):
+        assert imported(name) <= set(FLOW[:position]), name
+    assert imported("zeroshot") >= {"margin", "metrics", "encode"}  # the reading itself works
+
+
+@pytest.mark.parametrize("module", [m for m in FLOW if m not in ("cli", "plots", "widgets")])
+def test_every_public_function_is_documented(module):
+    loaded = importlib.import_module(f"clipnb.{module}")
+    for name, thing in vars(loaded).items():
+        if inspect.isfunction(thing) and thing.__module__ == loaded.__name__ and not name.startswith("_"):
+            assert thing.__doc__, f"{module}.{name}"
