@@ -231,6 +231,7 @@ def licences(sources: dict) -> str:
         "NONINFRINGEMENT. IN NO EVENT SHALL THE AUTHORS OR COPYRIGHT HOLDERS BE LIABLE FOR ANY CLAIM, DAMAGES OR OTHER LIABILITY, "
         "WHETHER IN AN ACTION OF CONTRACT, TORT OR OTHERWISE, ARISING FROM, OUT OF OR IN CONNECTION WITH THE SOFTWARE OR THE USE "
         "OR OTHER DEALINGS IN THE SOFTWARE.", "",
+        "The text of the Apache licence is in `LICENSE-Apache-2.0.txt`.", "",
         "## Drawings that clipnb-mini was trained on (not in this folder, `noto` excepted)", "",
         *[entry(k, s) for k, s in trained.items()],
     ]
