@@ -75,6 +75,11 @@ def _options(*decorators):
     return wrap
 
 
+def _templates(default: str):
+    return click.option("--templates", default=default, show_default=True,
+                        help="bare, single, drawing, openai-7, openai-80, or a file with one template a line.")
+
+
 _model = _options(
     click.option("--model", default="clipnb-mini", show_default=True, help="clipnb-mini, a name open_clip knows, or local-dir:PATH."),
     click.option("--pretrained", help="A tag open_clip knows for the model, or a checkpoint file."),
@@ -82,9 +87,7 @@ _model = _options(
     click.option("--precision", default="auto", show_default=True, help="auto, fp32, bf16, fp16."),
 )
 _dataset = click.option("--dataset", default="emoji", show_default=True,
-                        help="emoji, emoji:validation, folder:PATH, imagenet:PATH, torchvision:NAME:PATH, webdataset:PATTERN.")
-_templates = click.option("--templates", default="bare", show_default=True,
-                          help="bare, single, drawing, openai-7, openai-80, or a file with one template a line.")
+                        help="emoji, emoji:validation, emoji:hard, folder:PATH, imagenet:PATH, torchvision:NAME:PATH, webdataset:PATTERN.")
 _store = click.option("--store", type=click.Path(path_type=Path), help="Folder that keeps the image vectors: encode once, ask many.")
 
 
@@ -150,7 +153,7 @@ def encode(model, pretrained, device, precision, dataset, store, json_file) -> N
 @main.command()
 @_model
 @_dataset
-@_templates
+@_templates("bare")
 @_store
 @click.option("--worst", "worst_k", type=click.IntRange(min=1), default=10, show_default=True, help="How many worst classes.")
 @_json
@@ -185,7 +188,7 @@ def _number(value) -> float | None:
 @main.command()
 @_model
 @_dataset
-@_templates
+@_templates("bare")
 @_store
 @click.option("--worst", "worst_k", type=click.IntRange(min=1), default=10, show_default=True, help="How many classes to list.")
 @click.option("--reduction", default="image", show_default=True, type=click.Choice(["image", "class"]))
@@ -218,7 +221,7 @@ def margin(model, pretrained, device, precision, dataset, templates, store, wors
 @main.command()
 @_model
 @_dataset
-@_templates
+@_templates("drawing")
 @_store
 @click.option("--fit", "fit_on", help="Data set whose images set the weights (no labels are used); default: the same images.")
 @click.option("--temperature", default=0.01, show_default=True, help="Softmax temperature, in units of cosine.")

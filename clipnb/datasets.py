@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-from PIL import Image
+from PIL import Image, ImageChops
 
 from clipnb.errors import InputError, class_indices, whole_number
 
@@ -25,7 +25,10 @@ EMOJI_SPLITS = {
     "test": ("test.parquet", "test-openmoji.parquet"),
     "validation": ("validation.parquet",),
     "train-sample": ("train-sample.parquet",),
+    "unseen": ("unseen.parquet",),  # other concepts, left out of training under any name
+    "hard": ("test.parquet", "test-openmoji.parquet"),  # the test drawings, seen three times under `harder`
 }
+HARD_VIEWS = 3
 IMAGE_SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm"}
 SPECS = "emoji, emoji:SPLIT, folder:PATH, imagenet:PATH, torchvision:NAME:PATH, webdataset:PATTERN"
 
@@ -95,7 +98,8 @@ def load_dataset(spec: str = "emoji") -> LabeledImages:
     """Open a labelled image set by its spec.
 
     Args:
-        spec: "emoji" (the embedded test split; "emoji:validation" and "emoji:train-sample" are the others),
+        spec: "emoji" (the embedded test split; also "emoji:validation", "emoji:train-sample", "emoji:hard" with
+            turned, shrunk and tinted views of the test drawings, "emoji:unseen" with other concepts),
             "folder:PATH" (one folder a class; its name is the classname, "_" read as a space; a folder of pictures
             alone is an unlabelled set), "imagenet:PATH" (1,000 synset folders, names from open_clip),
             "torchvision:NAME:PATH" (a torchvision set already on disk), "webdataset:PATTERN" (tar shards with
@@ -124,13 +128,39 @@ def _emoji(spec: str, split: str) -> LabeledImages:
     if split not in EMOJI_SPLITS:
         raise InputError(f"Unknown split {split!r} of the emoji set; known: {', '.join(EMOJI_SPLITS)}")
     table = pa.concat_tables([pq.read_table(EMOJI_DIR / name) for name in EMOJI_SPLITS[split]])
-    classes = json.loads((EMOJI_DIR / "classes.json").read_text("utf-8"))
+    names = "unseen-classes.json" if split == "unseen" else "classes.json"
+    classes = json.loads((EMOJI_DIR / names).read_text("utf-8"))
     images = table["image"]
-    return LabeledImages(
-        spec, table["id"].to_pylist(), table["label"].to_numpy(), [c["classname"] for c in classes],
-        lambda i: Image.open(io.BytesIO(images[i].as_py())),
+
+    def drawing(i: int) -> Image.Image:
+        return Image.open(io.BytesIO(images[i].as_py()))
+
+    data = LabeledImages(
+        spec, table["id"].to_pylist(), table["label"].to_numpy(), [c["classname"] for c in classes], drawing,
         notes={"family": table["family"].to_pylist(), "classes": classes},
     )
+    if split != "hard":
+        return data
+    ids = [f"{name}#{view}" for name in data.ids for view in range(HARD_VIEWS)]
+    return replace(data.take(np.repeat(np.arange(len(data)), HARD_VIEWS)), ids=ids, positions=None,
+                   read=lambda i: harder(drawing(i // HARD_VIEWS), seed=i))
+
+
+def harder(image: Image.Image, seed: int) -> Image.Image:
+    """A harder view: turned by up to 30 degrees, shrunk to 50 to 85 %, moved, on a light background of any tint.
+
+    The same seed gives the same view.
+
+    >>> harder(Image.new("RGB", (96, 96), "white"), seed=0).size
+    (96, 96)
+    """
+    rng = np.random.default_rng(seed)
+    image = flatten(image)
+    side = round(image.width * rng.uniform(0.5, 0.85))
+    turned = image.rotate(rng.uniform(-30, 30), Image.Resampling.BICUBIC, expand=True, fillcolor="white")
+    canvas = Image.new("RGB", image.size, "white")
+    canvas.paste(turned.resize((side, side)), tuple(rng.integers(0, image.width - side + 1, size=2).tolist()))
+    return ImageChops.multiply(canvas, Image.new("RGB", image.size, tuple(rng.integers(140, 256, size=3).tolist())))
 
 
 def _existing_folder(path: str, spec: str) -> Path:

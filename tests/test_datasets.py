@@ -68,7 +68,7 @@ def test_wrong_specs_and_folders_are_told(pictures, tmp_path):
     known = "known: emoji, emoji:SPLIT, folder:PATH, imagenet:PATH, torchvision:NAME:PATH, webdataset:PATTERN"
     refuses("emojis", f"Unknown data set 'emojis'; {known}")
     refuses("", f"Unknown data set ''; {known}")
-    refuses("emoji:train", "Unknown split 'train' of the emoji set; known: test, validation, train-sample")
+    refuses("emoji:train", "Unknown split 'train' of the emoji set; known: test, validation, train-sample, unseen, hard")
     refuses("folder:", "Expected an existing folder in 'folder:', got (nothing)")
     refuses("folder:/no/such", "Expected an existing folder in 'folder:/no/such', got /no/such")
     refuses(f"folder:{pictures / 'cat' / '0.png'}", "Expected an existing folder in ")
@@ -231,3 +231,19 @@ def test_imagenet_names_follow_the_synsets(tmp_path):
     Image.new("RGB", (8, 8)).save(tmp_path / "n00000151" / "a.png")
     data = load_dataset(f"imagenet:{tmp_path}")
     assert len(data.classnames) == 1000 and data.labels.tolist() == [151] and data.classnames[151] == "Chihuahua"
+
+
+def test_harder_views_are_seeded_and_keep_their_labels():
+    test, hard = load_dataset("emoji").take(4), load_dataset("emoji:hard").take(12)
+    assert hard.labels.tolist() == np.repeat(test.labels, 3).tolist()
+    assert hard.notes["family"][3:6] == [test.notes["family"][1]] * 3
+    again = load_dataset("emoji:hard")
+    views = [np.asarray(hard[i][0]) for i in range(3)]
+    assert all((view == np.asarray(again[i][0])).all() for i, view in enumerate(views))
+    assert (views[0] != views[1]).any() and (views[0] != np.asarray(test[0][0])).any()
+
+
+def test_unseen_concepts_share_no_name_with_the_class_list():
+    unseen = load_dataset("emoji:unseen")
+    assert len(unseen) >= len(unseen.classnames) > 100
+    assert not {*unseen.classnames} & {*load_dataset("emoji").classnames}
