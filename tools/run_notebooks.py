@@ -260,6 +260,7 @@ def main(argv=None) -> int:
         # later chapters take longer, so they start first
         runs = {pool.submit(execute, source.resolve(), out.resolve() / source.name, args.values, args.debug): source
                 for source in reversed(stale)}
+        status.update(environment())
         for run in as_completed(runs):
             source = runs[run]
             seconds, failure = run.result()
@@ -269,7 +270,7 @@ def main(argv=None) -> int:
             else:
                 known[source.stem] = {"fingerprint": prints[source], "seconds": round(seconds, 1),
                                       "parameters": args.values, "date": f"{datetime.now(timezone.utc):%Y-%m-%d %H:%M}"}
-    write_status(out, {**environment(), "notebooks": known})
+                write_status(out, status)  # now, so that an interrupted run keeps what it has done
     for failure in sorted(failures):
         print(f"FAIL {failure}", file=sys.stderr)
     return 1 if failures else 0
