@@ -1,4 +1,4 @@
-"""Fixtures that several test files share: the embedded model, a tiny CLIP of random weights, a folder of pictures."""
+"""Fixtures that several test files share: the embedded model, a tiny CLIP of random weights, pictures, a browser."""
 
 import json
 
@@ -6,6 +6,9 @@ import numpy as np
 import pytest
 from hypothesis import settings
 from PIL import Image
+from playwright.sync_api import sync_playwright
+
+from tools import chromium
 
 settings.register_profile("clipnb", derandomize=True, deadline=None, max_examples=60)
 settings.load_profile("clipnb")
@@ -62,6 +65,16 @@ def pictures(tmp_path):
             pixels = rng.integers(0, 256, (40, 48, 3), dtype=np.uint8)
             Image.fromarray(pixels).save(tmp_path / "pictures" / name / f"{i}.png")
     return tmp_path / "pictures"
+
+
+@pytest.fixture(scope="module")
+def browser():
+    """A headless Chromium."""
+    executable = chromium.find()
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=executable, args=chromium.ARGUMENTS)
+        yield browser
+        browser.close()
 
 
 def unit_rows(rng, *shape):

@@ -3,7 +3,6 @@
 import functools
 import http.server
 import json
-import shutil
 import threading
 from types import SimpleNamespace
 
@@ -227,17 +226,6 @@ def write_page(folder, figures):
     (folder / "states.json").write_text(json.dumps(states, default=str), encoding="utf-8")
 
 
-@pytest.fixture(scope="module")
-def chromium():
-    playwright = pytest.importorskip("playwright.sync_api")
-    executable = shutil.which("chromium")
-    with playwright.sync_playwright() as run:
-        browser = run.chromium.launch(
-            executable_path=executable, args=["--no-sandbox", "--disable-gpu", "--disable-background-networking"])
-        yield browser
-        browser.close()
-
-
 class Opened:
     """The page of all figures, and what went wrong in it."""
 
@@ -264,7 +252,7 @@ class Opened:
 
 
 @pytest.fixture
-def opened(toy, chromium, tmp_path):
+def opened(toy, browser, tmp_path):
     """Open the figures of `toy`: opened(width, theme) -> (figures, Opened)."""
     figures = every_figure(*toy)
     write_page(tmp_path, figures)
@@ -273,7 +261,7 @@ def opened(toy, chromium, tmp_path):
     views = []
 
     def open_page(width=1000, theme="light"):
-        views.append(Opened(chromium, f"http://127.0.0.1:{server.server_port}", width, theme))
+        views.append(Opened(browser, f"http://127.0.0.1:{server.server_port}", width, theme))
         return figures, views[-1]
 
     yield open_page
