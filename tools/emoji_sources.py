@@ -8,6 +8,7 @@ import functools
 import io
 import json
 import re
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -264,16 +265,14 @@ def clipart(root: Path) -> list[tuple[np.ndarray, str]]:
     """Debian's openclipart: (picture, words of the file name)."""
     # Generated shapes, flags and maps: thousands of near copies without a picturable name.
     skip = re.compile(r"shapes/(stars|jigsaw)|special/|computer/buttons|flowchart|cards/|/flags/|/maps?/")
+    warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # some posters are large, and harmless
     found = []
     for path in sorted(root.rglob("*.png")):
         words = [w for w in re.split(r"[_\-.\s]+", path.stem.lower()) if w.isalpha() and len(w) > 1]
         if skip.search(path.as_posix()) or not words:
             continue
         try:
-            image = Image.open(path)
-            if image.width * image.height > 20e6:  # posters: slow to shrink, and no icons
-                continue
-            picture = fit(image)
+            picture = fit(Image.open(path))
         except (OSError, SyntaxError, Image.DecompressionBombError):  # a few files are broken or huge
             continue
         if picture[..., 3].any():
