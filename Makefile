@@ -10,7 +10,7 @@ INSTALLED := $(VENV)/.installed
 PAGE := _build/html/index.html
 
 # what the pages are made of; folders too, so that a removed page is noticed (not book itself: that is a target)
-BOOK_SOURCES := $(shell find book -mindepth 1 \( -name node_modules -o -name '.running.*' -o -name '_vendor.*' \) -prune -o -print)
+BOOK_SOURCES := $(shell find book -mindepth 1 \( -name node_modules -o -name '_vendor.*' \) -prune -o -print)
 API_SOURCES := $(shell find clipnb -name '*.py' -o -name '*.md')
 
 .PHONY: help book notebooks test linkcheck lock clean install

@@ -97,7 +97,7 @@ def execute(source: Path, target: Path, parameters: dict, debug: bool) -> tuple[
     import papermill
 
     started = time.perf_counter()
-    with tempfile.TemporaryDirectory(dir=target.parent, prefix=".running.") as scratch:
+    with tempfile.TemporaryDirectory() as scratch:
         copy = Path(scratch) / source.name
         try:
             papermill.execute_notebook(
@@ -110,8 +110,7 @@ def execute(source: Path, target: Path, parameters: dict, debug: bool) -> tuple[
             return time.perf_counter() - started, describe(error, source, copy)
         notebook = nbformat.read(copy, as_version=4)
         tidy(notebook)
-        nbformat.write(notebook, copy)
-        copy.replace(target)  # same file system: readers see the old copy or the new one, never half of one
+        replace_text(target, nbformat.writes(notebook) + "\n")
     return time.perf_counter() - started, ""
 
 
@@ -188,6 +187,7 @@ def write_status(out: Path, status: dict) -> None:
 
 
 def replace_text(path: Path, text: str) -> None:
+    """Readers see the old file or the new one, never half of one; what a kill leaves behind is no notebook to Sphinx."""
     scratch = path.with_name(f".{path.name}.{os.getpid()}")
     scratch.write_text(text, encoding="utf-8")
     scratch.replace(path)
