@@ -40,6 +40,7 @@ def _share(value: float) -> str:
 
 def _percent(axis, upper: float | None = None) -> None:
     axis.set_major_formatter(PercentFormatter(1, decimals=None, symbol=" %"))
+    axis.set_major_locator(MaxNLocator(6, steps=[1, 2, 2.5, 5, 10]))  # labels such as "12.5 %" need room
     if upper:
         (axis.axes.set_xlim if axis.axis_name == "x" else axis.axes.set_ylim)(0, upper)
 
@@ -306,7 +307,7 @@ def bars_with_intervals(table: pd.DataFrame, value: str, low: str, high: str, la
     ax.hlines(places, table[low], table[high], color=INK, linewidth=1.6)
     for place, number, end in zip(places, table[value], table[[value, high]].max(axis=1), strict=True):
         ax.annotate(_share(number), (end, place), (5, 0), textcoords="offset points", va="center",
-                    fontsize="small", color=INK)
+                    fontsize="small", color=INK, bbox={"boxstyle": "square,pad=0.1", "color": ax.get_facecolor()})
     if baseline is not None:
         ax.axvline(baseline, color=ORANGE, linestyle="--", label=f"baseline {_share(baseline)}")
     ax.set_yticks(places, [str(name) for name in table[label]], parse_math=False)
