@@ -207,6 +207,45 @@ def average_precision(scores, positives) -> float:
     return float(-np.sum(np.diff(recall) * precision[:-1]))
 
 
+def calibration_bins(confidence, correct, bins: int = 10) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Confidence against accuracy, in `bins` bins of equal width over [0, 1]; the last one takes in 1.
+
+    Args:
+        confidence: (N,) probability of the prediction, in [0, 1] (`margin.softmax_confidence`).
+        correct: (N,) booleans.
+
+    Returns:
+        (mean confidence (B,), accuracy (B,), number of images (B,) int64); NaN in the first two for an empty bin.
+
+    Raises:
+        InputError: shapes differ, or a confidence leaves [0, 1].
+
+    >>> calibration_bins([.2, .7, .9], [False, True, False], bins=2)
+    (array([0.2, 0.8]), array([0. , 0.5]), array([1, 2]))
+    """
+    confidence = floats(confidence, "confidence", 1).astype(float)
+    correct = booleans(correct, "correct", confidence.shape)
+    bins = whole_number(bins, "bins", 1)
+    if len(confidence) and not 0 <= confidence.min() <= confidence.max() <= 1:
+        raise InputError(f"Expected `confidence` in [0, 1], got {confidence.min():g} to {confidence.max():g}")
+    place = np.minimum((confidence * bins).astype(np.int64), bins - 1)
+    images = np.bincount(place, minlength=bins)
+    return (_share(np.bincount(place, weights=confidence, minlength=bins), images),
+            _share(np.bincount(place, weights=correct, minlength=bins), images), images)
+
+
+def expected_calibration_error(confidence, correct, bins: int = 10) -> float:
+    """Mean gap between confidence and accuracy over the bins, weighted by images (Naeini 2015), in [0, 1].
+
+    It depends on `bins`, and on few images noise alone makes it positive. NaN without images.
+
+    >>> round(expected_calibration_error([.2, .7, .9], [False, True, False], bins=2), 3)
+    0.267
+    """
+    mean, accurate, images = calibration_bins(confidence, correct, bins)
+    return float(np.nansum(np.abs(mean - accurate) * images) / images.sum()) if images.any() else float("nan")
+
+
 def wilson_interval(successes: int, n: int, confidence: float = 0.95) -> tuple[float, float]:
     """Wilson score interval of a proportion (Wilson 1927), inside [0, 1]; (0, 1) when n = 0.
 
@@ -261,14 +300,44 @@ def paired_difference(correct_a, correct_b, resamples: int = 2000, seed: int = 0
     >>> paired_difference([1, 1, 1, 0], [1, 0, 0, 0])[0]
     0.5
     """
-    a, b = as_numpy(correct_a, "correct_a"), as_numpy(correct_b, "correct_b")
-    if a.shape != b.shape or a.ndim != 1 or not len(a):
-        raise InputError(f"Expected `correct_a` and `correct_b` of one shape (N,), N >= 1, got {a.shape} and {b.shape}")
-    difference = booleans(a, "correct_a", a.shape).astype(float) - booleans(b, "correct_b", a.shape)
+    a, b = _same_images(correct_a, correct_b)
+    difference = a.astype(float) - b
     # The difference takes three values only, so a resample of the images is one multinomial draw.
     counts = np.array([(difference < 0).sum(), (difference == 0).sum(), (difference > 0).sum()])
     draws = np.random.default_rng(seed).multinomial(len(a), counts / len(a), size=resamples)
     return float(difference.mean()), percentile_interval((draws[:, 2] - draws[:, 0]) / len(a), confidence)
+
+
+def _same_images(correct_a, correct_b) -> tuple[np.ndarray, np.ndarray]:
+    a, b = as_numpy(correct_a, "correct_a"), as_numpy(correct_b, "correct_b")
+    if a.shape != b.shape or a.ndim != 1 or not len(a):
+        raise InputError(f"Expected `correct_a` and `correct_b` of one shape (N,), N >= 1, got {a.shape} and {b.shape}")
+    return booleans(a, "correct_a", a.shape), booleans(b, "correct_b", a.shape)
+
+
+def mcnemar(correct_a, correct_b) -> tuple[float, tuple[int, int]]:
+    """McNemar's exact test of "A and B are right equally often", two-sided (McNemar 1947, exact binomial form).
+
+    Only images on which exactly one of the two is right can tell them apart. If neither is better, each such image
+    is a fair coin.
+
+    Args:
+        correct_a, correct_b: (N,) booleans, image by image.
+
+    Returns:
+        (p-value in [0, 1], (images that only A has right, images that only B has right)); p = 1 where the two agree
+        on every image. How much better: `paired_difference`.
+
+    Raises:
+        InputError: shapes differ, or something other than booleans.
+
+    >>> mcnemar([1, 1, 1, 1, 1, 1, 0], [0, 0, 0, 0, 0, 0, 0])
+    (0.03125, (6, 0))
+    """
+    a, b = _same_images(correct_a, correct_b)
+    only_a, only_b = int((a & ~b).sum()), int((b & ~a).sum())
+    p = stats.binomtest(only_a, only_a + only_b).pvalue if only_a + only_b else 1.0
+    return float(p), (only_a, only_b)
 
 
 def rank_correlation(x, y, nan: str = "drop", resamples: int = 1000, seed: int = 0,
@@ -286,19 +355,58 @@ def rank_correlation(x, y, nan: str = "drop", resamples: int = 1000, seed: int =
     >>> rank_correlation([1, 2, 3, 4], [10, 20, 30, 40])[0]
     1.0
     """
-    x, y = floats(x, "x", 1, finite=False).astype(float), floats(y, "y", 1, finite=False).astype(float)
-    if x.shape != y.shape:
-        raise InputError(f"Expected `y` of shape (C,) = {x.shape}, got {y.shape}")
-    if one_of(nan, "nan", ("drop", "worst")) == "worst":
-        x = np.where(np.isnan(x), -np.inf, x)
-    keep = ~(np.isnan(x) | np.isnan(y))
-    x, y = x[keep], y[keep]
+    (x,), y = _comparable([x], ["x"], y, nan)
     if len(x) < 3:
         return float("nan"), (float("nan"), float("nan"))
     picks = np.random.default_rng(seed).integers(len(x), size=(resamples, len(x)))
-    samples = _row_correlation(stats.rankdata(x[picks], axis=1), stats.rankdata(y[picks], axis=1))
-    rho = _row_correlation(stats.rankdata(x)[None], stats.rankdata(y)[None])[0]
-    return float(rho), percentile_interval(samples, confidence) if np.isfinite(samples).any() else (np.nan, np.nan)
+    return float(_spearman(x[None], y[None])[0]), _interval_or_nan(_spearman(x[picks], y[picks]), confidence)
+
+
+def rank_correlation_difference(a, b, y, nan: str = "drop", resamples: int = 1000, seed: int = 0,
+                                confidence: float = 0.95) -> tuple[float, tuple[float, float]]:
+    """Spearman's correlation of `a` with `y` minus that of `b` with `y`, with a paired bootstrap interval.
+
+    Both are computed on the same classes and on the same resamples of them, so what they share cancels: the interval
+    is narrower than two separate ones suggest.
+
+    Args:
+        a, b, y: (C,) one value a class.
+        nan: as in `rank_correlation`, for `a` and `b`.
+
+    Returns:
+        (difference in [-2, 2], (low, high)); NaN when fewer than three classes are left or one side is constant.
+
+    >>> rank_correlation_difference([1, 2, 3, 4], [4, 3, 2, 1], [10, 20, 30, 40])[0]
+    2.0
+    """
+    (a, b), y = _comparable([a, b], ["a", "b"], y, nan)
+    if len(y) < 3:
+        return float("nan"), (float("nan"), float("nan"))
+    picks = np.random.default_rng(seed).integers(len(y), size=(resamples, len(y)))
+    samples = _spearman(a[picks], y[picks]) - _spearman(b[picks], y[picks])
+    return float((_spearman(a[None], y[None]) - _spearman(b[None], y[None]))[0]), _interval_or_nan(samples, confidence)
+
+
+def _comparable(scores, names, y, nan: str):
+    """Scores and `y` over the classes on which all have a value."""
+    y = floats(y, "y", 1, finite=False).astype(float)
+    scores = [floats(x, name, 1, finite=False).astype(float) for x, name in zip(scores, names)]
+    for x in scores:
+        if x.shape != y.shape:
+            raise InputError(f"Expected `y` of shape (C,) = {x.shape}, got {y.shape}")
+    if one_of(nan, "nan", ("drop", "worst")) == "worst":
+        scores = [np.where(np.isnan(x), -np.inf, x) for x in scores]
+    keep = ~np.isnan([*scores, y]).any(axis=0)
+    return [x[keep] for x in scores], y[keep]
+
+
+def _interval_or_nan(samples, confidence: float) -> tuple[float, float]:
+    return percentile_interval(samples, confidence) if np.isfinite(samples).any() else (float("nan"), float("nan"))
+
+
+def _spearman(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """Row by row, ties at their mean rank; NaN where one side is constant."""
+    return _row_correlation(stats.rankdata(x, axis=1), stats.rankdata(y, axis=1))
 
 
 def _row_correlation(a: np.ndarray, b: np.ndarray) -> np.ndarray:

@@ -1,3 +1,4 @@
+import math
 import re
 
 import numpy as np
@@ -256,3 +257,82 @@ def test_intervals_repeat_with_the_seed():
     assert metrics.paired_difference(a, b, seed=3) == metrics.paired_difference(a, b, seed=3)
     assert metrics.rank_correlation(a, [3, 1, 2, 5, 4, 6], seed=3) == metrics.rank_correlation(a, [3, 1, 2, 5, 4, 6], seed=3)
     assert metrics.percentile_interval([0, 1, 2, 3, 4, NAN], 0.5) == (1.0, 3.0)
+
+
+# Paired tests -----------------------------------------------------------------------------------------------------------
+
+def test_mcnemar_by_hand():
+    assert metrics.mcnemar([1, 1, 0, 0], [1, 1, 0, 0]) == (1.0, (0, 0))  # they agree everywhere: nothing to tell
+    assert metrics.mcnemar([1, 0], [0, 1]) == (1.0, (1, 1))
+    # 5 to 1: P(at least 5 of 6 fair coins) = 7/64, doubled
+    p, counts = metrics.mcnemar([1] * 5 + [0] + [1] * 90, [0] * 5 + [1] + [1] * 90)
+    assert p == pytest.approx(14 / 64) and counts == (5, 1)
+
+
+@given(st.lists(st.tuples(st.booleans(), st.booleans()), min_size=1, max_size=60))
+def test_mcnemar_is_symmetric_and_blind_to_agreement(pairs):
+    a, b = (np.array(side) for side in zip(*pairs))
+    p, (only_a, only_b) = metrics.mcnemar(a, b)
+    assert metrics.mcnemar(b, a) == (p, (only_b, only_a)) and 0 < p <= 1
+    assert metrics.mcnemar(a[a != b], b[a != b])[0] == p if (a != b).any() else p == 1
+    coins, tail = only_a + only_b, max(only_a, only_b)
+    assert p == pytest.approx(min(1, 2 * sum(math.comb(coins, i) for i in range(tail, coins + 1)) / 2**coins))
+
+
+def test_difference_of_rank_correlations_is_narrower_when_paired():
+    rng = np.random.default_rng(0)
+    y = rng.random(200)
+    shared = y + 0.5 * rng.normal(size=200)
+    a, b = shared + 0.05 * rng.normal(size=200), shared + 0.05 * rng.normal(size=200)
+    difference, (low, high) = metrics.rank_correlation_difference(a, b, y)
+    (rho_a, ci_a), (rho_b, _) = metrics.rank_correlation(a, y), metrics.rank_correlation(b, y)
+    assert difference == pytest.approx(rho_a - rho_b) and low <= difference <= high
+    assert high - low < 0.3 * (ci_a[1] - ci_a[0])
+    clear, (low, _) = metrics.rank_correlation_difference(y, shared, y)
+    assert clear > 0 and low > 0
+
+
+def test_difference_of_rank_correlations_takes_the_classes_that_all_have():
+    nan = float("nan")
+    a, b, y = [1, nan, 3, 4, 5], [5, 4, nan, 2, 1], [1, 2, 3, 4, nan]
+    assert np.isnan(metrics.rank_correlation_difference(a, b, y)[0])  # two classes are left
+    worst = metrics.rank_correlation_difference(a, b, y, nan="worst")[0]
+    assert worst == pytest.approx(metrics.rank_correlation([2, 1, 3, 4], y[:4])[0] - metrics.rank_correlation([4, 3, 1, 2], y[:4])[0])
+
+
+# Calibration ------------------------------------------------------------------------------------------------------------
+
+def test_calibration_bins_by_hand():
+    mean, accurate, images = metrics.calibration_bins([0.0, 0.49, 0.5, 1.0], [False, True, True, False], bins=2)
+    assert mean.tolist() == pytest.approx([0.245, 0.75]) and accurate.tolist() == [0.5, 0.5] and images.tolist() == [2, 2]
+    mean, accurate, images = metrics.calibration_bins([0.95], [True])
+    assert images.tolist() == [0] * 9 + [1] and np.isnan(mean[:9]).all() and np.isnan(accurate[:9]).all()
+    assert metrics.expected_calibration_error([0.9] * 10, [1] * 9 + [0]) == pytest.approx(0)
+    assert metrics.expected_calibration_error([1.0] * 4, [0] * 4) == 1
+    assert np.isnan(metrics.expected_calibration_error([], []))
+
+
+@given(st.integers(1, 300), st.integers(1, 15), st.integers(0, 10**6))
+def test_calibration_bins_equal_scikit_learns(count, bins, seed):
+    from sklearn.calibration import calibration_curve
+
+    rng = np.random.default_rng(seed)
+    confidence, correct = rng.random(count), rng.random(count) < 0.5
+    mean, accurate, images = metrics.calibration_bins(confidence, correct, bins)
+    theirs = calibration_curve(correct, confidence, n_bins=bins, pos_label=True)
+    assert np.allclose(accurate[images > 0], theirs[0]) and np.allclose(mean[images > 0], theirs[1]) and images.sum() == count
+    error = metrics.expected_calibration_error(confidence, correct, bins)
+    assert error <= 1 and error >= abs(confidence.mean() - correct.mean()) - 1e-12
+
+
+@pytest.mark.parametrize(("call", "text"), [
+    (lambda: metrics.mcnemar([1, 0], [1]), "Expected `correct_a` and `correct_b` of one shape (N,), N >= 1, got (2,) and (1,)"),
+    (lambda: metrics.mcnemar([1, 2], [1, 0]), "Expected `correct_a` to hold booleans (or 0 and 1), got other values such as 2"),
+    (lambda: metrics.rank_correlation_difference([1, 2], [1, 2, 3], [1, 2]), "Expected `y` of shape (C,) = (3,), got (2,)"),
+    (lambda: metrics.calibration_bins([1.5], [True]), "Expected `confidence` in [0, 1], got 1.5 to 1.5"),
+    (lambda: metrics.calibration_bins([0.5], [True], bins=0), "Expected `bins` >= 1, got 0"),
+    (lambda: metrics.calibration_bins([0.5], [True, False]), "Expected `correct` of shape (1,), got (2,)"),
+])
+def test_wrong_input_of_comparisons_is_told(call, text):
+    with pytest.raises(InputError, match="^" + re.escape(text)):
+        call()

@@ -129,3 +129,100 @@ def test_the_bootstrap_stays_within_classes():
     sample = worst.resample_per_class([0.5, NAN, 1.0, 0.0], [100, 0, 3, 3], 4000, np.random.default_rng(0))
     assert sample.shape == (4000, 3) and (sample[:, 1] == 1).all() and (sample[:, 2] == 0).all()
     assert abs(sample[:, 0].mean() - 0.5) < 0.01 and abs(sample[:, 0].std() - 0.05) < 0.005
+
+
+# Two methods on the same images ---------------------------------------------------------------------------------------
+
+def test_paired_tail_by_hand():
+    labels = np.repeat([0, 1, 2], 4)
+    a = np.array([0, 0, 0, 1, 1, 1, 0, 0, 2, 2, 2, 2])  # 3/4, 2/4, 4/4
+    b = np.array([0, 0, 1, 1, 0, 0, 0, 0, 2, 2, 2, 0])  # 2/4, 0/4, 3/4
+    table = worst.paired_tail_difference(a, b, labels, 3, k=2, floor=0.1)
+    assert table["a"].tolist() == pytest.approx([0.625, worst.harmonic_mean([0.75, 0.5, 1]), worst.geometric_mean([0.75, 0.5, 1]), 0])
+    assert table["b"].tolist() == pytest.approx([0.25, worst.harmonic_mean([0.5, 0, 0.75], 0.1), worst.geometric_mean([0.5, 0, 0.75], 0.1), 1])
+    assert (table["difference"] == table["a"] - table["b"]).all()
+    assert (table["low"] <= table["difference"]).all() and (table["difference"] <= table["high"]).all()
+    unfloored = worst.paired_tail_difference(a, b, labels, 3, k=2)
+    assert unfloored.loc["harmonic_mean", "b"] == unfloored.loc["geometric_mean", "b"] == 0
+
+
+@given(st.integers(0, 10**6))
+def test_paired_tail_is_antisymmetric_in_its_values_and_zero_for_one_method(seed):
+    rng = np.random.default_rng(seed)
+    labels = rng.integers(-1, 8, 80)
+    a, b = rng.integers(0, 8, (2, 80))
+    a, b = np.where(rng.random(80) < 0.6, np.maximum(labels, 0), a), np.where(rng.random(80) < 0.3, np.maximum(labels, 0), b)
+    forth, back = (worst.paired_tail_difference(*pair, labels, 8, 3, resamples=50, seed=seed) for pair in ((a, b), (b, a)))
+    assert np.allclose(forth["difference"], -back["difference"]) and (forth["a"] == back["b"]).all()
+    same = worst.paired_tail_difference(a, a, labels, 8, 3, resamples=20)[["difference", "low", "high"]]
+    assert (same.drop("classes_at_zero") == 0).all(axis=None)
+    low, high = same.loc["classes_at_zero", ["low", "high"]]
+    assert same.loc["classes_at_zero", "difference"] == 0 and low == -high < 0  # eight classes leave room for doubt
+    again = worst.paired_tail_difference(a, b, labels, 8, 3, resamples=50, seed=seed)
+    assert again.equals(forth)
+
+
+def two_methods(truth_a, truth_b, images, seed):
+    """Predictions of two methods that share half of what makes an image hard, and the labels."""
+    rng = np.random.default_rng(seed)
+    labels = np.repeat(np.arange(len(truth_a)), images)
+    shared = rng.random(len(labels))
+    hard = [np.where(rng.random(len(labels)) < 0.5, shared, rng.random(len(labels))) for _ in range(2)]
+    return *(np.where(h < t[labels], labels, (labels + 1) % len(t)) for h, t in zip(hard, (truth_a, truth_b))), labels
+
+
+def test_where_two_methods_are_equally_good_the_intervals_hold_zero_most_of_the_time():
+    truth = np.linspace(0.2, 0.9, 60)
+    covered = []
+    for seed in range(60):
+        table = worst.paired_tail_difference(*two_methods(truth, truth, 20, seed), 60, 10, floor=0.02, resamples=200)
+        covered.append((table["low"] <= 0) & (0 <= table["high"]))
+    assert (np.mean(covered, axis=0) >= 0.88).all()  # 95 % aimed at; 60 runs
+
+
+def test_the_interval_of_paired_counts_is_agresti_and_mins():
+    # 10 and 3 of 50 pairs, by the published formula: (7/52) -+ 1.96 sqrt((14/52 - (7/52)^2) / 52)
+    half = 1.959964 * np.sqrt((14 / 52 - (7 / 52) ** 2) / 52)
+    assert worst._paired_count_interval(10, 3, 50, 0.95) == pytest.approx((50 * (7 / 52 - half), 50 * (7 / 52 + half)), rel=1e-6)
+    truth, held = (0.06, 0.02), []  # shares of pairs in which only A, only B is at 0
+    rng = np.random.default_rng(0)
+    for only_a, only_b, _ in rng.multinomial(60, [*truth, 1 - sum(truth)], size=2000):
+        low, high = worst._paired_count_interval(only_a, only_b, 60, 0.95)
+        held.append(low <= 60 * (truth[0] - truth[1]) <= high)
+    assert 0.94 <= np.mean(held) <= 0.99
+
+
+def test_where_a_is_better_in_the_tail_the_interval_says_so():
+    weak, strong = np.full(60, 0.8), np.full(60, 0.8)
+    weak[:10], strong[:10] = 0.02, 0.4
+    table = worst.paired_tail_difference(*two_methods(strong, weak, 20, 0), 60, 10, floor=0.02, resamples=300)
+    assert (table.loc[["worst_k", "harmonic_mean", "geometric_mean"], "low"] > 0).all()
+    assert table.loc["classes_at_zero", "high"] < 0
+    assert abs(table.loc["worst_k", "difference"] - 0.38) < 0.08
+
+
+@pytest.mark.parametrize(("call", "text"), [
+    (lambda: worst.paired_tail_difference([0, 1], [0], [0, 1], 2, 1), "Expected `labels` of shape (N,) = (1,), got (2,)"),
+    (lambda: worst.paired_tail_difference([0, 1], [0, 1], [0, 1], 2, 3), "Expected `k` between 1 and 2, got 3"),
+    (lambda: worst.paired_tail_difference([0, 1], [0, 1], [0, 1], 2, 1, floor=-1), "Expected `floor` in [0, 1], got -1"),
+    (lambda: worst.paired_tail_difference([0, 1], [0, 1], [-1, -1], 2, 1), "Expected at least one label in `labels`, got 2 of -1"),
+])
+def test_wrong_input_of_the_comparison_is_told(call, text):
+    with pytest.raises(InputError, match="^" + re.escape(text)):
+        call()
+
+
+def test_honest_intervals_cover_the_truth_in_most_of_many_worlds():
+    """All classes equally good: the naive interval never holds the truth, the honest one does in 95 % of worlds or more."""
+    truth, naive, honest = 0.6, [], []
+    for seed in range(60):
+        report = worst.worst_k_report(*draw([truth] * 150, 30, seed), 150, 10, splits=150)
+        naive.append(report.naive_ci[0] <= truth <= report.naive_ci[1])
+        honest.append(report.honest_ci[0] <= truth <= report.honest_ci[1])
+    assert not any(naive) and np.mean(honest) >= 0.95
+
+
+def test_labels_of_a_narrow_type_do_not_overflow():
+    labels = np.repeat(np.arange(120), 2).astype(np.uint8)
+    table = worst.paired_tail_difference(labels, np.roll(labels, 1), labels, 120, 10)
+    assert table.loc["worst_k", ["a", "b"]].tolist() == [1.0, 0.5]
