@@ -13,9 +13,11 @@ vectors t_c and s = cosine,
 from __future__ import annotations
 
 import numpy as np
+from scipy import stats
 from scipy.sparse import csr_array
 
 from clipnb.errors import InputError, class_indices, floats, one_of, whole_number
+from clipnb.metrics import percentile_interval, rank_correlation
 from clipnb.similarity import check_vectors, similarity_blocks, top_k
 
 
@@ -125,14 +127,57 @@ def class_wise_matching_margin(vectors, classifier, labels=None, reduction: str 
     >>> class_wise_matching_margin([[1., 0.], [.6, .8]], [[1., 0.], [0., 1.]], [0, 0]).round(3)
     array([0.4, nan])
     """
+    vectors, classifier, labels = _targets(vectors, classifier, labels, reduction)
+    if reduction == "class":
+        return of_class_means(vectors, classifier, labels)
+    return mean_by_class(image_margins(vectors, classifier, labels)[0], labels, len(classifier))
+
+
+def _targets(vectors, classifier, labels, reduction: str):
+    """Check the arguments of a class-wise margin; without labels, predictions take their place."""
     one_of(reduction, "reduction", ("image", "class"))
     vectors, classifier = check_vectors(vectors, classifier)
     if labels is None:
         labels = np.concatenate([top_k(block, 1)[:, 0] for _, block in similarity_blocks(vectors, classifier)])
-    labels = class_indices(labels, "labels", len(vectors), len(classifier), unknown=True)
-    if reduction == "class":
-        return of_class_means(vectors, classifier, labels)
-    return mean_by_class(image_margins(vectors, classifier, labels)[0], labels, len(classifier))
+    return vectors, classifier, class_indices(labels, "labels", len(vectors), len(classifier), unknown=True)
+
+
+def margin_intervals(vectors, classifier, labels=None, reduction: str = "image", resamples: int = 1000, seed: int = 0,
+                     confidence: float = 0.95) -> np.ndarray:
+    """Bootstrap interval of every class's matching margin, its images resampled: (C, 2), low and high.
+
+    Args:
+        vectors, classifier, labels, reduction: as in `class_wise_matching_margin`.
+        resamples: the memory is `resamples` times the images of the largest class, and times C with "class".
+
+    Returns:
+        (C, 2) differences of cosines; NaN for a class of fewer than two images, about whose spread nothing is known.
+        A resample has fewer different images than the class, so with "class" its best rival shows less clearly, and the
+        interval can lie off the margin on the low side.
+
+    >>> margin_intervals([[1., 0.], [.6, .8], [0., 1.]], [[1., 0.], [0., 1.]], [0, 0, 1]).round(3)
+    array([[-0.2,  1. ],
+           [ nan,  nan]])
+    """
+    vectors, classifier, labels = _targets(vectors, classifier, labels, reduction)
+    resamples = whole_number(resamples, "resamples", 1)
+    rng = np.random.default_rng(seed)
+    margins = image_margins(vectors, classifier, labels)[0] if reduction == "image" else None
+    intervals = np.full((len(classifier), 2), np.nan)
+    for c in np.flatnonzero(np.bincount(labels[labels >= 0], minlength=len(classifier)) >= 2):
+        members = np.flatnonzero(labels == c)
+        n = len(members)
+        share = (rng.multinomial(n, np.full(n, 1 / n), size=resamples) / n).astype(np.float32)  # of a resample: each image's part
+        if reduction == "image":
+            sample = share @ margins[members]
+        else:
+            mean = sum(share[:, rows] @ block for rows, block in similarity_blocks(vectors[members], classifier))
+            own = mean[:, c].copy()
+            mean[:, c] = -np.inf
+            sample = own - mean.max(axis=1)
+        if np.isfinite(sample).all():  # a single class has no rival
+            intervals[c] = percentile_interval(sample, confidence)
+    return intervals
 
 
 def worst_first(cmm) -> np.ndarray:
@@ -153,10 +198,130 @@ def worst_found(cmm, per_class, k: int) -> float:
     >>> worst_found([.1, .9, .2, .8], [0., 1., .5, .9], k=2)
     1.0
     """
+    cmm, worst = _truly_worst(cmm, per_class, k)
+    return float(worst[worst_first(cmm)[:k]].mean())
+
+
+def worst_auc(cmm, per_class, k: int) -> float:
+    """Probability that one of the k truly worst classes has a lower score than one of the others, in [0, 1].
+
+    The area under the ROC curve of "low score = among the k worst", as the Mann-Whitney statistic: ties count half,
+    chance is 0.5, NaN scores rank lowest. Who is truly worst is settled as in `worst_found`; NaN where all are.
+
+    >>> worst_auc([.1, .9, .2, .8], [0., 1., .5, .9], k=2), worst_auc([1, 1, 1], [0., .5, 1.], k=1)
+    (1.0, 0.5)
+    """
+    cmm, worst = _truly_worst(cmm, per_class, k)
+    few, many = int(worst.sum()), int((~worst).sum())
+    if not many:
+        return float("nan")
+    rank = stats.rankdata(np.where(np.isnan(cmm), -np.inf, cmm))
+    return float(1 - (rank[worst].sum() - few * (few + 1) / 2) / (few * many))
+
+
+def _truly_worst(cmm, per_class, k: int) -> tuple[np.ndarray, np.ndarray]:
+    """Scores of the classes that have an accuracy, and which of those are at most as good as the k-th worst."""
     cmm, per_class = floats(cmm, "cmm", 1, finite=False), floats(per_class, "per_class", 1, finite=False)
     if cmm.shape != per_class.shape:
         raise InputError(f"Expected `per_class` of shape (C,) = {cmm.shape}, got {per_class.shape}")
     scored = np.flatnonzero(~np.isnan(per_class))
     k = whole_number(k, "k", 1, len(scored))
-    limit = np.sort(per_class[scored])[k - 1]
-    return float((per_class[scored][worst_first(cmm[scored])[:k]] <= limit).mean())
+    return cmm[scored], per_class[scored] <= np.sort(per_class[scored])[k - 1]
+
+
+def softmax_confidence(vectors, classifier, logit_scale: float = 100.0) -> np.ndarray:
+    """Softmax probability of each image's prediction: (N,) fractions in [1/C, 1].
+
+    Args:
+        vectors: (N, D) unit-norm image vectors.
+        classifier: (C, D) unit-norm class vectors.
+        logit_scale: logit = `logit_scale` x cosine, > 0; 100 is where OpenAI's CLIP models end, and a model's own is
+            `model.module.logit_scale.exp()`.
+
+    >>> softmax_confidence([[1., 0.]], [[1., 0.], [0., 1.]], logit_scale=1).round(3)
+    array([0.731])
+    """
+    if not 0 < logit_scale < np.inf:
+        raise InputError(f"Expected `logit_scale` > 0, got {logit_scale}")
+    vectors, classifier = check_vectors(vectors, classifier)
+    return np.concatenate([1 / np.exp(logit_scale * (block - block.max(axis=1, keepdims=True))).sum(axis=1, dtype=float)
+                           for _, block in similarity_blocks(vectors, classifier)])
+
+
+def nearest_text(classifier) -> tuple[np.ndarray, np.ndarray]:
+    """Of each class, the other class whose text is most similar, and that cosine: (C,) int64, (C,) float.
+
+    -1 and NaN where there is only one class.
+
+    >>> nearest_text([[1., 0.], [.6, .8], [0., 1.]])
+    (array([1, 2, 1]), array([0.6, 0.8, 0.8]))
+    """
+    classifier = check_vectors(classifier, classifier)[0]
+    nearest, cosine = np.full(len(classifier), -1), np.full(len(classifier), np.nan)
+    if len(classifier) > 1:
+        for rows, block in similarity_blocks(classifier, classifier):
+            block[np.arange(len(block)), np.arange(rows.start, rows.stop)] = -np.inf
+            nearest[rows] = block.argmax(axis=1)
+            cosine[rows] = block.max(axis=1).astype(float).round(6)  # float32 knows no more
+    return nearest, cosine
+
+
+def baseline_scores(vectors, classifier, logit_scale: float = 100.0) -> dict[str, np.ndarray]:
+    """Label-free scores of classes that cost next to nothing and that a margin has to beat; low = suspicious.
+
+    Args:
+        vectors: (N, D) unit-norm image vectors.
+        classifier: (C, D) unit-norm class vectors.
+        logit_scale: of the softmax, as in `softmax_confidence`.
+
+    Returns:
+        Of (C,) each, "frequency" (images predicted as the class), "top-1 similarity" and "confidence" (mean cosine and mean
+        softmax probability of these images; NaN without any), "text only" (minus the cosine to the nearest other text).
+
+    >>> scores = baseline_scores([[1., 0.], [.8, .6]], [[1., 0.], [0., 1.]])
+    >>> scores["frequency"], scores["top-1 similarity"].round(3)
+    (array([2., 0.]), array([0.9, nan]))
+    """
+    vectors, classifier = check_vectors(vectors, classifier)
+    best = [(block.argmax(axis=1), block.max(axis=1)) for _, block in similarity_blocks(vectors, classifier)]
+    predictions, top = (np.concatenate(part) for part in zip(*best))
+    return {
+        "frequency": np.bincount(predictions, minlength=len(classifier)).astype(float),
+        "top-1 similarity": mean_by_class(top, predictions, len(classifier)),
+        "confidence": mean_by_class(softmax_confidence(vectors, classifier, logit_scale), predictions, len(classifier)),
+        "text only": -nearest_text(classifier)[1],
+    }
+
+
+def compare_scores(scores, per_class, k: int, resamples: int = 1000, seed: int = 0, confidence: float = 0.95):
+    """How well each score tells which classes are bad: one table for margins and baselines.
+
+    Args:
+        scores: name -> (C,) score, low = suspicious, NaN = never predicted, which ranks lowest. All margins and
+            baselines of a result: `{**result.cmm, **baseline_scores(vectors, classifier)}`.
+        per_class: (C,) true accuracies, fractions in [0, 1]; NaN = no images, left out.
+        k: how many worst classes are looked for.
+
+    Returns:
+        DataFrame, one row a score, in the order given, then "chance"; columns `rho` (Spearman with accuracy) and its
+        interval `rho_low`, `rho_high`, `found` (`worst_found` at k) and `auc` (`worst_auc`).
+
+    Raises:
+        InputError: `scores` is empty, shapes differ, or k is out of range.
+
+    >>> compare_scores({"margin": [.1, .9, .2, .8]}, [0., 1., .5, .9], k=2)[["rho", "found", "auc"]]
+            rho  found  auc
+    margin  1.0    1.0  1.0
+    chance  0.0    0.5  0.5
+    """
+    import pandas as pd  # only tables need it
+
+    if not len(scores):
+        raise InputError("Expected at least one score in `scores`, got none")
+    rows = {}
+    for name, score in scores.items():
+        rho, (low, high) = rank_correlation(score, per_class, "worst", resamples, seed, confidence)
+        rows[name] = {"rho": rho, "rho_low": low, "rho_high": high, "found": worst_found(score, per_class, k),
+                      "auc": worst_auc(score, per_class, k)}
+    rows["chance"] = {"rho": 0.0, "found": float(_truly_worst(score, per_class, k)[1].mean()), "auc": 0.5}
+    return pd.DataFrame.from_dict(rows, orient="index")

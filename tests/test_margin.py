@@ -133,3 +133,104 @@ def test_worst_first_and_what_it_finds():
 def test_wrong_input_is_told(call, text):
     with pytest.raises(InputError, match="^" + re.escape(text)):
         call()
+
+
+# Intervals -------------------------------------------------------------------------------------------------------------
+
+def test_margin_intervals_by_hand():
+    found = margin.margin_intervals(VECTORS, CLASSIFIER, LABELS)
+    assert np.allclose(found[0], [-0.2, 1.0], atol=1e-6)  # two images: a quarter of the resamples each hold one of them only
+    assert np.isnan(found[1:]).all()  # one image, none
+    assert np.isnan(margin.margin_intervals([[1.0], [1.0]], [[1.0]], [0, 0])).all()  # one class has no rival
+    assert np.isnan(margin.margin_intervals(VECTORS, CLASSIFIER)[2]).all()  # pseudo-labels: nobody is predicted as it
+
+
+@pytest.mark.parametrize("reduction", ["image", "class"])
+def test_margin_intervals_hold_the_margin_of_many_images(reduction):
+    rng = np.random.default_rng(0)
+    classifier = unit_rows(rng, 6, 16)
+
+    def draw(count):
+        labels = rng.integers(0, 5, count)
+        return similarity.unit_norm(classifier[labels] + 0.25 * rng.normal(size=(count, 16))).astype(np.float32), labels
+
+    many, labels = draw(20000)
+    truth = margin.class_wise_matching_margin(many, classifier, labels, reduction)
+    covered, widths = [], []
+    for _ in range(30):
+        vectors, labels = draw(200)
+        low, high = margin.margin_intervals(vectors, classifier, labels, reduction, resamples=200).T
+        covered.append((low <= truth)[:5] & (truth <= high)[:5])
+        widths.append(high[:5] - low[:5])
+        assert np.isnan(low[5])
+    assert np.mean(covered) > 0.88 and np.mean(widths) < 0.2  # 95 % aimed at
+    first, second = (margin.margin_intervals(vectors, classifier, labels, reduction, 50, seed=3) for _ in range(2))
+    assert np.array_equal(first, second, equal_nan=True)
+
+
+# Does it work? ----------------------------------------------------------------------------------------------------------
+
+def test_auc_by_hand():
+    assert margin.worst_auc([0.1, 0.2, 0.3, 0.4], [0.0, 0.1, 0.8, 0.9], k=2) == 1
+    assert margin.worst_auc([0.4, 0.3, 0.2, 0.1], [0.0, 0.1, 0.8, 0.9], k=2) == 0
+    assert margin.worst_auc([0.1, 0.1, 0.3], [0.0, 0.5, 0.9], k=1) == 0.75  # one tie, one won
+    assert margin.worst_auc([NAN, 0.1, NAN], [0.0, 0.5, NAN], k=1) == 1  # never predicted ranks lowest; no images: left out
+    assert np.isnan(margin.worst_auc([0.1, 0.2], [0.0, 0.0], k=1))  # all are equally bad
+
+
+@given(st.integers(3, 40), st.integers(0, 10**6))
+def test_auc_is_scikit_learns(count, seed):
+    from sklearn.metrics import roc_auc_score
+
+    rng = np.random.default_rng(seed)
+    score, per_class = rng.integers(0, 6, count) / 5, rng.integers(0, 8, count) / 7
+    k = int(rng.integers(1, count))
+    worst = per_class <= np.sort(per_class)[k - 1]
+    found = margin.worst_auc(score, per_class, k)
+    assert np.isnan(found) if worst.all() else found == pytest.approx(roc_auc_score(worst, -score))
+
+
+def test_baselines_by_hand():
+    vectors = [[1.0, 0.0], [0.8, 0.6], [0.0, 1.0]]
+    scores = margin.baseline_scores(vectors, CLASSIFIER, logit_scale=1)
+    assert scores["frequency"].tolist() == [2, 1, 0]
+    assert np.allclose(scores["top-1 similarity"], [0.9, 1, NAN], equal_nan=True)
+    e = np.exp
+    share = [e(1) / (e(1) + 1 + e(-1)), e(0.8) / (e(0.8) + e(0.6) + e(-0.8))]
+    assert np.allclose(scores["confidence"], [np.mean(share), e(1) / (e(1) + 2), NAN], equal_nan=True)
+    assert np.allclose(scores["text only"], [0, 0, 0])
+    assert np.allclose(margin.softmax_confidence(vectors, CLASSIFIER, 1e4), 1)  # no overflow
+    nearest, cosine = margin.nearest_text([[1.0, 0.0], [0.6, 0.8], [1.0, 0.0]])
+    assert nearest.tolist() == [2, 0, 0] and np.allclose(cosine, [1, 0.6, 1])
+    assert margin.nearest_text([[1.0]])[0].tolist() == [-1] and np.isnan(margin.nearest_text([[1.0]])[1]).all()
+
+
+def test_the_table_holds_every_score_and_chance():
+    from clipnb import evaluate, metrics
+
+    rng = np.random.default_rng(0)
+    classifier = unit_rows(rng, 30, 16)
+    labels = np.repeat(np.arange(30), 10)
+    noise = np.linspace(0.05, 0.6, 30)[labels, None]
+    vectors = similarity.unit_norm(classifier[labels] + noise * rng.normal(size=(300, 16))).astype(np.float32)
+    result = evaluate(vectors, classifier, labels)
+    scores = {**result.cmm, **margin.baseline_scores(vectors, classifier)}
+    table = margin.compare_scores(scores, result.per_class_accuracy, k=10)
+    assert list(table.index) == [*scores, "chance"] and list(table) == ["rho", "rho_low", "rho_high", "found", "auc"]
+    assert (table["rho_low"] <= table["rho"])[:-1].all() and (table["rho"] <= table["rho_high"])[:-1].all()
+    assert table.loc["image", "rho"] == metrics.rank_correlation(result.cmm["image"], result.per_class_accuracy, "worst")[0]
+    assert table.loc["pseudo_image", "found"] == margin.worst_found(result.cmm["pseudo_image"], result.per_class_accuracy, 10)
+    assert table.loc["image", "auc"] > 0.9 and table.loc["image", "found"] > table.loc["chance", "found"]
+
+
+@pytest.mark.parametrize(("call", "text"), [
+    (lambda: margin.margin_intervals(VECTORS, CLASSIFIER, LABELS, "mean"), "Expected `reduction` to be one of 'image', 'class', got 'mean'"),
+    (lambda: margin.margin_intervals(VECTORS, CLASSIFIER, LABELS, resamples=0), "Expected `resamples` >= 1, got 0"),
+    (lambda: margin.worst_auc([0.1], [0.1, 0.2], 1), "Expected `per_class` of shape (C,) = (1,), got (2,)"),
+    (lambda: margin.softmax_confidence(VECTORS, CLASSIFIER, 0), "Expected `logit_scale` > 0, got 0"),
+    (lambda: margin.compare_scores({}, [0.1], 1), "Expected at least one score in `scores`, got none"),
+    (lambda: margin.compare_scores({"x": [1.0]}, [0.1, 0.2], 1), "Expected `y` of shape (C,) = (1,), got (2,)"),
+])
+def test_wrong_input_of_the_comparison_is_told(call, text):
+    with pytest.raises(InputError, match="^" + re.escape(text)):
+        call()
