@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import platform
 import sys
+from dataclasses import asdict
 from importlib import metadata
 from pathlib import Path
 
@@ -158,15 +159,19 @@ def encode(model, pretrained, device, precision, dataset, store, json_file) -> N
 @click.option("--worst", "worst_k", type=click.IntRange(min=1), default=10, show_default=True, help="How many worst classes.")
 @_json
 def evaluate(model, pretrained, device, precision, dataset, templates, store, worst_k, json_file) -> None:
-    """Zero-shot accuracy, Recall@5 and the tail, each with its 95 % interval."""
-    from clipnb import evaluate as score, worst, zero_shot_classifier
+    """Zero-shot accuracy, Recall@5 and the tail, each with its 95 % interval; on stderr, what is odd about the names."""
+    from clipnb import evaluate as score, prompts, worst, zero_shot_classifier
 
     chosen = _read_templates(templates)
     images, loaded, data = _encode(model, pretrained, device, precision, dataset, store)
+    findings = prompts.lint(_names(data), chosen, loaded)
+    for finding in findings:
+        click.echo(f"clipnb: {finding}", err=True)
     result = score(images.vectors, zero_shot_classifier(loaded, _names(data), chosen), images.labels)
     summary = {"model": loaded.name, "pretrained": loaded.pretrained, "model_fingerprint": loaded.fingerprint,
                "device": str(loaded.device), "precision": loaded.precision, "dataset": dataset,
-               "templates": templates, "num_templates": len(chosen), **result.summary(k=worst_k)}
+               "templates": templates, "num_templates": len(chosen), "lint": [asdict(finding) for finding in findings],
+               **result.summary(k=worst_k)}
     few = int(min(worst_k, np.isfinite(result.per_class_accuracy).sum()))
     summary["worst_classes"] = [_class_line(result, data.classnames, c) for c in
                                 worst.worst_classes(result.per_class_accuracy, few)]
@@ -259,7 +264,7 @@ def _encode(model, pretrained, device, precision, dataset, store, loaded=None):
 
     data = load_dataset(dataset)  # first: a wrong path is found before weights are loaded
     loaded = loaded or load_model(model, pretrained, device, precision)
-    watched = sys.stderr.isatty()  # in a pipe or a log, stderr holds errors only
+    watched = sys.stderr.isatty()  # in a pipe or a log, stderr holds errors and findings only
     if watched:
         click.echo(f"{loaded.name} ({loaded.pretrained}) on {loaded.device} in {loaded.precision}: {dataset}, "
                    f"{len(data)} images", err=True)
@@ -299,7 +304,7 @@ def _report(content: dict, json_file: str | None) -> None:
 def _table(content: dict) -> str:
     lines = []
     for key, value in content.items():
-        if key.endswith("_ci"):
+        if key.endswith("_ci") or key == "lint":  # stands beside its score; was said on stderr
             continue
         if isinstance(value, list) and value and isinstance(value[0], dict):
             columns = [c for c in value[0] if not c.endswith("_ci") and c != "weights"]

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+from dataclasses import dataclass
+
 from clipnb.errors import InputError
 
 # Templates written for drawings; ours. The bare name comes first.
@@ -20,9 +23,7 @@ def check_templates(templates) -> list[str]:
     Traceback (most recent call last):
     clipnb.errors.InputError: Expected template 0 to have one slot {}, got 'a photo of a dog.'
     """
-    if isinstance(templates, str):
-        raise InputError(f"Expected `templates` to be a list of strings, got the single string {templates!r}")
-    templates = list(templates)
+    templates = _listed(templates, "templates")
     if not templates:
         raise InputError("Expected at least one template, got none")
     for position, template in enumerate(templates):
@@ -38,9 +39,7 @@ def check_classnames(classnames) -> list[str]:
     >>> check_classnames(["dog", "cat"])
     ['dog', 'cat']
     """
-    if isinstance(classnames, str):
-        raise InputError(f"Expected `classnames` to be a list of strings, got the single string {classnames!r}")
-    classnames = list(classnames)
+    classnames = _listed(classnames, "classnames")
     if not classnames:
         raise InputError("Expected at least one classname, got none")
     for position, name in enumerate(classnames):
@@ -55,10 +54,130 @@ def twins(classnames) -> dict[str, list[int]]:
     >>> twins(["missile", "dog", "Missile"])
     {'missile': [0, 2]}
     """
+    return _groups([_plain(name) for name in check_classnames(classnames)])
+
+
+def near_twins(classnames) -> dict[str, list[int]]:
+    """Classnames that are equal but for case, spaces, punctuation or a plural, with their indices; `twins` are among them.
+
+    A name counts as a plural only where its singular is in the list too, so "bus" and "glass" are left alone.
+
+    >>> near_twins(["sea-lion", "dog", "Sea lion", "sea lions"])
+    {'sea lion': [0, 2, 3]}
+    """
+    names = [re.sub(r"[\W_]+", " ", _plain(name)).strip() or _plain(name) for name in check_classnames(classnames)]
+    known = set(names)
+    return _groups([next((one for one in _singulars(name) if one in known), name) for name in names])
+
+
+def _plain(name: str) -> str:
+    return " ".join(name.casefold().split())
+
+
+def _singulars(name: str) -> list[str]:
+    """What an English `name` could be the plural of."""
+    if not name.endswith("s") or name.endswith("ss"):
+        return []
+    return [name[:-1], *([name[:-2]] if name.endswith("es") else []), *([name[:-3] + "y"] if name.endswith("ies") else [])]
+
+
+def _groups(keys: list[str]) -> dict[str, list[int]]:
+    """Positions of the keys that occur more than once."""
     places: dict[str, list[int]] = {}
-    for position, name in enumerate(check_classnames(classnames)):
-        places.setdefault(" ".join(name.casefold().split()), []).append(position)
-    return {name: where for name, where in places.items() if len(where) > 1}
+    for position, key in enumerate(keys):
+        places.setdefault(key, []).append(position)
+    return {key: where for key, where in places.items() if len(where) > 1}
+
+
+def _listed(strings, name: str) -> list:
+    if isinstance(strings, str):
+        raise InputError(f"Expected `{name}` to be a list of strings, got the single string {strings!r}")
+    return list(strings)
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that `lint` found; `str(finding)` is one line."""
+
+    what: str
+    where: tuple[str, ...]  # the places, worst first
+    advice: str
+
+    def __str__(self) -> str:
+        more = f" and {len(self.where) - 3} more" if len(self.where) > 3 else ""
+        return f"{self.what}: {', '.join(self.where[:3])}{more}; {self.advice}"
+
+
+def lint(classnames, templates=("{}",), model=None) -> list[Finding]:
+    """What is wrong or doubtful about classnames and templates, found before anything is encoded.
+
+    Reported, not raised: empty classnames, duplicates (`twins`), near-duplicates (`near_twins`); templates that are empty,
+    repeated, or do not have one slot; with `model`, prompts longer than its context, whose end it never sees.
+
+    Args:
+        classnames: C names.
+        templates: P strings, which should have one slot "{}".
+        model: from `clipnb.load_model`, to count tokens; None leaves lengths unchecked.
+
+    Returns:
+        Findings, classnames first; an empty list if all is well.
+
+    Raises:
+        InputError: a single string in place of a list.
+
+    >>> for finding in lint(["missile", "dog", "missile"], ["a photo of a cat"]):
+    ...     print(finding)
+    duplicate classname: 0 'missile', 2 'missile'; give each a name of its own, or only the first is ever predicted
+    template without a slot: 0 'a photo of a cat'; write {} where the classname goes
+    """
+    classnames, templates = _listed(classnames, "classnames"), _listed(templates, "templates")
+    named = [i for i, name in enumerate(classnames) if isinstance(name, str) and name.strip()]
+    empty = sorted(set(range(len(classnames))) - set(named))
+    findings = [Finding("empty classname", _places(classnames, empty), "write what the pictures show")] if empty else []
+    names = [classnames[i] for i in named]
+    for group in twins(names).values() if names else ():
+        findings.append(Finding("duplicate classname", _places(classnames, [named[i] for i in group]),
+                                "give each a name of its own, or only the first is ever predicted"))
+    for group in near_twins(names).values() if names else ():
+        if len({_plain(names[i]) for i in group}) > 1:
+            findings.append(Finding("near-duplicate classname", _places(classnames, [named[i] for i in group]),
+                                    "say what tells them apart if they are different things"))
+    slots = [template.count("{}") if isinstance(template, str) and template.strip() else None for template in templates]
+    for what, wrong, advice in (
+        ("empty template", lambda n: n is None, "remove it"),
+        ("template without a slot", lambda n: n == 0, "write {} where the classname goes"),
+        ("template with several slots", lambda n: n is not None and n > 1, "keep one {}"),
+    ):
+        if places := [i for i, n in enumerate(slots) if wrong(n)]:
+            findings.append(Finding(what, _places(templates, places), advice))
+    usable = [i for i, n in enumerate(slots) if n == 1]
+    for group in _groups([templates[i] for i in usable]).values():
+        findings.append(Finding("duplicate template", _places(templates, [usable[i] for i in group]), "keep one of them"))
+    if model is not None:
+        findings += _too_long(model, [templates[i].replace("{}", name) for i in usable for name in names])
+    return findings
+
+
+def _places(strings, positions) -> tuple[str, ...]:
+    return tuple(f"{i} {strings[i]!r}" for i in positions)
+
+
+def _too_long(model, prompts: list[str]) -> list[Finding]:
+    """Prompts that the model's tokenizer cuts, longest first."""
+    context = model.tokenizer(["a"]).shape[1]
+    # A token stands for a byte or more, but for a few that mark start and end: most prompts need no counting.
+    doubtful = [prompt for prompt in dict.fromkeys(prompts) if len(prompt.encode()) + 4 > context]
+    if not doubtful:
+        return []
+    room = 2 * max(len(prompt.encode()) for prompt in doubtful) + context
+    whole, cut = model.tokenizer(doubtful, context_length=room), model.tokenizer(doubtful)
+    lost = (whole[:, :context] != cut).any(dim=1) | (whole[:, context:] != model.padding_id).any(dim=1)
+    length = model.prompt_lengths(whole).tolist()
+    places = sorted((i for i in range(len(doubtful)) if lost[i]), key=lambda i: -length[i])
+    if not places:
+        return []
+    return [Finding(f"prompt longer than the model's context of {context} tokens",
+                    tuple(f"{doubtful[i]!r} ({length[i]})" for i in places), "shorten it: the end is cut off unseen")]
 
 
 def _no_twins(strings, name: str) -> None:

@@ -70,6 +70,21 @@ def test_numbers_are_those_of_the_library(clipnb, tiny, pictures):
     assert len(found["worst_classes"]) == 1 and found["model_fingerprint"] == tiny.fingerprint
 
 
+def test_what_is_odd_about_the_names_is_said_before_the_scores(clipnb, pictures, tmp_path):
+    assert strict(done(clipnb("evaluate", "--json", "-")))["lint"] == []
+    (pictures / "cat").rename(pictures / "dogs")
+    templates = tmp_path / "templates.txt"
+    templates.write_text("{}\n" + "a very " * 80 + "good {}\n")
+    result = clipnb("evaluate", "--templates", templates, "--json", "-")
+    found = strict(result.stdout)["lint"]
+    assert [finding["what"] for finding in found] == ["near-duplicate classname", "prompt longer than the model's context of 77 tokens"]
+    assert found[0]["where"] == ["0 'dog'", "1 'dogs'"] and len(found[1]["where"]) == 3
+    lines = result.stderr.splitlines()
+    assert result.exit_code == 0 and len(lines) == 2 and all(line.startswith("clipnb: ") for line in lines)
+    assert lines[0] == "clipnb: near-duplicate classname: 0 'dog', 1 'dogs'; " + found[0]["advice"]
+    assert "lint" not in clipnb("evaluate", "--templates", templates).stdout
+
+
 def test_margin_needs_no_labels_and_is_checked_where_there_are(clipnb, pictures):
     found = strict(done(clipnb("margin", "--worst", 2, "--json", "-")))
     assert len(found["worst_by_margin"]) == 2 and found["images"] == 12 and found["reduction"] == "image"

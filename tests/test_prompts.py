@@ -50,3 +50,57 @@ def test_imagenets_twins_are_found():
     assert {"missile", "sunglasses"} <= set(found) and all(len(places) > 1 for places in found.values())
     assert prompts.twins(["Sea  lion", "sea lion", "STRASSE", "straße", "dog"]) == {"sea lion": [0, 1], "strasse": [2, 3]}
     assert prompts.twins(["cat", "dog"]) == {}
+
+
+def test_near_twins_take_in_punctuation_and_plurals_that_are_there():
+    assert prompts.near_twins(["sea lion", "dog", "Sea-Lions", "sea  lion"]) == {"sea lion": [0, 2, 3]}
+    assert prompts.near_twins(["house", "houses", "berry", "berries", "box", "boxes"]) == {"house": [0, 1], "berry": [2, 3], "box": [4, 5]}
+    assert prompts.near_twins(["bus", "glass", "glas", "bu-", "grass", "news"]) == {"bu": [0, 3]}  # "glass" is no plural of "glas"
+    assert prompts.near_twins(["!", "?", "♥", "♠"]) == {}  # nothing but signs: each stays itself
+
+
+def kinds(findings):
+    return [(finding.what, len(finding.where)) for finding in findings]
+
+
+def test_lint_finds_what_is_wrong_with_names_and_templates():
+    assert prompts.lint(["cat", "dog"], ["{}", "a photo of a {}."]) == []
+    found = prompts.lint(["cat", "", "Cat ", None, "cats", "dog"], ["{}", "", "a dog", "{} and {}", "{}", None])
+    assert kinds(found) == [("empty classname", 2), ("duplicate classname", 2), ("near-duplicate classname", 3), ("empty template", 2),
+                            ("template without a slot", 1), ("template with several slots", 1), ("duplicate template", 2)]
+    assert found[0].where == ("1 ''", "3 None") and found[1].where == ("0 'cat'", "2 'Cat '")
+    assert str(found[4]) == "template without a slot: 2 'a dog'; write {} where the classname goes"
+    assert all("\n" not in str(finding) and finding.advice for finding in found)
+    assert kinds(prompts.lint([""], ["{}"])) == [("empty classname", 1)]
+
+
+def test_lint_finds_imagenets_twins():
+    import open_clip
+
+    found = prompts.lint(open_clip.IMAGENET_CLASSNAMES, prompts.template_set("openai-80"))
+    assert [(finding.what, finding.where) for finding in found] == [
+        ("duplicate classname", ("657 'missile'", "744 'missile'")), ("duplicate classname", ("836 'sunglasses'", "837 'sunglasses'"))]
+
+
+@pytest.mark.parametrize("which", ["model", "tiny"])
+def test_lint_counts_tokens_as_the_model_does(which, request):
+    model = request.getfixturevalue(which)
+    context = model.tokenizer(["a"]).shape[1]
+    # the longest prompt that fits: whatever is added to it changes no token any more, or is seen to be cut
+    fits = max(n for n in range(1, context) if not prompts.lint(["dog " * n], ["{}"], model))
+    assert context - 4 <= fits < context
+    assert prompts.lint(["cat"], ["a drawing of a {}."], model) == []
+    found = prompts.lint(["dog " * (fits + 1), "cat", "dog " * (fits + 9)], ["{}", "a {}."], model)
+    assert kinds(found) == [(f"prompt longer than the model's context of {context} tokens", 4)]
+    assert found[0].where[0].startswith("'a " + "dog " * (fits + 9)) and str(found[0]).endswith("shorten it: the end is cut off unseen")
+    longest = model.prompt_lengths(model.tokenizer(["dog " * (fits + 1)], context_length=200)).item()
+    assert longest == context + 1 and found[0].where[-1] == f"{'dog ' * (fits + 1)!r} ({longest})"
+
+
+@pytest.mark.parametrize(("call", "text"), [
+    (lambda: prompts.lint("dog"), "Expected `classnames` to be a list of strings, got the single string 'dog'"),
+    (lambda: prompts.lint(["dog"], "{}"), "Expected `templates` to be a list of strings, got the single string '{}'"),
+])
+def test_lint_refuses_a_single_string(call, text):
+    with pytest.raises(InputError, match="^" + re.escape(text)):
+        call()
