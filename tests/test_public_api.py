@@ -11,19 +11,22 @@ import clipnb
 
 PACKAGE = Path(clipnb.__file__).parent
 # In the order of the flow: a module imports only from modules before it.
-FLOW = ["errors", "datasets", "prompts", "similarity", "metrics", "worst", "margin", "models", "embeddings", "encode", "zeroshot",
+FLOW = ["errors", "datasets", "prompts", "similarity", "metrics", "worst", "margin", "explain", "models", "embeddings", "encode", "zeroshot",
         "ensemble", "describe", "plots", "widgets", "cli"]
 PUBLIC = {
     "": ["load_model", "load_dataset", "encode_images", "encode_texts", "zero_shot_classifier", "prompt_vectors", "evaluate",
          "Embeddings", "InputError", "__version__"],
     "metrics": ["accuracy", "recall_at_k", "retrieval_recall_at_k", "confusion_matrix", "per_class_accuracy", "per_class_precision",
                 "mean_per_class_accuracy", "precision_recall_curve", "average_precision", "wilson_interval", "paired_difference",
-                "rank_correlation", "label_rank", "percentile_interval"],
-    "worst": ["worst_classes", "worst_k_accuracy", "worst_k_report", "classes_at_zero", "harmonic_mean", "geometric_mean"],
-    "margin": ["class_wise_matching_margin", "image_margins", "worst_first", "worst_found"],
+                "rank_correlation", "label_rank", "percentile_interval", "mcnemar", "rank_correlation_difference", "calibration_bins",
+                "expected_calibration_error"],
+    "worst": ["worst_classes", "worst_k_accuracy", "worst_k_report", "classes_at_zero", "harmonic_mean", "geometric_mean", "paired_tail_difference"],
+    "margin": ["class_wise_matching_margin", "image_margins", "worst_first", "worst_found", "worst_auc", "margin_intervals",
+               "softmax_confidence", "nearest_text", "baseline_scores", "compare_scores"],
+    "explain": ["explain_classes", "VERDICTS"],
     "ensemble": ["prompt_margins", "prompt_weights", "softmax_weights", "weighted_classifier", "pseudo_labels", "description_classifier"],
     "describe": ["query", "load_descriptions", "QUERY"],
-    "prompts": ["template_set", "DRAWING_TEMPLATES", "twins", "check_templates"],
+    "prompts": ["template_set", "DRAWING_TEMPLATES", "twins", "near_twins", "lint", "check_templates"],
     "plots": [], "widgets": [], "datasets": ["load_dataset"], "models": ["load_model"], "similarity": ["unit_norm", "top_k"],
 }
 
@@ -56,7 +59,7 @@ def test_unknown_names_are_attribute_errors():
 
 
 def test_array_modules_load_neither_torch_nor_a_model():
-    code = ("import clipnb, sys; from clipnb import metrics, worst, margin, similarity, errors, prompts, describe, datasets; "
+    code = ("import clipnb, sys; from clipnb import metrics, worst, margin, explain, similarity, errors, prompts, describe, datasets; "
             "metrics.accuracy([0], [0]); worst.harmonic_mean([.5]); "
             "print([m for m in ('torch', 'open_clip', 'transformers', 'matplotlib', 'clipnb.models', 'clipnb.encode') if m in sys.modules])")
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

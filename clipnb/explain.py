@@ -1,0 +1,152 @@
+"""What makes a class bad: its rivals, its name and its number of images, weighed into a verdict with the evidence."""
+
+from __future__ import annotations
+
+import numpy as np
+from scipy import stats
+
+from clipnb.errors import InputError, class_indices, floats, whole_number
+from clipnb.margin import nearest_text
+from clipnb.metrics import per_class_accuracy
+from clipnb.prompts import check_classnames, near_twins
+from clipnb.similarity import check_vectors
+
+VERDICTS = ("name collision", "near-synonym", "visual confusion", "too few images", "unclear")  # the first that holds
+SAME_TEXT = 1e-5  # a cosine this near to 1 is one vector, as far as float32 can tell
+
+
+def explain_classes(classes, confusion, cmm, classifier, classnames, *, min_images: int | None = None,
+                    synonym_cosine: float | None = None, majority: float = 0.5, significance: float = 0.05,
+                    rivals: int = 3):
+    """Say of each of `classes` why it is bad, as far as numbers tell. The first verdict that holds is given:
+
+    1. "name collision": at least `majority` of its wrong answers are classes with (nearly) its own name
+       (`prompts.near_twins`) or with the same text vector.
+    2. "near-synonym": at least `majority` of them are such classes, or classes whose text has a cosine above
+       `synonym_cosine` to its own.
+    3. "visual confusion": one rival takes more wrong answers than chance explains. Chance draws each wrong answer from
+       those of all other classes, so that a class which attracts everything is no evidence; the probability that some
+       rival is as strong (binomial, Bonferroni over the rivals) is below `significance`.
+    4. "too few images": it has fewer than `min_images`.
+    5. "unclear": none of these.
+
+    Args:
+        classes: (K,) class indices, for example `worst.worst_classes(per_class, 10)`.
+        confusion: (C, C) counts, [actual, predicted].
+        cmm: (C,) class-wise matching margins, cosines; NaN without images.
+        classifier: (C, D) unit-norm class vectors.
+        classnames: C names.
+        min_images: default: the fewest images n for which 0 right of n lies below the overall accuracy (upper end of the
+            95 % Wilson interval); with fewer, even a class at 0 % cannot be told from an average one.
+        synonym_cosine: default: the 0.9 quantile, over all classes, of the cosine to the nearest other text.
+        majority: share of the wrong answers, in (0, 1].
+        significance: in (0, 1).
+        rivals: how many of the most frequent wrong answers to list.
+
+    Returns:
+        DataFrame, one row a class in the order of `classes`, with classname, verdict, sentence, and the evidence: images,
+        accuracy, margin, wrong (number of wrong answers), rivals (the most frequent: list of (classname, count)), rival,
+        rival_count, rival_p and rival_cosine (the one that chance explains least, the probability in 3, the cosine of the
+        texts), same_name (list of (class, classname)), to_same_name and to_synonyms (wrong answers that count in 1 and
+        in 2), nearest_text (classname) and nearest_cosine. The thresholds that were used are in its `attrs`.
+
+    Raises:
+        InputError: shapes differ, or an index or a threshold is out of range.
+
+    >>> confusion = np.array([[9, 1, 0], [0, 10, 0], [9, 0, 1]])
+    >>> texts = np.array([[1., 0.], [0., 1.], [1., 0.]])
+    >>> table = explain_classes([2], confusion, [.1, .2, -.1], texts, ["missile", "dog", "missile"])
+    >>> print(table.loc[2, "verdict"], "-", table.loc[2, "sentence"])
+    name collision - 9 of 9 wrong answers go to the same name or text: 'missile' (class 0).
+    """
+    import pandas as pd  # only tables need it
+
+    accuracy = per_class_accuracy(confusion)  # checks the matrix
+    confusion = np.asarray(confusion)
+    classnames, num_classes = check_classnames(classnames), len(confusion)
+    classifier = check_vectors(classifier, classifier)[0]
+    cmm = floats(cmm, "cmm", 1, finite=False)
+    for name, length in (("classnames", len(classnames)), ("classifier", len(classifier)), ("cmm", len(cmm))):
+        if length != num_classes:
+            raise InputError(f"Expected `{name}` of length C = {num_classes}, got {length}")
+    classes = class_indices(classes, "classes", num_classes=num_classes)
+    if not 0 < majority <= 1:
+        raise InputError(f"Expected `majority` above 0 and at most 1, got {majority}")
+    if not 0 < significance < 1:
+        raise InputError(f"Expected `significance` above 0 and below 1, got {significance}")
+    rivals = whole_number(rivals, "rivals", 1)
+    nearest, cosine = nearest_text(classifier)
+    if synonym_cosine is None:
+        synonym_cosine = float(np.nanquantile(cosine, 0.9)) if num_classes > 1 else 1.0
+    if min_images is None:
+        min_images = _fewest_images(np.trace(confusion) / max(1, confusion.sum()))
+    thresholds = {"min_images": min_images, "synonym_cosine": synonym_cosine, "majority": majority, "significance": significance}
+    namesakes = {c: group for group in near_twins(classnames).values() for c in group}
+    wrong = confusion - np.diag(np.diag(confusion))
+    pull = wrong.sum(axis=0)  # how many wrong answers each class attracts
+    rows = []
+    for c in classes:
+        to_text = (classifier @ classifier[c]).astype(float).round(6)  # as in `nearest_text`
+        same = to_text > 1 - SAME_TEXT
+        same[namesakes.get(c, [])] = True
+        near = same | (to_text > synonym_cosine)  # above, not at: where all texts are equally far, none is near
+        same[c] = near[c] = False
+        row, images = wrong[c], int(confusion[c].sum())
+        rival, rival_p = _strongest_rival(row, pull - row, c)
+        facts = {
+            "images": images, "accuracy": accuracy[c], "margin": float(cmm[c]), "wrong": int(row.sum()),
+            "rivals": [(classnames[j], int(row[j])) for j in np.argsort(-row, kind="stable")[:rivals] if row[j]],
+            "rival": classnames[rival] if rival >= 0 else None, "rival_count": int(row[rival]) if rival >= 0 else 0,
+            "rival_p": rival_p, "rival_cosine": to_text[rival] if rival >= 0 else np.nan,
+            "same_name": [(int(j), classnames[j]) for j in np.flatnonzero(same)], "to_same_name": int(row[same].sum()),
+            "to_synonyms": int(row[near].sum()), "nearest_text": classnames[nearest[c]] if num_classes > 1 else None,
+            "nearest_cosine": cosine[c],
+        }
+        verdict, sentence = _verdict(facts, **thresholds)
+        rows.append({"classname": classnames[c], "verdict": verdict, "sentence": sentence, **facts})
+    table = pd.DataFrame(rows, index=pd.Index(classes, name="class"))
+    table.attrs = thresholds
+    return table
+
+
+def _verdict(facts: dict, min_images: float, synonym_cosine: float, majority: float, significance: float) -> tuple[str, str]:
+    """The first verdict of `VERDICTS` that holds, and the sentence that says why."""
+    wrong, images = facts["wrong"], facts["images"]
+    answers = f"{wrong} wrong answer{'s' if wrong != 1 else ''}"
+    enough = max(1, majority * wrong)
+    if facts["to_same_name"] >= enough:
+        twins = ", ".join(f"{name!r} (class {j})" for j, name in facts["same_name"])
+        return "name collision", f"{facts['to_same_name']} of {answers} go to the same name or text: {twins}."
+    if facts["to_synonyms"] >= enough:
+        return "near-synonym", (f"{facts['to_synonyms']} of {answers} go to texts with a cosine above {synonym_cosine:.2f} to its own; "
+                                f"the nearest is {facts['nearest_text']!r} ({facts['nearest_cosine']:.2f}).")
+    if facts["rival_p"] < significance:
+        return "visual confusion", (f"{facts['rival_count']} of {answers} are {facts['rival']!r}, more than chance explains "
+                                    f"(p = {facts['rival_p']:.2g}); the cosine of the two texts is {facts['rival_cosine']:.2f}.")
+    if images < min_images:
+        return "too few images", (f"{images} image{'s' if images != 1 else ''}: with fewer than {min_images}, even a class at 0 % "
+                                  "cannot be told from an average one.")
+    if not wrong:
+        return "unclear", f"No wrong answer among {images} images."
+    name, count = facts["rivals"][0]
+    return "unclear", f"The most frequent of {answers} is {name!r} ({count}): no more than chance explains."
+
+
+def _fewest_images(overall: float) -> float:
+    """Fewest n for which z^2 / (n + z^2), the upper end of Wilson's interval of 0 of n, is below the overall accuracy."""
+    z2 = stats.norm.ppf(0.975) ** 2
+    return int(np.floor(z2 * (1 - overall) / overall)) + 1 if overall > 0 else float("inf")
+
+
+def _strongest_rival(wrong: np.ndarray, pull: np.ndarray, own: int) -> tuple[int, float]:
+    """The rival that chance explains least and the probability of one as strong; (-1, 1.0) without wrong answers.
+
+    `pull` counts the wrong answers that other classes give; one is added to each, so that "never seen" is not "impossible".
+    """
+    others = np.arange(len(wrong)) != own
+    if not wrong.any():
+        return -1, 1.0
+    chance = np.where(others, pull + 1, 0) / (pull + 1)[others].sum()
+    p = np.where(wrong > 0, stats.binom.sf(wrong - 1, wrong.sum(), chance), 1.0)
+    rival = int(p.argmin())
+    return rival, float(min(1.0, p[rival] * others.sum()))
