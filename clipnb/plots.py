@@ -12,8 +12,12 @@ import numpy as np
 import pandas as pd
 import seaborn as sns
 from matplotlib.axes import Axes
+from matplotlib.colors import PowerNorm
 from matplotlib.ticker import MaxNLocator, PercentFormatter
+from scipy.cluster.hierarchy import leaves_list, linkage
+from scipy.spatial.distance import squareform
 
+from clipnb import metrics
 from clipnb.errors import InputError
 
 BLUE, ORANGE, GREY, INK = "#0072b2", "#c4500a", "#8a949e", "#24292f"
@@ -111,7 +115,8 @@ def confusion(confusion, classnames: Sequence[str], classes: Sequence[int] | Non
     """Draw a confusion matrix: colour is the share of the actual class, numbers are images.
 
     Up to 40 classes are named and annotated. Above 250 rows, blocks of neighbouring classes are drawn as one square that
-    takes the largest share in the block, so that a single confusion stays visible among 1,000 classes.
+    takes the largest share in the block, so that a single confusion stays visible among 1,000 classes. Many classes are
+    read best in the order of `cluster_order`, and the worst with their rivals: `with_rivals`.
 
     Args:
         confusion: (C, C) counts, [actual, predicted].
@@ -130,14 +135,9 @@ def confusion(confusion, classnames: Sequence[str], classes: Sequence[int] | Non
         >>> [text.get_text() for text in ax.texts]
         ['85', '10', '5', '8', '90', '2']
     """
-    counts = np.asarray(confusion)
-    if counts.ndim != 2 or counts.shape[0] != counts.shape[1]:
-        raise InputError(f"Expected `confusion` of shape (C, C), got {counts.shape}")
+    counts, chosen = _counts(confusion, classes)
     if len(classnames) != len(counts):
         raise InputError(f"Expected `classnames` of length C = {len(counts)}, got {len(classnames)}")
-    chosen = np.arange(len(counts)) if classes is None else np.asarray(classes, dtype=int)
-    if chosen.ndim != 1 or not len(chosen) or chosen.min() < 0 or chosen.max() >= len(counts):
-        raise InputError(f"Expected `classes` as indices from 0 to {len(counts) - 1}, got {chosen.tolist()}")
     rows, names = counts[chosen], [str(classnames[c]) for c in chosen]
     shown, columns = rows[:, chosen], list(names)
     if len(chosen) < len(counts):
@@ -149,7 +149,9 @@ def confusion(confusion, classnames: Sequence[str], classes: Sequence[int] | Non
     ax = _axes(ax, side + 1.6, side)
     block = -(-len(chosen) // POOLED)
     grid = sns.heatmap(
-        _largest_in_blocks(share, block), ax=ax, cmap="Blues", vmin=0, vmax=1, square=True, linewidths=0.5 if named else 0,
+        _largest_in_blocks(share, block), ax=ax, cmap="Blues", square=True,
+        norm=PowerNorm(1 if named else 0.5, 0, 1),  # without numbers, small shares have to show by colour alone
+        linewidths=0.5 if named else 0,
         annot=np.where(shown, shown.astype(str), "·") if named else None, fmt="",
         annot_kws={"size": 9 if len(chosen) <= 20 else 6},
         xticklabels=False, yticklabels=False, rasterized=not named,
@@ -164,12 +166,70 @@ def confusion(confusion, classnames: Sequence[str], classes: Sequence[int] | Non
     return ax
 
 
+def _counts(confusion, classes) -> tuple[np.ndarray, np.ndarray]:
+    counts = np.asarray(confusion)
+    if counts.ndim != 2 or counts.shape[0] != counts.shape[1]:
+        raise InputError(f"Expected `confusion` of shape (C, C), got {counts.shape}")
+    chosen = np.arange(len(counts)) if classes is None else np.asarray(classes, dtype=int)
+    if chosen.ndim != 1 or not len(chosen) or chosen.min() < 0 or chosen.max() >= len(counts):
+        raise InputError(f"Expected `classes` as indices from 0 to {len(counts) - 1}, got {chosen.tolist()}")
+    return counts, chosen
+
+
 def _largest_in_blocks(values: np.ndarray, block: int) -> np.ndarray:
     """Shrink a matrix by taking the largest value of each block x block square."""
     rows, columns = (-(-size // block) * block for size in values.shape)
     padded = np.zeros((rows, columns))
     padded[: values.shape[0], : values.shape[1]] = values
     return padded.reshape(rows // block, block, columns // block, block).max(axis=(1, 3))
+
+
+def cluster_order(confusion, classes: Sequence[int] | None = None) -> np.ndarray:
+    """Order classes so that those which are taken for each other stand side by side: `classes` for `confusion`.
+
+    Hierarchical clustering (average linkage); two classes are near when large shares of their images go from one to the other.
+
+    Args:
+        confusion: (C, C) counts, [actual, predicted].
+        classes: (K,) indices to order; None = all.
+
+    Raises:
+        InputError: `confusion` is not square, or a class is out of range.
+
+    Example:
+        >>> cluster_order([[5, 0, 5, 0], [0, 9, 0, 1], [4, 0, 6, 0], [0, 2, 0, 8]]).tolist()
+        [0, 2, 1, 3]
+    """
+    counts, chosen = _counts(confusion, classes)
+    if len(chosen) < 3:
+        return chosen
+    share = (counts / np.maximum(counts.sum(axis=1, keepdims=True), 1))[np.ix_(chosen, chosen)]
+    distance = 1 - (share + share.T) / 2
+    np.fill_diagonal(distance, 0)
+    return chosen[leaves_list(linkage(squareform(distance, checks=False), "average"))]
+
+
+def with_rivals(confusion, classes: Sequence[int], most: int = 2) -> np.ndarray:
+    """`classes` and, after them, their most frequent wrong answers, each once: a zoom for `confusion`.
+
+    Args:
+        confusion: (C, C) counts, [actual, predicted].
+        classes: (K,) indices, for example the worst.
+        most: wrong answers a class.
+
+    Raises:
+        InputError: `confusion` is not square, or a class is out of range.
+
+    Example:
+        >>> with_rivals([[5, 0, 5], [0, 9, 1], [1, 3, 6]], [0], most=1).tolist()
+        [0, 2]
+    """
+    counts, chosen = _counts(confusion, classes)
+    rows = counts[chosen]
+    rows[np.arange(len(chosen)), chosen] = 0
+    best = np.argsort(-rows, axis=1, kind="stable")[:, :most]
+    named = best[np.take_along_axis(rows, best, axis=1) > 0]
+    return np.array(list(dict.fromkeys([*chosen.tolist(), *named.tolist()])))
 
 
 def recall_curve(recall_at_k: Mapping[int, float], num_classes: int, ax: Axes | None = None) -> Axes:
@@ -269,6 +329,46 @@ def margin_accuracy(margin, per_class, ax: Axes | None = None, spearman: float |
     ax.set_title(f"{keep.sum()} classes{at_zero}{left_out}{rho}", loc="left", fontsize="medium")
     ax.set(xlabel="class-wise matching margin (cosine)", ylabel="accuracy of the class")
     _percent(ax.yaxis, upper=1.02)
+    return ax
+
+
+def calibration(confidence, correct, ax: Axes | None = None, bins: int = 10) -> Axes:
+    r"""Draw a reliability diagram: accuracy against confidence, with how many images each point stands for.
+
+    A point below the diagonal is overconfident. Lines are 95 % Wilson intervals, bars below the share of images in the bin.
+
+    Args:
+        confidence: (N,) probability of the prediction, fractions in [0, 1].
+        correct: (N,) booleans.
+        ax: where to draw; a new figure if None.
+        bins: of equal width over [0, 1].
+
+    Raises:
+        InputError: there are no images, the two differ in shape, or a confidence leaves [0, 1].
+
+    Example:
+        >>> from matplotlib.figure import Figure
+        >>> ax = calibration([0.2, 0.7, 0.9], [False, True, False], ax=Figure().subplots(), bins=2)
+        >>> ax.get_title(loc="left")
+        '3 images, 33.3 % right at 60.0 % mean confidence\nexpected calibration error 26.7 %'
+    """
+    mean, accurate, images = metrics.calibration_bins(confidence, correct, bins)  # checks
+    if not images.any():
+        raise InputError("Expected at least one image in `confidence`, got none")
+    error = metrics.expected_calibration_error(confidence, correct, bins)
+    used = np.flatnonzero(images)
+    interval = np.array([metrics.wilson_interval(round(accurate[b] * images[b]), int(images[b])) for b in used])
+    ax = _axes(ax, 5.2, 4.6)
+    ax.bar((np.arange(bins) + 0.5) / bins, images / images.sum(), width=0.92 / bins, color=GREY, alpha=0.3, label="share of the images")
+    ax.plot([0, 1], [0, 1], color=INK, linestyle=":", label="calibrated")
+    ax.vlines(mean[used], *interval.T, color=BLUE, linewidth=1.6)
+    ax.plot(mean[used], accurate[used], "o-", color=BLUE, markersize=5, label="model")
+    ax.set_title(f"{len(confidence)} images, {_share(np.mean(correct))} right at {_share(np.mean(confidence))} mean confidence\n"
+                 f"expected calibration error {_share(error)}", loc="left", fontsize="medium", pad=24)  # above the legend
+    ax.set(xlabel="confidence (mean of the bin)", ylabel="accuracy of the bin")
+    _percent(ax.xaxis, upper=1)
+    _percent(ax.yaxis, upper=1.02)
+    _legend(ax)
     return ax
 
 

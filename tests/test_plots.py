@@ -20,6 +20,7 @@ DRAWINGS = {
     "recall_curve": lambda **k: plots.recall_curve({1: 0.5, 3: 1.0}, 3, **k),
     "precision_recall": lambda **k: plots.precision_recall([0.5, 1, 1], [1, 0.5, 0], base_rate=0.5, **k),
     "margin_accuracy": lambda **k: plots.margin_accuracy([0.1, -0.1, 0.2], [0.5, 0, np.nan], spearman=0.9, **k),
+    "calibration": lambda **k: plots.calibration([0.2, 0.7, 0.9], [False, True, False], **k),
     "bars_with_intervals": lambda **k: plots.bars_with_intervals(TABLE, "score", "low", "high", "method", baseline=0.2, **k),
     "image_strip": lambda **k: plots.image_strip(PICTURES, NAMES, **k),
     "weights": lambda **k: plots.weights([0.2, 0.5, 0.3], NAMES, **k),
@@ -122,3 +123,43 @@ def test_weights_are_heaviest_first_and_the_rest_is_told(ax):
 def test_wrong_input_is_named(draw, text, ax):
     with pytest.raises(ValueError, match=text):
         draw(ax)
+
+
+# Many classes ----------------------------------------------------------------------------------------------------------
+
+def test_cluster_order_puts_the_confused_side_by_side():
+    rng = np.random.default_rng(0)
+    family = rng.permutation(60) // 4  # fifteen families of four, scattered over the list
+    counts = np.where(family[:, None] == family, 10, 0) + np.diag(np.full(60, 20))
+    order = plots.cluster_order(counts)
+    assert sorted(order) == list(range(60)) and (np.diff(family[order]) != 0).sum() == 14
+    some = plots.cluster_order(counts, [5, 9, 2])
+    assert sorted(some) == [2, 5, 9] and plots.cluster_order(counts, [7]).tolist() == [7]
+    assert sorted(plots.cluster_order(np.zeros((5, 5)))) == list(range(5))  # no images at all
+
+
+def test_with_rivals_adds_each_wrong_answer_once():
+    counts = [[5, 0, 5, 1], [0, 9, 0, 0], [1, 3, 6, 0], [0, 0, 4, 1]]
+    assert plots.with_rivals(counts, [3, 0], most=1).tolist() == [3, 0, 2]
+    assert plots.with_rivals(counts, [0]).tolist() == [0, 2, 3] and plots.with_rivals(counts, [1]).tolist() == [1]
+    assert np.asarray(counts)[0, 0] == 5  # the counts are not changed
+
+
+def test_calibration_shows_accuracy_against_confidence_with_intervals(ax):
+    plots.calibration([0.1, 0.15, 0.9, 0.95], [0, 1, 1, 1], ax=ax, bins=2)
+    line = next(line for line in ax.lines if line.get_label() == "model")
+    assert line.get_xdata().tolist() == pytest.approx([0.125, 0.925]) and line.get_ydata().tolist() == [0.5, 1]
+    assert [bar.get_height() for bar in ax.patches] == [0.5, 0.5] and len(ax.collections[0].get_segments()) == 2
+    assert ax.get_title(loc="left").startswith("4 images, 75.0 % right at 52.5 % mean confidence\n")
+
+
+@pytest.mark.parametrize(("call", "text"), [
+    (lambda: plots.cluster_order([[1, 2]]), r"Expected `confusion` of shape \(C, C\), got \(1, 2\)"),
+    (lambda: plots.with_rivals(COUNTS, [3]), r"Expected `classes` as indices from 0 to 2, got \[3\]"),
+    (lambda: plots.calibration([], []), "Expected at least one image in `confidence`, got none"),
+    (lambda: plots.calibration([1.5], [True]), r"Expected `confidence` in \[0, 1\], got 1.5 to 1.5"),
+    (lambda: plots.calibration([0.5], [True, False]), r"Expected `correct` of shape \(1,\), got \(2,\)"),
+])
+def test_wrong_input_of_the_helpers_is_named(call, text):
+    with pytest.raises(ValueError, match=text):
+        call()
