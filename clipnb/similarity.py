@@ -25,13 +25,15 @@ def unit_norm(vectors: np.ndarray) -> np.ndarray:
     return vectors / norm
 
 
-def check_vectors(vectors, classifier) -> tuple[np.ndarray, np.ndarray]:
+def check_vectors(vectors, classifier, finite: bool = True) -> tuple[np.ndarray, np.ndarray]:
     """Return image and class vectors as float32 arrays of one width D, with at least one row each.
+
+    `finite=False` leaves it to the caller to look for NaN and inf in `vectors`, which takes a pass over them.
 
     >>> check_vectors([[1, 0]], [[1, 0], [0, 1]])[1].dtype
     dtype('float32')
     """
-    vectors = floats(vectors, "vectors", 2).astype(np.float32, copy=False)
+    vectors = floats(vectors, "vectors", 2, finite).astype(np.float32, copy=False)
     classifier = floats(classifier, "classifier", 2).astype(np.float32, copy=False)
     if vectors.shape[1] != classifier.shape[1]:
         raise InputError(f"Expected `vectors` and `classifier` of one width D, got {vectors.shape[1]} "

@@ -13,7 +13,7 @@ import torch
 from clipnb import margin, metrics, worst
 from clipnb.embeddings import Embeddings
 from clipnb.encode import encode_texts
-from clipnb.errors import InputError, class_indices, whole_number
+from clipnb.errors import InputError, class_indices, floats, whole_number
 from clipnb.models import find_device
 from clipnb.prompts import check_classnames, check_templates
 from clipnb.similarity import (Scorer, block_slices, check_bank, check_vectors, fixed_point, on_all_cores, take_top, tensor,
@@ -269,7 +269,7 @@ def evaluate(vectors, classifier, labels=None, ks=(1, 5), device: str = "cpu") -
     >>> result.margins.round(3)
     array([ 1. , -0.2], dtype=float32)
     """
-    vectors, classifier = check_vectors(vectors, classifier)
+    vectors, classifier = check_vectors(vectors, classifier, finite=False)
     count, (num_classes, width) = len(vectors), classifier.shape
     labels, ks, where = _check_labels(labels, count, num_classes), _check_depths(ks), find_device(device)
     depth = min(ks[-1], num_classes)
@@ -281,7 +281,9 @@ def evaluate(vectors, classifier, labels=None, ks=(1, 5), device: str = "cpu") -
     def visit(rows: slice) -> None:
         block = images[rows].to(where)
         best, similarity, margins[rows], rivals[rows], leads[rows] = _rank(scorer(block), labels[rows], depth)
-        topk[rows], topk_similarity[rows] = best[:, :depth], similarity[:, :depth]
+        if not np.isfinite(similarity[:, 0]).all():  # a NaN or inf in a vector leaves no similarity finite
+            floats(vectors, "vectors", 2)  # raises
+        topk[rows], topk_similarity[rows] = best, similarity
         for few in range(0, len(block), 128):  # so few that their double precision copy stays in the cache
             part, exact = slice(few, few + 128), fixed_point(block[few : few + 128].double())
             with turn:

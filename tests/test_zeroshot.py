@@ -215,6 +215,8 @@ def test_a_depth_above_the_number_of_classes_counts_as_all():
     (lambda: evaluate(np.eye(2), np.eye(2), ks=(0,)), "Expected `ks` >= 1, got 0"),
     (lambda: evaluate(np.eye(2), np.eye(2), ks=()), "Expected at least one depth in `ks`, got none"),
     (lambda: evaluate(np.eye(2) * np.nan, np.eye(2)), "Expected `vectors` to be finite, got 4 NaN or infinite value(s)"),
+    (lambda: evaluate([[1.0, 0.0], [0.0, -np.inf]], np.eye(2)), "Expected `vectors` to be finite, got 1 NaN or infinite value(s)"),
+    (lambda: evaluate(np.eye(2), np.full((2, 2), np.inf)), "Expected `classifier` to be finite, got 4 NaN or infinite value(s)"),
     (lambda: evaluate(np.eye(2), np.eye(2), [0, 1]).summary(k=0), "Expected `k` >= 1, got 0"),
     (lambda: evaluate(np.eye(2), np.eye(2), device="abacus"), "Device 'abacus' cannot be used here: "),
     (lambda: evaluate_prompts(np.eye(2), np.eye(2)), "Expected `bank` to have 3 dimension(s), got shape (2, 2)"),
@@ -224,6 +226,15 @@ def test_a_depth_above_the_number_of_classes_counts_as_all():
 def test_wrong_input_is_told(call, text):
     with pytest.raises(InputError, match="^" + re.escape(text)):
         call()
+
+
+@given(st.integers(0, 10**6), st.sampled_from([np.nan, np.inf, -np.inf]), st.integers(1, 4))
+def test_one_value_that_is_not_finite_is_an_error_wherever_it_stands(seed, value, num_classes):
+    rng = np.random.default_rng(seed)
+    vectors, classifier = unit_rows(rng, 30, 3), np.eye(4, 3, dtype=np.float32)[:num_classes]
+    vectors[rng.integers(30), rng.integers(3)] = value
+    with pytest.raises(InputError, match="Expected `vectors` to be finite, got 1 NaN or infinite value"):
+        evaluate(vectors, classifier)
 
 
 @pytest.fixture(scope="module")
