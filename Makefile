@@ -13,7 +13,7 @@ PAGE := _build/html/index.html
 BOOK_SOURCES := $(shell find book -mindepth 1 \( -name node_modules -o -name '_vendor.*' \) -prune -o -print)
 API_SOURCES := $(shell find clipnb -name '*.py' -o -name '*.md')
 
-.PHONY: help book notebooks test linkcheck lock clean install
+.PHONY: help book notebooks test bench linkcheck lock clean install
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -35,6 +35,9 @@ $(PAGE): $(BOOK_SOURCES) $(API_SOURCES) _config.yml pyproject.toml
 test: book ## everything that proves the project: unit tests, doctests, notebooks, the book in a browser
 	@$(VENV)/bin/python tools/chromium.py
 	@$(VENV)/bin/pytest
+
+bench: install ## time and memory beside other tools, into benchmarks/results (some minutes, on a machine doing nothing else)
+	@$(VENV)/bin/python benchmarks/evaluate.py
 
 linkcheck: notebooks ## do the links to other sites work? (needs the network)
 	@$(VENV)/bin/jupyter-book build book/ --config _config.yml --path-output _build/linkcheck --builder linkcheck --quiet

@@ -11,7 +11,8 @@ _MODULES = ("datasets", "describe", "embeddings", "encode", "ensemble", "errors"
             "plots", "prompts", "similarity", "widgets", "worst", "zeroshot")
 _NAMES = {
     "Embeddings": "embeddings", "InputError": "errors", "encode_images": "encode", "encode_texts": "encode",
-    "evaluate": "zeroshot", "load_dataset": "datasets", "load_model": "models", "prompt_vectors": "zeroshot",
+    "evaluate": "zeroshot", "evaluate_prompts": "zeroshot", "evaluate_store": "zeroshot", "EvaluationResult": "zeroshot",
+    "load_dataset": "datasets", "load_model": "models", "prompt_vectors": "zeroshot",
     "zero_shot_classifier": "zeroshot",
 }
 __all__ = [*_MODULES, *_NAMES, "__version__"]

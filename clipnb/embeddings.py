@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -61,27 +62,36 @@ class Embeddings:
         Raises:
             InputError: no store is there, a shard is missing, broken or of the wrong size.
         """
+        return cls.concatenate(list(cls.shards(folder)))
+
+    @classmethod
+    def shards(cls, folder: str | Path) -> Iterator[Embeddings]:
+        """Read a complete store shard by shard, for one that is larger than memory.
+
+        Raises:
+            InputError: as `load`; a wrong number of vectors shows after the last shard only.
+        """
         folder = Path(folder)
         header = _read_header(folder)
         if header is None:
             raise InputError(f"Expected an embeddings store (a folder with {PROVENANCE}), got {folder}")
-        parts, n = [], header["provenance"]["n"]
+        n, found = header["provenance"]["n"], 0
         for start in range(0, n, header["shard_size"]):
             path = folder / _shard_name(start)
             try:
                 table = pq.read_table(path)
-                parts.append(cls(np.stack(table["vector"].to_numpy()).astype(np.float32), table["label"].to_numpy(),
-                                 table["id"].to_pylist(), header["classnames"], header["provenance"]))
+                part = cls(np.stack(table["vector"].to_numpy()).astype(np.float32), table["label"].to_numpy(),
+                           table["id"].to_pylist(), header["classnames"], header["provenance"])
             except FileNotFoundError:
                 raise InputError(f"The store {folder} is not complete ({path.name} is missing); "
                                  "run the same `clipnb encode` again to finish it") from None
             except (pa.ArrowException, KeyError, ValueError, OSError) as error:
                 raise InputError(f"Cannot read shard {path}: {str(error).splitlines()[0]}; "
                                  "delete it and run the same `clipnb encode` again") from None
-        found = cls.concatenate(parts)
-        if len(found) != n:
-            raise InputError(f"Expected {n} vectors in {folder}, got {len(found)}; delete the folder and encode again")
-        return found
+            found += len(part)
+            yield part
+        if found != n:
+            raise InputError(f"Expected {n} vectors in {folder}, got {found}; delete the folder and encode again")
 
 
 class StoreWriter:

@@ -10,17 +10,11 @@ from __future__ import annotations
 import numpy as np
 
 from clipnb.errors import InputError, class_indices, floats, one_of, whole_number
-from clipnb.margin import class_wise_matching_margin, worst_first
-from clipnb.similarity import check_vectors, similarity_blocks, top_k, unit_norm
+from clipnb.margin import worst_first
+from clipnb.similarity import check_bank, check_vectors, similarity_blocks, top_k, unit_norm
+from clipnb.zeroshot import evaluate_prompts
 
 METHODS = ("uniform", "cmm")
-
-
-def _check_bank(bank) -> np.ndarray:
-    bank = floats(bank, "bank", 3).astype(np.float32, copy=False)
-    if not bank.shape[0] or not bank.shape[1]:
-        raise InputError(f"Expected `bank` of shape (P, C, D) with P, C >= 1, got {bank.shape}")
-    return bank
 
 
 def softmax_weights(scores, temperature: float) -> np.ndarray:
@@ -54,10 +48,10 @@ def prompt_margins(vectors, bank, labels=None, reduction: str = "image") -> np.n
     array([[ 1.,  1.],
            [-1., -1.]])
     """
-    bank = _check_bank(bank)
+    bank = check_bank(bank)
     if labels is None:
         labels = pseudo_labels(vectors, weighted_classifier(bank, np.full(len(bank), 1 / len(bank))))
-    return np.stack([class_wise_matching_margin(vectors, prompt, labels, reduction) for prompt in bank])
+    return evaluate_prompts(vectors, bank, labels).cmm[one_of(reduction, "reduction", ("image", "class"))]
 
 
 def pseudo_labels(vectors, classifier) -> np.ndarray:
@@ -95,7 +89,7 @@ def prompt_weights(vectors, bank, labels=None, method: str = "cmm", temperature:
     >>> prompt_weights(np.eye(2), bank, [0, 1], temperature=0.1).round(3)
     array([1., 0.])
     """
-    bank = _check_bank(bank)
+    bank = check_bank(bank)
     shape = (bank.shape[0], bank.shape[1]) if per_class else (bank.shape[0],)
     if one_of(method, "method", METHODS) == "uniform":
         return np.full(shape, 1 / len(bank))
@@ -122,7 +116,7 @@ def weighted_classifier(bank, weights) -> np.ndarray:
     array([[1., 0.],
            [0., 1.]], dtype=float32)
     """
-    bank = _check_bank(bank)
+    bank = check_bank(bank)
     weights = np.asarray(weights, dtype=np.float32)
     if weights.shape not in ((len(bank),), bank.shape[:2]):
         raise InputError(f"Expected `weights` of shape (P,) = ({len(bank)},) or (P, C) = {bank.shape[:2]}, "

@@ -110,7 +110,7 @@ def load_model(name: str = EMBEDDED, pretrained: str | None = None, device: str 
     >>> model.name, model.precision
     ('clipnb-mini', 'fp32')
     """
-    where = _device(device)
+    where = find_device(device)
     precision = one_of(precision, "precision", ("auto", *DTYPES))
     precision = "fp32" if precision == "auto" else precision
     with _quiet():
@@ -173,7 +173,12 @@ def _from_directory(folder: Path):
         raise InputError(f"Cannot load the model in {folder}: {type(error).__name__}: {_first_line(error)}") from error
 
 
-def _device(device: str) -> torch.device:
+def find_device(device: str) -> torch.device:
+    """The device of that name; "auto" is CUDA if there is one, else the CPU.
+
+    >>> find_device("cpu")
+    device(type='cpu')
+    """
     if device == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:

@@ -37,6 +37,9 @@ def test_round_trip(embeddings, tmp_path, shard_size):
     assert found.ids == embeddings.ids and found.classnames == embeddings.classnames and len(found) == 10
     assert found.provenance == embeddings.provenance | {"n": 10}
     assert len(list((tmp_path / "s").glob("part-*.parquet"))) == -(-10 // shard_size)
+    shards = list(Embeddings.shards(tmp_path / "s"))
+    assert [len(shard) for shard in shards] == [min(shard_size, 10 - start) for start in range(0, 10, shard_size)]
+    assert np.array_equal(np.concatenate([shard.vectors for shard in shards]), embeddings.vectors)
     assert not [name for name in contents(tmp_path / "s") if "tmp" in name]
 
 

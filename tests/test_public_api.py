@@ -15,7 +15,7 @@ FLOW = ["errors", "datasets", "prompts", "similarity", "metrics", "worst", "marg
         "ensemble", "describe", "plots", "widgets", "cli"]
 PUBLIC = {
     "": ["load_model", "load_dataset", "encode_images", "encode_texts", "zero_shot_classifier", "prompt_vectors", "evaluate",
-         "Embeddings", "InputError", "__version__"],
+         "evaluate_prompts", "evaluate_store", "EvaluationResult", "Embeddings", "InputError", "__version__"],
     "metrics": ["accuracy", "recall_at_k", "retrieval_recall_at_k", "confusion_matrix", "per_class_accuracy", "per_class_precision",
                 "mean_per_class_accuracy", "precision_recall_curve", "average_precision", "wilson_interval", "paired_difference",
                 "rank_correlation", "label_rank", "percentile_interval", "mcnemar", "rank_correlation_difference", "calibration_bins",
@@ -46,6 +46,8 @@ def test_signatures_are_those_of_the_public_face():
 
     assert parameters(clipnb.load_model) == ["name", "pretrained", "device", "precision"]
     assert parameters(clipnb.evaluate)[:4] == ["vectors", "classifier", "labels", "ks"]
+    assert parameters(clipnb.evaluate_prompts)[:4] == ["vectors", "bank", "labels", "ks"]
+    assert parameters(clipnb.evaluate_store)[:3] == ["folder", "classifier", "ks"]
     assert parameters(clipnb.zero_shot_classifier)[:3] == ["model", "classnames", "templates"]
     assert parameters(clipnb.margin.class_wise_matching_margin) == ["vectors", "classifier", "labels", "reduction"]
     assert parameters(clipnb.worst.worst_k_report)[:4] == ["predictions", "labels", "num_classes", "k"]

@@ -1,7 +1,9 @@
+import math
 import re
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -15,7 +17,7 @@ def naive_order(row):
     return sorted(range(len(row)), key=lambda c: (-row[c], c))
 
 
-@given(st.integers(1, 9), st.integers(1, 4), st.integers(0, 10**6), st.sampled_from([2, 1000]))
+@given(st.integers(1, 40), st.integers(1, 4), st.integers(0, 10**6), st.sampled_from([2, 1000]))
 def test_top_k_is_a_stable_sort(num_classes, count, seed, spread):
     scores = np.random.default_rng(seed).integers(0, spread, (count, num_classes)).astype(np.float32) - 1
     for k in range(1, num_classes + 2):  # past C: all of them
@@ -47,6 +49,45 @@ def test_classes_of_equal_vectors_tie_exactly(count, num_classes):
         classifier[-1] = classifier[0]
         scores = np.concatenate([block for _, block in similarity.similarity_blocks(vectors, classifier)])
         assert np.array_equal(scores[:, 0], scores[:, -1])
+
+
+@pytest.mark.parametrize("num_classes", [1, 7, 100, 628])
+def test_a_row_does_not_depend_on_its_block(num_classes):
+    # a product with one row, or few, rounds differently from one with many
+    rng = np.random.default_rng(0)
+    vectors, classifier = unit_rows(rng, 600, 64), unit_rows(rng, num_classes, 64)
+
+    def scores(rows):
+        return np.concatenate([block for _, block in similarity.similarity_blocks(vectors[rows], classifier)])
+
+    whole = scores(slice(None))
+    for cut in (1, 3, 100, 511, 512, 599):
+        assert np.array_equal(np.concatenate([scores(slice(cut)), scores(slice(cut, None))]), whole)
+
+
+@given(st.lists(st.floats(-1, 1, width=32), min_size=1, max_size=50), st.randoms())
+def test_fixed_point_sums_are_exact_in_any_order(values, random):
+    rounded = similarity.fixed_point(np.array(values, dtype=float))
+    assert np.abs(rounded - values).max() <= 2**-31
+    total = np.sum(rounded)
+    assert total == math.fsum(rounded)
+    random.shuffle(shuffled := rounded.tolist())
+    assert sum(shuffled) == total
+
+
+def test_all_cores_give_results_in_order_and_pass_errors_on():
+    threads = torch.get_num_threads()
+    assert similarity.on_all_cores(lambda i: i * i, range(50)) == [i * i for i in range(50)]
+    with pytest.raises(ZeroDivisionError):
+        similarity.on_all_cores(lambda i: 1 // i, [1, 0])
+    assert torch.get_num_threads() == threads
+
+
+def test_read_only_arrays_are_taken_without_a_warning(recwarn):
+    array = np.zeros((2, 2), dtype=np.float32)
+    array.flags.writeable = False
+    similarity.tensor(array)
+    assert not recwarn.list
 
 
 def test_inputs_become_float32_of_one_width():

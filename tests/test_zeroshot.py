@@ -1,5 +1,6 @@
 import json
 import math
+import pickle
 import re
 import tracemalloc
 
@@ -9,9 +10,9 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from clipnb import margin, metrics, similarity, worst
+from clipnb import Embeddings, margin, metrics, similarity, worst, zeroshot
 from clipnb.errors import InputError
-from clipnb.zeroshot import evaluate, prompt_vectors, zero_shot_classifier
+from clipnb.zeroshot import EvaluationResult, evaluate, evaluate_prompts, evaluate_store, prompt_vectors, zero_shot_classifier
 
 from conftest import unit_rows
 
@@ -66,6 +67,95 @@ def test_equals_the_naive_computation(count, num_classes, seed, tied):
         for reduction in ("image", "class"):
             expected = margin.class_wise_matching_margin(vectors, classifier, given_labels, reduction)
             assert np.allclose(result.cmm[name + reduction], expected, rtol=0, atol=1e-6, equal_nan=True)
+
+
+def identical(result, other):
+    """Whether two results are equal to the last bit, in what they hold and in what they compute."""
+    for name in ("labels", "topk", "topk_similarity", "margins", "rivals", "leads", "vector_sums", "predictions", "confusion",
+                 "per_class_accuracy", "per_class_precision"):
+        assert np.array_equal(getattr(result, name), getattr(other, name), equal_nan=getattr(result, name).dtype.kind == "f"), name
+    for name in result.cmm:
+        assert np.array_equal(result.cmm[name], other.cmm[name], equal_nan=True), name
+    for name in ("recall_at_k", "accuracy", "mean_per_class_accuracy"):
+        assert str(getattr(result, name)) == str(getattr(other, name)), name
+    return True
+
+
+@given(st.integers(2, 700), st.integers(1, 40), st.integers(0, 10**6), st.data())
+def test_parts_add_up_to_the_whole_exactly(count, num_classes, seed, data):
+    rng = np.random.default_rng(seed)
+    vectors, classifier = unit_rows(rng, count, 24), unit_rows(rng, num_classes, 24)
+    labels = rng.integers(-1, num_classes, count)
+    whole = evaluate(vectors, classifier, labels)
+    cuts = sorted(data.draw(st.lists(st.integers(1, count - 1), max_size=4, unique=True)))
+    rows = [slice(a, b) for a, b in zip([0, *cuts], [*cuts, count])]
+    parts = [pickle.loads(pickle.dumps(evaluate(vectors[r], classifier, labels[r]))) for r in rows]
+    assert identical(EvaluationResult.merge(iter(parts)), whole)
+    if len(parts) > 2:  # merging in steps
+        assert identical(EvaluationResult.merge([parts[0], EvaluationResult.merge(parts[1:])]), whole)
+    backwards = EvaluationResult.merge(parts[::-1])  # the images in another order, the numbers of classes the same
+    assert np.array_equal(backwards.confusion, whole.confusion) and np.array_equal(backwards.vector_sums, whole.vector_sums)
+    assert all(np.array_equal(backwards.cmm[name], whole.cmm[name], equal_nan=True) for name in whole.cmm)
+
+
+def test_parts_that_do_not_belong_together_are_told():
+    result = evaluate(np.eye(3), np.eye(3), [0, 1, 2])
+    for other, text in ((evaluate(np.eye(3), np.eye(3)[::-1], [0, 1, 2]), "got `ks` = (1, 5) and another classifier"),
+                        (evaluate(np.eye(3), np.eye(3), [0, 1, 2], ks=(1,)), "got `ks` = (1,)")):
+        with pytest.raises(InputError, match=re.escape(f"Expected parts with one classifier and `ks` = (1, 5), {text}") + "$"):
+            EvaluationResult.merge([result, other])
+    with pytest.raises(InputError, match="Expected at least one result to merge, got none"):
+        EvaluationResult.merge([])
+
+
+def test_a_store_is_evaluated_shard_by_shard(tmp_path):
+    rng = np.random.default_rng(0)
+    labels, classifier = rng.integers(-1, 9, 1500), unit_rows(rng, 9, 16)
+    images = Embeddings(unit_rows(rng, 1500, 16), labels, [str(i) for i in range(1500)], list("abcdefghi"))
+    images.save(tmp_path, shard_size=600)  # the first two are larger than a block
+    assert identical(evaluate_store(tmp_path, classifier), evaluate(images.vectors, classifier, labels))
+    (tmp_path / "part-000000600.parquet").unlink()
+    with pytest.raises(InputError, match="is not complete"):
+        evaluate_store(tmp_path, classifier)
+
+
+def test_class_similarity_is_the_mean_over_a_classs_images():
+    rng = np.random.default_rng(0)
+    vectors, classifier, labels = unit_rows(rng, 90, 8), unit_rows(rng, 5, 8), rng.integers(-1, 4, 90)
+    found = evaluate(vectors, classifier, labels).class_similarity
+    for c in range(4):
+        assert np.allclose(found[c], (vectors[labels == c] @ classifier.T).mean(axis=0), atol=1e-6)
+    assert np.isnan(found[4]).all()
+
+
+@pytest.mark.parametrize("group_bytes", [1, 2**29])
+@pytest.mark.parametrize("num_classes", [1, 2, 12])
+def test_many_prompts_equal_one_evaluation_each(monkeypatch, group_bytes, num_classes):
+    monkeypatch.setattr(zeroshot, "PROMPT_BYTES", group_bytes)  # every prompt a group of its own, or all in one
+    rng = np.random.default_rng(0)
+    vectors, bank, labels = unit_rows(rng, 700, 16), unit_rows(rng, 5, num_classes, 16), rng.integers(-1, num_classes, 700)
+    for given_labels in (labels, None):
+        found = evaluate_prompts(vectors, bank, given_labels, ks=(1, 3))
+        for p, classifier in enumerate(bank):
+            one = evaluate(vectors, classifier, given_labels, ks=(1, 3))
+            assert np.array_equal(found.predictions[p], one.predictions) and np.array_equal(found.labels, one.labels)
+            assert np.array_equal(found.per_class_accuracy[p], one.per_class_accuracy, equal_nan=True)
+            for k in (1, 3):
+                assert np.array_equal(found.recall_at_k[k][p], one.recall_at_k[k], equal_nan=True)
+            for name in ("accuracy", "mean_per_class_accuracy"):
+                assert getattr(found, name)[p] == pytest.approx(getattr(one, name), nan_ok=True)
+            for name in one.cmm:
+                assert np.array_equal(found.cmm[name][p], one.cmm[name], equal_nan=True), name
+
+
+def test_many_prompts_never_hold_the_cube():
+    rng = np.random.default_rng(0)
+    vectors, bank = unit_rows(rng, 2000, 8), unit_rows(rng, 10, 500, 8)
+    tracemalloc.start()
+    evaluate_prompts(vectors, bank, rng.integers(0, 500, 2000))
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 0.1 * 2000 * 10 * 500 * 4
 
 
 @pytest.mark.parametrize("block_bytes", [1, 4 * 50 * 7])
@@ -125,11 +215,26 @@ def test_a_depth_above_the_number_of_classes_counts_as_all():
     (lambda: evaluate(np.eye(2), np.eye(2), ks=(0,)), "Expected `ks` >= 1, got 0"),
     (lambda: evaluate(np.eye(2), np.eye(2), ks=()), "Expected at least one depth in `ks`, got none"),
     (lambda: evaluate(np.eye(2) * np.nan, np.eye(2)), "Expected `vectors` to be finite, got 4 NaN or infinite value(s)"),
+    (lambda: evaluate([[1.0, 0.0], [0.0, -np.inf]], np.eye(2)), "Expected `vectors` to be finite, got 1 NaN or infinite value(s)"),
+    (lambda: evaluate(np.eye(2), np.full((2, 2), np.inf)), "Expected `classifier` to be finite, got 4 NaN or infinite value(s)"),
     (lambda: evaluate(np.eye(2), np.eye(2), [0, 1]).summary(k=0), "Expected `k` >= 1, got 0"),
+    (lambda: evaluate(np.eye(2), np.eye(2), device="abacus"), "Device 'abacus' cannot be used here: "),
+    (lambda: evaluate_prompts(np.eye(2), np.eye(2)), "Expected `bank` to have 3 dimension(s), got shape (2, 2)"),
+    (lambda: evaluate_prompts(np.eye(2), np.eye(3)[None]), "Expected `vectors` and `classifier` of one width D, got 2 and 3"),
+    (lambda: evaluate_prompts(np.eye(2), np.eye(2)[None], [0, 2]), "Expected `labels` < 2 (the number of classes), got 2"),
 ])
 def test_wrong_input_is_told(call, text):
     with pytest.raises(InputError, match="^" + re.escape(text)):
         call()
+
+
+@given(st.integers(0, 10**6), st.sampled_from([np.nan, np.inf, -np.inf]), st.integers(1, 4))
+def test_one_value_that_is_not_finite_is_an_error_wherever_it_stands(seed, value, num_classes):
+    rng = np.random.default_rng(seed)
+    vectors, classifier = unit_rows(rng, 30, 3), np.eye(4, 3, dtype=np.float32)[:num_classes]
+    vectors[rng.integers(30), rng.integers(3)] = value
+    with pytest.raises(InputError, match="Expected `vectors` to be finite, got 1 NaN or infinite value"):
+        evaluate(vectors, classifier)
 
 
 @pytest.fixture(scope="module")

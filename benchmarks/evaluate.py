@@ -1,0 +1,220 @@
+"""`evaluate` and `evaluate_prompts` beside the bare matrix product and beside torchmetrics with scikit-learn, in one run.
+
+    python benchmarks/evaluate.py            # writes benchmarks/results/evaluate.json and .md; `make bench` calls this
+
+Each round times every contender once, in turn, so that a busy machine disturbs all of them; a ratio is taken within its
+round. Peak memory is the resident set above what was there before the call, each contender in a process of its own.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import statistics
+import subprocess
+import sys
+import time
+from importlib.metadata import version
+from pathlib import Path
+
+import numpy as np
+import torch
+
+import clipnb
+from clipnb.similarity import unit_norm
+
+IMAGES, CLASSES, WIDTH, PROMPTS = 50_000, 1_000, 512, 247
+FEW = (2_500, 5_000)  # images of the runs with many prompts: their difference is the cost of an image
+RESULTS = Path(__file__).parent / "results"
+
+
+def inputs(count: int, prompts: int | None = None):
+    """Images around their class vectors (accuracy near 0.7), the class vectors (one set, or a bank), labels."""
+    rng = np.random.default_rng(0)
+    texts = rng.standard_normal(((prompts or 1) * CLASSES, WIDTH), dtype=np.float32)
+    texts /= np.linalg.norm(texts, axis=1, keepdims=True)
+    labels = rng.integers(0, CLASSES, count)
+    vectors = rng.standard_normal((count, WIDTH), dtype=np.float32)
+    for start in range(0, count, 1000):  # in parts, so that the inputs leave no peak of their own
+        part = slice(start, start + 1000)
+        vectors[part] = unit_norm(vectors[part] + 4 * texts[labels[part]])
+    return vectors, texts.reshape(-1, CLASSES, WIDTH) if prompts else texts, labels
+
+
+def product(vectors, classifier, labels):
+    """The bare product, whole, by NumPy."""
+    return vectors @ classifier.T
+
+
+def product_in_blocks(vectors, classifier, labels):
+    """The bare product in blocks, by torch, nothing kept."""
+    images, columns = torch.from_numpy(vectors), torch.from_numpy(classifier).T
+    for block in images.split(2048):
+        block @ columns
+
+
+def ours(vectors, classifier, labels):
+    """Everything that `evaluate` offers."""
+    result = clipnb.evaluate(vectors, classifier, labels)
+    return (result.accuracy, result.recall_at_k, result.confusion, result.per_class_accuracy, result.per_class_precision,
+            result.mean_per_class_accuracy, result.margins, result.rivals, result.cmm, result.class_similarity)
+
+
+def theirs(vectors, classifier, labels):
+    """What torchmetrics and scikit-learn offer: top-1, top-5, confusion, recall and precision by class. No margins."""
+    from sklearn.metrics import precision_recall_fscore_support
+    from torchmetrics.functional.classification import multiclass_accuracy, multiclass_confusion_matrix
+
+    scores, actual = torch.from_numpy(vectors) @ torch.from_numpy(classifier).T, torch.from_numpy(labels)
+    predictions = scores.argmax(dim=1)
+    top5 = multiclass_accuracy(scores, actual, CLASSES, top_k=5, average="micro")
+    confusion = multiclass_confusion_matrix(predictions, actual, CLASSES)
+    precision, recall, _, _ = precision_recall_fscore_support(labels, predictions.numpy(), labels=range(CLASSES), zero_division=np.nan)
+    return multiclass_accuracy(predictions, actual, CLASSES, average="micro").item(), {5: top5.item()}, confusion, recall, precision
+
+
+def prompts_product(vectors, bank, labels):
+    for prompt in bank:
+        vectors @ prompt.T
+
+
+def prompts_ours(vectors, bank, labels):
+    return clipnb.evaluate_prompts(vectors, bank, labels)
+
+
+CONTENDERS = {f.__name__: f for f in (product, product_in_blocks, ours, theirs)}
+PROMPT_CONTENDERS = {f.__name__: f for f in (prompts_product, prompts_ours)}
+
+
+def seconds(function, arguments) -> tuple[float, float]:
+    """Wall and processor time of one call."""
+    wall, cpu = time.perf_counter(), time.process_time()
+    function(*arguments)
+    return time.perf_counter() - wall, time.process_time() - cpu
+
+
+def rounds(contenders: dict, arguments, count: int) -> dict[str, list[tuple[float, float]]]:
+    """Times of every contender, one call each a round."""
+    return {name: list(times) for name, times in zip(contenders, zip(*(
+        [seconds(function, arguments) for function in contenders.values()] for _ in range(count))))}
+
+
+def status(key: str) -> float:
+    """A line of /proc/self/status, in MB."""
+    return next(int(line.split()[1]) for line in Path("/proc/self/status").read_text().splitlines() if line.startswith(key)) / 1e3
+
+
+def measure_peak(name: str) -> float:
+    """MB that one call adds to this process at its peak; libraries are loaded and warm before."""
+    prompts = name in PROMPT_CONTENDERS
+    function = (CONTENDERS | PROMPT_CONTENDERS)[name]
+    vectors, texts, labels = inputs(FEW[-1] if prompts else IMAGES, PROMPTS if prompts else None)
+    function(vectors[:64], texts[:1] if prompts else texts, labels[:64])
+    Path("/proc/self/clear_refs").write_text("5")  # the peak counts from here
+    before = status("VmRSS")
+    kept = function(vectors, texts, labels)
+    del kept
+    return status("VmHWM") - before
+
+
+def peak(name: str) -> float:
+    command = [sys.executable, __file__, "--peak", name]
+    return float(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+
+
+def spread(values) -> dict:
+    return {"median": round(statistics.median(values), 3), "low": round(min(values), 3), "high": round(max(values), 3)}
+
+
+def ratio(times: dict, name: str, other: str, clock: int) -> dict:
+    """`name` over `other`, round by round; clock 0 = wall, 1 = processor."""
+    return spread([a[clock] / b[clock] for a, b in zip(times[name], times[other])])
+
+
+def machine() -> dict:
+    cpu = next((line.split(":")[1].strip() for line in Path("/proc/cpuinfo").read_text().splitlines() if "model name" in line), "?")
+    return {"cpu": cpu, "cores": os.cpu_count(), "device": "cpu", "python": platform.python_version(),
+            **{name: version(name) for name in ("numpy", "torch", "scikit-learn", "torchmetrics")}, "clipnb": clipnb.__version__}
+
+
+def run(count: int) -> dict:
+    """All measurements."""
+    load = os.getloadavg()[0]
+    arguments = inputs(IMAGES)
+    rounds(CONTENDERS, arguments, 1)  # warm
+    times = rounds(CONTENDERS, arguments, count)
+    check(arguments)
+    faster = min(("product", "product_in_blocks"), key=lambda name: statistics.median(t[0] for t in times[name]))
+    vectors, bank, labels = inputs(FEW[-1], PROMPTS)
+    by_size = {n: rounds(PROMPT_CONTENDERS, (vectors[:n], bank, labels[:n]), max(2, count // 3)) for n in FEW}
+    # One image more costs the difference of the two runs, prompt by prompt overheads (class sums and means) cancel out.
+    full = {name: [tuple(b + (b - a) / (FEW[1] - FEW[0]) * (IMAGES - FEW[1]) for a, b in zip(small, large))
+                   for small, large in zip(by_size[FEW[0]][name], by_size[FEW[1]][name])] for name in PROMPT_CONTENDERS}
+    share = {name: [ratio(results, "prompts_product", "prompts_ours", clock) for clock in (0, 1)]
+             for name, results in (("measured at 5,000 images", by_size[FEW[1]]), ("extrapolated to 50,000 images", full))}
+    del vectors, bank
+    peaks = {name: round(peak(name)) for name in (*CONTENDERS, *PROMPT_CONTENDERS)}
+    growth = round(PROMPTS * (IMAGES - FEW[1]) * 8 / 1e6)  # predictions, int64, are all that grows with the images
+    return {
+        "machine": machine(), "rounds": count, "load_average": [round(load, 1), round(os.getloadavg()[0], 1)],
+        "seconds": {name: spread([t[0] for t in values]) for name, values in times.items()},
+        "cpu_seconds": {name: spread([t[1] for t in values]) for name, values in times.items()},
+        "faster_product": faster,
+        "ours_over_product": [ratio(times, "ours", faster, clock) for clock in (0, 1)],
+        "theirs_over_ours": [ratio(times, "theirs", "ours", clock) for clock in (0, 1)],
+        "prompts_share_of_product_rate": share,
+        "peak_mb": peaks | {"prompts_ours at 50,000 images": peaks["prompts_ours"] + growth},
+    }
+
+
+def check(arguments) -> None:
+    """Both sides found the same numbers."""
+    accuracy, recall, confusion, per_class, precision, *_ = ours(*arguments)
+    other = theirs(*arguments)
+    assert np.isclose(accuracy, other[0], atol=1e-6) and np.isclose(recall[5], other[1][5], atol=1e-6)
+    assert np.abs(confusion - other[2].numpy()).sum() <= 4  # two libraries round similarities apart, which may turn a near tie
+    assert np.allclose(per_class, other[3], atol=0.05) and np.allclose(precision, other[4], atol=0.05, equal_nan=True)
+
+
+def table(found: dict) -> str:
+    """The results in Markdown."""
+    def cell(value):
+        return f"{value['median']} ({value['low']} to {value['high']})"
+
+    shares = found["prompts_share_of_product_rate"]
+    rows = [("full `evaluate` / bare product, time", found["ours_over_product"], "at most 1.5"),
+            ("torchmetrics + scikit-learn / full `evaluate`, time", found["theirs_over_ours"], "at least 3"),
+            *((f"{PROMPTS} prompts, share of the product's rate, {name}", value, "at least 0.6") for name, value in shares.items())]
+    lines = [f"N = {IMAGES:,} images, C = {CLASSES:,} classes, D = {WIDTH}; {found['rounds']} rounds, median (lowest to highest) "
+             "of the ratio within a round.", "", "| ratio | wall | processor | wanted |", "|---|---|---|---|"]
+    lines += [f"| {name} | {cell(wall)} | {cell(cpu)} | {wanted} |" for name, (wall, cpu), wanted in rows]
+    lines += ["", "| contender | seconds (wall) | seconds (processor) | peak extra MB |", "|---|---|---|---|"]
+    lines += [f"| `{name}` | {cell(found['seconds'][name])} | {cell(found['cpu_seconds'][name])} | {found['peak_mb'][name]} |"
+              for name in CONTENDERS]
+    lines += [f"| `{name}`, 5,000 images | | | {found['peak_mb'][name]} |" for name in PROMPT_CONTENDERS]
+    lines += [f"| `prompts_ours`, 50,000 images (computed) | | | {found['peak_mb']['prompts_ours at 50,000 images']} |", "",
+              "; ".join(f"{key} {value}" for key, value in found["machine"].items())
+              + f"; load average {found['load_average'][0]} before, {found['load_average'][1]} after "
+              f"(above {found['machine']['cores']}: other work was running). The product that counts: `{found['faster_product']}`."]
+    return "\n".join(lines) + "\n"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rounds", type=int, default=9)
+    parser.add_argument("--peak", choices=[*CONTENDERS, *PROMPT_CONTENDERS], help="print the peak extra MB of one contender")
+    options = parser.parse_args()
+    if options.peak:
+        print(measure_peak(options.peak))
+        return
+    found = run(options.rounds)
+    RESULTS.mkdir(exist_ok=True)
+    (RESULTS / "evaluate.json").write_text(json.dumps(found, indent=1) + "\n")
+    (RESULTS / "evaluate.md").write_text(table(found))
+    print(table(found))
+
+
+if __name__ == "__main__":
+    main()
