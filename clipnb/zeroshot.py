@@ -135,7 +135,8 @@ class EvaluationResult:
         Equal to `margin.class_wise_matching_margin` with that reduction, up to rounding.
         """
         scorer, targets, sums = Scorer(self.classifier), (self.labels, self.predictions), tensor(self.vector_sums)
-        by_class = on_all_cores(lambda i: _margins_of_means(sums[i], _count(targets[i], self.num_classes), scorer), (0, 1))
+        by_class = on_all_cores(lambda i: _margins_of_means(*_class_means(sums[i], _count(targets[i], self.num_classes)), scorer,
+                                                            self.num_classes), (0, 1))
         by_image = [margin.mean_by_class(fixed_point(values.astype(np.float64)), target, self.num_classes)
                     for values, target in zip((self.margins, self.leads), targets)]
         return dict(zip(CMM, (by_image[0], by_class[0], by_image[1], by_class[1])))
@@ -145,10 +146,10 @@ class EvaluationResult:
         """(C, C) float32: mean similarity of the images labelled with the row's class to the column's; NaN rows without images."""
         means, present = _class_means(tensor(self.vector_sums[0]), _count(self.labels, self.num_classes))
         found = np.full((self.num_classes, self.num_classes), np.nan, dtype=np.float32)
-        images, scorer = tensor(means), Scorer(self.classifier)
+        scorer = Scorer(self.classifier)
 
         def visit(rows: slice) -> None:
-            found[present[rows]] = scorer(images[rows]).numpy()
+            found[present[rows]] = scorer(means[rows]).numpy()
 
         on_all_cores(visit, block_slices(len(means), self.num_classes))
         return found
@@ -398,12 +399,14 @@ def _evaluate_group(images: torch.Tensor, bank: np.ndarray, labels: np.ndarray, 
 
     on_all_cores(visit, block_slices(count, num_classes))
     images_of = _count(labels, num_classes)
+    means = _class_means(vector_sums[0], images_of)
 
     def finish(p: int):
         predicted_as = _count(predictions[p], num_classes)
         right = _count(labels[labels == predictions[p]], num_classes)
-        cmm = (_mean(margin_sums[p, 0, :-1], images_of), _margins_of_means(vector_sums[0], images_of, scorers[p]),
-               _mean(margin_sums[p, 1, :-1], predicted_as), _margins_of_means(vector_sums[1 + p], predicted_as, scorers[p]))
+        cmm = (_mean(margin_sums[p, 0, :-1], images_of), _margins_of_means(*means, scorers[p], num_classes),
+               _mean(margin_sums[p, 1, :-1], predicted_as),
+               _margins_of_means(*_class_means(vector_sums[1 + p], predicted_as), scorers[p], num_classes))
         return _mean(right, images_of), cmm
 
     per_class, cmm = zip(*on_all_cores(finish, range(prompts)))
@@ -439,18 +442,18 @@ def _mean(sums: np.ndarray, counts: np.ndarray) -> np.ndarray:
     return np.divide(sums, counts, out=np.full(len(counts), np.nan), where=counts > 0)
 
 
-def _class_means(sums, counts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _class_means(sums: torch.Tensor, counts: np.ndarray) -> tuple[torch.Tensor, np.ndarray]:
     """Mean vectors (C', D) float32 of the C' classes that have images, and which they are."""
     present = np.flatnonzero(counts)
-    return (sums[present].cpu().numpy() / counts[present, None]).astype(np.float32), present
+    place, divisor = (torch.from_numpy(values).to(sums.device) for values in (present, counts[present, None]))
+    return sums[place].div_(divisor).float(), present
 
 
-def _margins_of_means(sums: torch.Tensor, counts: np.ndarray, scorer: Scorer) -> np.ndarray:
+def _margins_of_means(means: torch.Tensor, present: np.ndarray, scorer: Scorer, num_classes: int) -> np.ndarray:
     """CMM with reduction "class": a class's mean similarity to a text is the similarity of its mean vector."""
-    means, present = _class_means(sums, counts)
-    cmm = np.full(len(counts), np.nan)
-    for rows in block_slices(len(means), len(counts)):
-        _, _, cmm[present[rows]], _, _ = _rank(scorer(tensor(means[rows]).to(sums.device)), present[rows], 2)
+    cmm = np.full(num_classes, np.nan)
+    for rows in block_slices(len(means), num_classes):
+        _, _, cmm[present[rows]], _, _ = _rank(scorer(means[rows]), present[rows], 2)
     return cmm
 
 
