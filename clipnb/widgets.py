@@ -33,6 +33,8 @@ def _esm(name: str) -> str:
 class LiveFigure(anywidget.AnyWidget):
     """A figure whose data is fixed (`content`) and whose state is a few synced traits.
 
+    Each kind has `static_figure()`: its current state as a matplotlib figure, for print.
+
     Raises:
         InputError: the data is over 300 kB.
     """
@@ -46,10 +48,6 @@ class LiveFigure(anywidget.AnyWidget):
             raise InputError(f"Expected at most {LIMIT // 1000} kB of data for {type(self).__name__}, got {size // 1000} kB: "
                              "show fewer pictures, classes or prompts")
         super().__init__(content=content, **state)
-
-    def static_figure(self) -> Figure:
-        """The current state as a matplotlib figure, for print."""
-        raise NotImplementedError
 
 
 def _in_range(name: str, value, low, high):
