@@ -10,8 +10,8 @@ from __future__ import annotations
 import numpy as np
 
 from clipnb.errors import InputError, class_indices, floats, one_of, whole_number
-from clipnb.margin import worst_first
-from clipnb.similarity import check_bank, check_vectors, similarity_blocks, top_k, unit_norm
+from clipnb.margin import pseudo_labels, worst_first
+from clipnb.similarity import check_bank, check_vectors, unit_norm
 from clipnb.zeroshot import evaluate_prompts
 
 METHODS = ("uniform", "cmm")
@@ -52,16 +52,6 @@ def prompt_margins(vectors, bank, labels=None, reduction: str = "image") -> np.n
     if labels is None:
         labels = pseudo_labels(vectors, weighted_classifier(bank, np.full(len(bank), 1 / len(bank))))
     return evaluate_prompts(vectors, bank, labels).cmm[one_of(reduction, "reduction", ("image", "class"))]
-
-
-def pseudo_labels(vectors, classifier) -> np.ndarray:
-    """Predictions of a reference classifier, to stand in for labels: (N,) int64.
-
-    >>> pseudo_labels(np.eye(2), np.eye(2))
-    array([0, 1])
-    """
-    vectors, classifier = check_vectors(vectors, classifier)
-    return np.concatenate([top_k(block, 1)[:, 0] for _, block in similarity_blocks(vectors, classifier)])
 
 
 def prompt_weights(vectors, bank, labels=None, method: str = "cmm", temperature: float = 0.01,

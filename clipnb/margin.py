@@ -108,6 +108,16 @@ def image_margins(vectors, classifier, labels=None) -> tuple[np.ndarray, np.ndar
     return margins, rivals
 
 
+def pseudo_labels(vectors, classifier) -> np.ndarray:
+    """Predictions of a reference classifier, to stand in for labels: (N,) int64.
+
+    >>> pseudo_labels(np.eye(2), np.eye(2))
+    array([0, 1])
+    """
+    vectors, classifier = check_vectors(vectors, classifier)
+    return np.concatenate([top_k(block, 1)[:, 0] for _, block in similarity_blocks(vectors, classifier)])
+
+
 def class_wise_matching_margin(vectors, classifier, labels=None, reduction: str = "image") -> np.ndarray:
     """Class-wise matching margin of every class (reconstructed from arXiv 2310.03324; see the module's text).
 
@@ -138,7 +148,7 @@ def _targets(vectors, classifier, labels, reduction: str):
     one_of(reduction, "reduction", ("image", "class"))
     vectors, classifier = check_vectors(vectors, classifier)
     if labels is None:
-        labels = np.concatenate([top_k(block, 1)[:, 0] for _, block in similarity_blocks(vectors, classifier)])
+        labels = pseudo_labels(vectors, classifier)
     return vectors, classifier, class_indices(labels, "labels", len(vectors), len(classifier), unknown=True)
 
 

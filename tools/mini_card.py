@@ -16,21 +16,16 @@ import torch
 from torch.nn import functional as F
 from train_mini import ASSETS, Captions, decode
 
+from clipnb.metrics import wilson_interval
+
 FREE_WORDS = ["puppy", "kitten", "lorry", "sneakers", "doughnuts", "aeroplane", "yacht", "spectacles", "a vehicle that puts out fires",
               "a yellow fruit that monkeys like", "something to keep the rain off"]
-
-
-def wilson(hits: int, n: int, z: float = 1.96) -> tuple[float, float]:
-    """95 % Wilson interval of a share."""
-    share, centre = hits / n, hits / n + z * z / (2 * n)
-    half = z * (share * (1 - share) / n + z * z / (4 * n * n)) ** 0.5
-    return (centre - half) / (1 + z * z / n), (centre + half) / (1 + z * z / n)
 
 
 def percent(hits, n: int | None = None) -> str:
     """`71.6 % (70.0 to 73.1)` of a boolean array, or of a count and a total."""
     hits, n = (int(hits.sum()), len(hits)) if n is None else (hits, n)
-    low, high = wilson(hits, n)
+    low, high = wilson_interval(hits, n)
     return f"{100 * hits / n:.1f} % ({100 * low:.1f} to {100 * high:.1f})"
 
 
