@@ -95,3 +95,28 @@ def test_class_captions_start_with_the_name():
     captions = train_mini.class_captions({"classname": "dog", "keywords": ["pet", "puppy"]}, 0)
     assert captions[0][0] == "dog" and captions[0][1] == max(w for _, w in captions)
     assert "a drawing of a dog." in [c for c, _ in captions]
+
+
+def test_class_captions_leave_out_the_names_of_other_classes():
+    captions = train_mini.class_captions({"classname": "poodle", "keywords": ["dog", "pet"]}, 0, {"poodle", "dog"})
+    assert not any("dog" in c for c, _ in captions)
+
+
+def test_classes_whose_names_read_alike_are_told_apart():
+    """Nearly equal text features excuse two free captions, not the names of two classes."""
+    concepts = [{"classname": "first quarter moon", "keywords": []}, {"classname": "last quarter moon", "keywords": []}]
+    rows = [{"words": "half moon"}, {"words": "moon half"}]
+    captions = train_mini.Captions(concepts, rows)
+    raw = torch.nn.functional.normalize(torch.ones(len(captions.texts), 4) + 0.01 * torch.eye(len(captions.texts), 4), dim=-1)
+    images, texts = torch.eye(2), torch.eye(2)
+
+    def loss(texts, labels, captioned):
+        ids = torch.tensor([captions.texts[t] for t in captioned])
+        names = raw[captions.ids[:, 0]]
+        owner = torch.from_numpy(captions.owner)
+        bank = torch.zeros(2, 2)
+        return train_mini.contrastive_loss(images, texts, 5.0, torch.tensor(labels), ids, raw, names, owner, bank).item()
+
+    named, free = ["first quarter moon", "a drawing of a last quarter moon."], ["half moon", "moon half"]
+    assert loss(texts, [0, 1], named) < loss(texts.flip(0), [0, 1], named)
+    assert loss(texts, [-1, -1], free) == loss(texts.flip(0), [-1, -1], free)

@@ -49,10 +49,15 @@ VENDORS = [
 # Named icons for training only. Colour sets first; the rest is drawn in one ink.
 COLOUR_ICONS = """flat-color-icons streamline-ultimate-color streamline-freehand-color streamline-color
 streamline-flex-color streamline-plump-color streamline-kameleon-color streamline-stickies-color
-streamline-cyber-color marketeq icon-park meteocons""".split()
+streamline-cyber-color marketeq icon-park meteocons glyphs-poly streamline-sharp-color flat-ui""".split()
 MONO_ICONS = """game-icons healthicons maki fa6-solid streamline-plump streamline-flex streamline-ultimate
 streamline solar mingcute icon-park-solid ph mdi tabler material-symbols lucide lucide-lab hugeicons uil
-guidance fontisto ion icons8 medical-icon""".split()
+guidance fontisto ion icons8 medical-icon
+iconmind reicon boxicons glyphs ri keyline-icons griddy-icons icon-park-outline icon-park-twotone dinkie-icons whh tdesign
+picon mynaui la bi pixelarticons lets-icons streamline-sharp at-icons pinhead clarity carbon iconoir teenyicons flowbite
+f7 ix majesticons stash cil mage octicon jam lineicons qlementine-icons pixel vaadin streamline-cyber basil eva proicons
+pepicons-print vadivam gravity-ui zmdi roentgen grommet-icons akar-icons garden temaki charm memory raphael osmic
+wi""".split()
 
 STYLE = re.compile(
     r"-(outline-rounded|outline-sharp|outline|rounded|sharp|filled|fill|solid|remix|bold-duotone|line-duotone|duotone"
@@ -141,18 +146,22 @@ class Packages:
 
     def info(self, family: str) -> dict:
         """Package name, version, licence and author as the package states them."""
-        folder = self.root / f"@iconify-json/{family}"
-        info = _json(folder / "info.json")
+        package = f"@iconify-json/{family}"
+        if (self.root / package).exists():
+            info = _json(self.root / package / "info.json")
+        else:  # the collection of all sets in one package
+            package, info = "@iconify/json", self._icons(family)["info"]
         return {
-            "package": f"@iconify-json/{family}",
-            "version": _json(folder / "package.json")["version"],
+            "package": package,
+            "version": _json(self.root / package / "package.json")["version"],
             "licence": info["license"]["spdx"],
             "author": info["author"]["name"],
         }
 
     @functools.lru_cache(maxsize=2)
     def _icons(self, family: str) -> dict:
-        return _json(self.root / f"@iconify-json/{family}/icons.json")
+        alone = self.root / f"@iconify-json/{family}/icons.json"
+        return _json(alone if alone.exists() else self.root / f"@iconify/json/json/{family}.json")
 
     def svg(self, family: str, name: str) -> str | None:
         """One icon as a complete SVG, following at most three aliases; None if there is no such icon."""

@@ -41,7 +41,7 @@ def _sobel(x):
 
 
 def _warp(x, mirror, size):
-    """Scale, rotate, shift, stretch, shear and mirror premultiplied RGBA; resample to `size`."""
+    """Scale, rotate, shift, stretch, shear, mirror and gently bend premultiplied RGBA; resample to `size`."""
     n = len(x)
     scale = 0.9 + _uniform(n) ** 1.5 * 0.6
     angle = _uniform(n, -1, 1) * math.radians(18)
@@ -53,7 +53,17 @@ def _warp(x, mirror, size):
     cos, sin = torch.cos(angle) * scale, torch.sin(angle) * scale
     rows = [cos * stretch * flip, -sin * stretch + shear, shift[0], sin * flip / stretch, cos / stretch, shift[1]]
     grid = F.affine_grid(torch.stack(rows, 1).view(n, 2, 3), (n, 4, size, size), align_corners=False)
+    bend = torch.randn(n, 2, 4, 4) * 0.045 * (torch.rand(n, 1, 1, 1) < 0.5)
+    grid += F.interpolate(bend, size=(size, size), mode="bicubic").permute(0, 2, 3, 1)
     return F.grid_sample(x, grid, align_corners=False)
+
+
+def _thicken(x, mono):
+    """Make the strokes of some one-colour drawings bolder or finer, in place."""
+    kind = torch.where(mono, torch.rand(len(x)), 1.0)
+    bold, fine = kind < 0.2, (kind >= 0.2) & (kind < 0.35)
+    x[bold] = F.max_pool2d(x[bold], 3, 1, 1)
+    x[fine] = -F.max_pool2d(-x[fine], 2, 1, 1)[..., :-1, :-1]
 
 
 def _recolour(rgb, alpha, mono, colour):
@@ -130,6 +140,7 @@ def augment(pictures, mono, mirror, colour, size):
     x = pictures.permute(0, 3, 1, 2).float().div_(255)
     x[:, :3] *= x[:, 3:]
     x = _warp(x, mirror, size)
+    _thicken(x, mono)
     rgb, alpha = x[:, :3], x[:, 3:]
     n = len(x)
     rgb = _recolour(rgb, alpha, mono, colour)

