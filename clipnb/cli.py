@@ -167,15 +167,32 @@ def evaluate(model, pretrained, device, precision, dataset, templates, store, wo
     findings = prompts.lint(_names(data), chosen, loaded)
     for finding in findings:
         click.echo(f"clipnb: {finding}", err=True)
-    result = score(images.vectors, zero_shot_classifier(loaded, _names(data), chosen), images.labels)
+    classifier = zero_shot_classifier(loaded, _names(data), chosen)
+    result = score(images.vectors, classifier, images.labels)
     summary = {"model": loaded.name, "pretrained": loaded.pretrained, "model_fingerprint": loaded.fingerprint,
                "device": str(loaded.device), "precision": loaded.precision, "dataset": dataset,
                "templates": templates, "num_templates": len(chosen), "lint": [asdict(finding) for finding in findings],
                **result.summary(k=worst_k)}
+    if dataset == "emoji":
+        summary |= _hard_views(loaded, classifier)
     few = int(min(worst_k, np.isfinite(result.per_class_accuracy).sum()))
     summary["worst_classes"] = [_class_line(result, data.classnames, c) for c in
                                 worst.worst_classes(result.per_class_accuracy, few)]
     _report(summary, json_file)
+
+
+def _hard_views(loaded, classifier) -> dict:
+    """Scores of the test drawings turned, shrunk and moved: apart from the test split, never mixed with it."""
+    from clipnb import encode_images, evaluate as score, load_dataset, metrics
+
+    data = load_dataset("emoji:hard")
+    result = score(encode_images(loaded, data).vectors, classifier, data.labels)
+    drawings = np.unique([identity.rpartition("#")[0] for identity in data.ids], return_inverse=True)[1]
+    found = {"hard_n": result.n}
+    for name, hits in (("hard_accuracy", result.topk[:, 0] == data.labels), ("hard_recall_at_5", (result.topk == data.labels[:, None]).any(1))):
+        found[name], found[f"{name}_ci"] = metrics.clustered_accuracy(hits, drawings)
+    return found | {"hard_mean_per_class_accuracy": result.mean_per_class_accuracy,
+                    "hard_classes_at_zero": int((result.per_class_accuracy == 0).sum())}
 
 
 def _class_line(result, classnames, c: int) -> dict:

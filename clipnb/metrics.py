@@ -287,6 +287,32 @@ def percentile_interval(samples, confidence: float = 0.95) -> tuple[float, float
     return float(low), float(high)
 
 
+def clustered_accuracy(correct, clusters, resamples: int = 2000, seed: int = 0,
+                       confidence: float = 0.95) -> tuple[float, tuple[float, float]]:
+    """Accuracy over images that come in clusters (views of one picture, frames of one film), with its interval.
+
+    Images of one cluster tend to be right or wrong together, so Wilson's interval, which takes them as
+    independent, is too narrow. Here whole clusters are resampled (cluster bootstrap).
+
+    Args:
+        correct: (N,) booleans.
+        clusters: (N,) cluster of each image, any hashable numbers.
+
+    Returns:
+        (accuracy in [0, 1], (low, high)).
+
+    >>> clustered_accuracy([1, 1, 1, 0, 0, 0], [0, 0, 0, 1, 1, 1])
+    (0.5, (0.0, 1.0))
+    """
+    correct, clusters = as_numpy(correct, "correct"), as_numpy(clusters, "clusters")
+    if correct.ndim != 1 or not len(correct) or clusters.shape != correct.shape:
+        raise InputError(f"Expected `correct` and `clusters` of one shape (N,), N >= 1, got {correct.shape} and {clusters.shape}")
+    _, cluster = np.unique(clusters, return_inverse=True)
+    size, right = np.bincount(cluster), np.bincount(cluster, weights=booleans(correct, "correct", correct.shape))
+    draws = np.random.default_rng(seed).multinomial(len(size), np.full(len(size), 1 / len(size)), size=resamples)
+    return float(right.sum() / size.sum()), percentile_interval((draws @ right) / (draws @ size), confidence)
+
+
 def paired_difference(correct_a, correct_b, resamples: int = 2000, seed: int = 0,
                       confidence: float = 0.95) -> tuple[float, tuple[float, float]]:
     """Accuracy of A minus accuracy of B on the same images, with a paired bootstrap interval.

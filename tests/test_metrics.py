@@ -336,3 +336,17 @@ def test_calibration_bins_equal_scikit_learns(count, bins, seed):
 def test_wrong_input_of_comparisons_is_told(call, text):
     with pytest.raises(InputError, match="^" + re.escape(text)):
         call()
+
+
+def test_interval_of_clustered_images_is_that_of_the_clusters():
+    """Copies of an image add no evidence: three equal views give the interval of one, not a narrower one."""
+    once = np.random.default_rng(0).random(300) < 0.6
+    views, picture = np.repeat(once, 3), np.repeat(np.arange(300), 3)
+    value, interval = metrics.clustered_accuracy(views, picture)
+    assert value == once.mean()
+    assert interval == metrics.clustered_accuracy(once, np.arange(300))[1]
+    low, high = metrics.wilson_interval(int(views.sum()), len(views))
+    assert interval[1] - interval[0] > 1.5 * (high - low)
+    assert np.allclose(interval, metrics.wilson_interval(int(once.sum()), len(once)), atol=0.01)
+    with pytest.raises(InputError, match="one shape"):
+        metrics.clustered_accuracy([True, False], [1])
