@@ -340,6 +340,27 @@ def describe_rows(rows: list[dict], emoji_families: set[str]):
     return labels, sampling_weights(rows, emoji_families), (mono, allowed[:, 0], allowed[:, 1])
 
 
+@torch.no_grad()
+def load_averaged(model, checkpoint: Path) -> None:
+    """Put the averaged weights of a checkpoint into an ordinary model: image tower, projections, logit scale."""
+    saved = torch.load(checkpoint, weights_only=False, map_location="cpu")
+    folded = copy.deepcopy(model.visual)
+    mini_model.fold_batch_norm(folded.trunk)
+    mini_model.fix_depthwise(folded.trunk)
+    nn.ModuleDict({"visual": folded, "projection": model.text.proj}).load_state_dict(saved["average"])
+    mini_model.unfold_batch_norm(folded.trunk, model.visual.trunk)
+    model.visual.head.load_state_dict(folded.head.state_dict())
+    model.logit_scale.copy_(saved["logit_scale"])
+
+
+def trained(run: Path):
+    """(model, tokenizer) of a run: the averaged weights of its checkpoint."""
+    model, _, tokenizer = mini_model.open_shell(run / "shell")
+    model.load_state_dict(torch.load(run / "start.pt")["model"])
+    load_averaged(model, run / "checkpoint.pt")
+    return model, tokenizer
+
+
 def prepare(args) -> None:
     """Prune the text tower, cache the features of all captions, write the start of the run."""
     concepts = json.loads((ASSETS / "emoji/classes.json").read_text())
@@ -352,19 +373,6 @@ def prepare(args) -> None:
     if args.go_on_from:
         load_averaged(model, args.go_on_from)
     torch.save({"model": model.state_dict(), "features": features}, args.run / "start.pt")
-
-
-@torch.no_grad()
-def load_averaged(model, checkpoint: Path) -> None:
-    """Put the averaged weights of a checkpoint into an ordinary model: image tower, projections, logit scale."""
-    saved = torch.load(checkpoint, weights_only=False, map_location="cpu")
-    folded = copy.deepcopy(model.visual)
-    mini_model.fold_batch_norm(folded.trunk)
-    mini_model.fix_depthwise(folded.trunk)
-    nn.ModuleDict({"visual": folded, "projection": model.text.proj}).load_state_dict(saved["average"])
-    mini_model.unfold_batch_norm(folded.trunk, model.visual.trunk)
-    model.visual.head.load_state_dict(folded.head.state_dict())
-    model.logit_scale.copy_(saved["logit_scale"])
 
 
 def smoke_trainer(args, classes: int = 24) -> Trainer:
@@ -401,9 +409,12 @@ def train(args) -> None:
         return smoke(args)
     concepts = json.loads((ASSETS / "emoji/classes.json").read_text())
     data, rows = load_cache(args.cache)
-    start = torch.load(args.start or args.run / "start.pt")
     args.run.mkdir(parents=True, exist_ok=True)
-    model, _, _ = mini_model.open_shell((args.start.parent if args.start else args.run) / "shell")
+    for name in ("start.pt", "shell") if args.start_of else ():
+        if not (args.run / name).exists():
+            (args.run / name).symlink_to((args.start_of / name).resolve())
+    start = torch.load(args.run / "start.pt")
+    model, _, _ = mini_model.open_shell(args.run / "shell")
     model.load_state_dict(start["model"])
     trainer = Trainer(
         model.visual, model.text.proj, model.logit_scale, start["features"], Captions(concepts, rows), data, args
@@ -418,10 +429,7 @@ def export(args) -> None:
     for path in sorted((args.run / "shell").iterdir()):
         args.out.mkdir(parents=True, exist_ok=True)
         (args.out / path.name).write_bytes(path.read_bytes())
-    model, _, _ = mini_model.open_shell(args.run / "shell")
-    model.load_state_dict(torch.load(args.run / "start.pt")["model"])
-    load_averaged(model, args.run / "checkpoint.pt")
-    mini_model.export(model, args.out)
+    mini_model.export(trained(args.run)[0], args.out)
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -458,7 +466,7 @@ def main(argv: list[str] | None = None) -> None:
     sub["prepare"].add_argument("--pieces", type=int, default=22_000, help="word pieces to keep")
     sub["prepare"].add_argument("--go-on-from", type=Path, help="checkpoint of an earlier run; then train with --warm-steps 0")
     sub["prepare"].add_argument("--seed", type=int, default=0)
-    sub["train"].add_argument("--start", type=Path, help="start.pt of another run")
+    sub["train"].add_argument("--start-of", type=Path, help="begin where that other run began")
     add_options(sub["train"])
     sub["export"].add_argument("--out", type=Path, default=ASSETS / "clipnb-mini")
     args = parser.parse_args(argv)
