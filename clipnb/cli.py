@@ -42,8 +42,8 @@ class _Group(click.Group):
         except KeyboardInterrupt:
             click.echo("clipnb: interrupted; what was written so far is whole", err=True)
             ctx.exit(1)
-        except (click.ClickException, click.exceptions.Exit, click.Abort):
-            raise
+        except (click.ClickException, click.exceptions.Exit, click.Abort, BrokenPipeError):
+            raise  # click ends quietly where the reader of a pipe has gone (`clipnb check | head -3`)
         except Exception as error:
             if ctx.params.get("debug"):
                 raise

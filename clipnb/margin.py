@@ -72,13 +72,21 @@ def of_class_means(vectors, classifier, target) -> np.ndarray:
     count = np.bincount(target[known], minlength=num_classes)
     present = np.flatnonzero(count)
     cmm = np.full(num_classes, np.nan)
-    if num_classes < 2:
-        return cmm
-    for rows, mean_similarity in similarity_blocks(sums[present] / count[present, None], classifier):
-        best = top_k(mean_similarity, 2)
-        own = mean_similarity[np.arange(len(best)), present[rows]]
-        cmm[present[rows]], _ = from_top_two(present[rows], own, best, np.take_along_axis(mean_similarity, best, axis=1))
+    for rows, block in similarity_blocks(sums[present] / count[present, None], classifier):
+        cmm[present[rows]] = to_best_other(block, present[rows])
     return cmm
+
+
+def to_best_other(similarity, target) -> np.ndarray:
+    """Similarity of each row (B, C) to its target class (B,) minus that to the best other class: (B,); NaN where there is only one.
+
+    >>> to_best_other(np.array([[.5, .3], [.5, .3]]), [0, 1]).round(3)
+    array([ 0.2, -0.2])
+    """
+    rows = np.arange(len(similarity))
+    others = similarity.copy()
+    others[rows, target] = -np.inf
+    return similarity[rows, target] - others.max(axis=1) if similarity.shape[1] > 1 else np.full(len(rows), np.nan)
 
 
 def image_margins(vectors, classifier, labels=None) -> tuple[np.ndarray, np.ndarray]:
@@ -182,9 +190,7 @@ def margin_intervals(vectors, classifier, labels=None, reduction: str = "image",
             sample = share @ margins[members]
         else:
             mean = sum(share[:, rows] @ block for rows, block in similarity_blocks(vectors[members], classifier))
-            own = mean[:, c].copy()
-            mean[:, c] = -np.inf
-            sample = own - mean.max(axis=1)
+            sample = to_best_other(mean, c)
         if np.isfinite(sample).all():  # a single class has no rival
             intervals[c] = percentile_interval(sample, confidence)
     return intervals

@@ -119,7 +119,7 @@ def confusion_matrix(predictions, labels, num_classes: int) -> np.ndarray:
     num_classes = whole_number(num_classes, "num_classes", 1)
     predictions, labels = _paired(predictions, labels, num_classes)
     flat = np.bincount(labels * num_classes + predictions, minlength=num_classes**2)
-    return flat.reshape(num_classes, num_classes).astype(np.int64)
+    return flat.reshape(num_classes, num_classes).astype(np.int64, copy=False)
 
 
 def _square(confusion) -> np.ndarray:

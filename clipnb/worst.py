@@ -70,8 +70,7 @@ def harmonic_mean(per_class, floor: float = 0.0) -> float:
     >>> harmonic_mean([0., 1.])
     0.0
     """
-    values = _raised(per_class, floor)
-    return 0.0 if (values == 0).any() else float(1 / np.mean(1 / values))
+    return float(_harmonic(_raised(per_class, floor)))
 
 
 def geometric_mean(per_class, floor: float = 0.0) -> float:
@@ -80,8 +79,19 @@ def geometric_mean(per_class, floor: float = 0.0) -> float:
     >>> round(geometric_mean([.25, 1.]), 6)
     0.5
     """
-    values = _raised(per_class, floor)
-    return 0.0 if (values == 0).any() else float(np.exp(np.mean(np.log(values))))
+    return float(_geometric(_raised(per_class, floor)))
+
+
+def _harmonic(values: np.ndarray) -> np.ndarray:
+    """Over the last axis; a class at 0 makes it 0, because 1 / 0 is inf and 1 / inf is 0."""
+    with np.errstate(divide="ignore"):
+        return 1 / np.mean(1 / values, axis=-1)
+
+
+def _geometric(values: np.ndarray) -> np.ndarray:
+    """Over the last axis; a class at 0 makes it 0, because log 0 is -inf."""
+    with np.errstate(divide="ignore"):
+        return np.exp(np.mean(np.log(values), axis=-1))
 
 
 def _raised(per_class, floor: float) -> np.ndarray:
@@ -155,7 +165,7 @@ def worst_k_report(predictions, labels, num_classes: int, k: int, splits: int = 
     second = (n - first)[chosen]
     measured = np.take_along_axis(correct - right_first, chosen, axis=1) / second
     resampled = rng.binomial(second, measured) / second
-    low, high = percentile_interval(resampled_worst_k(per_class, images, k, splits, rng), confidence)
+    low, high = percentile_interval(tail_of_rows(resample_per_class(per_class, images, splits, rng), k)["worst_k"], confidence)
     return WorstKReport(
         k=k,
         naive=naive,
@@ -179,14 +189,15 @@ def resample_per_class(per_class, images, resamples: int, rng) -> np.ndarray:
     return rng.binomial(images[present], per_class[present], size=(resamples, present.sum())) / images[present]
 
 
-def resampled_worst_k(per_class, images, k: int, resamples: int, rng) -> np.ndarray:
-    """Bootstrap sample (resamples,) of the naive worst-k accuracy.
+def tail_of_rows(per_class: np.ndarray, k: int, floor: float = 0.0) -> dict[str, np.ndarray]:
+    """`worst_k_accuracy`, `harmonic_mean` and `geometric_mean` of each row of accuracies (R, C), all rows at once: (R,) each.
 
-    >>> resampled_worst_k([0., 1.], [5, 5], 1, 2, np.random.default_rng(0))
-    array([0., 0.])
+    >>> tail_of_rows(np.array([[0., 1.], [.5, .5]]), k=1)["worst_k"]
+    array([0. , 0.5])
     """
-    sample = resample_per_class(per_class, images, resamples, rng)
-    return np.partition(sample, k - 1, axis=1)[:, :k].mean(axis=1)
+    raised = np.maximum(per_class, _fraction(floor))
+    return {"worst_k": np.partition(per_class, k - 1, axis=1)[:, :k].mean(axis=1),
+            "harmonic_mean": _harmonic(raised), "geometric_mean": _geometric(raised)}
 
 
 def paired_tail_difference(predictions_a, predictions_b, labels, num_classes: int, k: int, floor: float = 0.0,
@@ -234,12 +245,13 @@ def paired_tail_difference(predictions_a, predictions_b, labels, num_classes: in
     counts = np.bincount(labels[known] * 4 + outcome[known], minlength=4 * num_classes).reshape(-1, 4)[images > 0]
     images = images[images > 0]
     draws = np.random.default_rng(seed).multinomial(images, counts / images[:, None], size=(resamples, len(images)))
-    right = (counts[:, [2, 3]].sum(axis=1), counts[:, [1, 3]].sum(axis=1))
+    right = [counts[:, side].sum(axis=1) for side in ([2, 3], [1, 3])]  # A, B
+    found = [tail_of_rows(side[None] / images, k, floor) for side in right]
+    samples = [tail_of_rows(draws[:, :, side].sum(axis=2) / images, k, floor) for side in ([2, 3], [1, 3])]
     rows = {}
-    for name, statistic in _TAIL.items():
-        a, b = (float(statistic(side[None] / images, k, floor)[0]) for side in right)
-        sample_a, sample_b = (statistic(draws[:, :, side].sum(axis=2) / images, k, floor) for side in ([2, 3], [1, 3]))
-        low, high = percentile_interval(sample_a - sample_b, confidence)
+    for name in found[0]:
+        a, b = (float(side[name][0]) for side in found)
+        low, high = percentile_interval(samples[0][name] - samples[1][name], confidence)
         rows[name] = {"a": a, "b": b, "difference": a - b, "low": min(low, a - b), "high": max(high, a - b)}
     zero_a, zero_b = (side == 0 for side in right)
     difference = int(zero_a.sum()) - int(zero_b.sum())
@@ -256,19 +268,3 @@ def _paired_count_interval(only_a: int, only_b: int, n: int, confidence: float) 
     difference = (a - b) / n_plus
     half = stats.norm.ppf(0.5 + check_confidence(confidence) / 2) * np.sqrt(((a + b) / n_plus - difference**2) / n_plus)
     return float(n * (difference - half)), float(n * (difference + half))
-
-
-def _of_rows(mean):
-    """A mean that is 0 as soon as a class is: 1/0 = inf and log 0 = -inf give that by themselves."""
-    def statistic(per_class, k, floor):
-        with np.errstate(divide="ignore"):
-            return mean(np.maximum(per_class, _fraction(floor)))
-    return statistic
-
-
-# Statistics of each row of accuracies (R, C), all rows at once.
-_TAIL = {
-    "worst_k": lambda per_class, k, floor: np.partition(per_class, k - 1, axis=1)[:, :k].mean(axis=1),
-    "harmonic_mean": _of_rows(lambda raised: 1 / np.mean(1 / raised, axis=1)),
-    "geometric_mean": _of_rows(lambda raised: np.exp(np.mean(np.log(raised), axis=1))),
-}

@@ -124,9 +124,8 @@ class EvaluationResult:
     @cached_property
     def recall_at_k(self) -> dict[int, float]:
         """Share of labelled images whose label is among the top k (micro), for each k of `ks`; NaN without labels."""
-        known = self.labels >= 0
-        hit = self.topk[known] == self.labels[known, None]
-        return {k: float(hit[:, :k].any(axis=1).mean()) if known.any() else float("nan") for k in self.ks}
+        hits = (self.topk == self.labels[:, None]).sum(axis=0).cumsum()  # a label is at one depth at most, -1 at none
+        return {k: float(hits[min(k, len(hits)) - 1] / self.n) if self.n else float("nan") for k in self.ks}
 
     @cached_property
     def cmm(self) -> dict[str, np.ndarray]:
@@ -134,19 +133,21 @@ class EvaluationResult:
 
         Equal to `margin.class_wise_matching_margin` with that reduction, up to rounding.
         """
-        scorer, targets, sums = Scorer(self.classifier), (self.labels, self.predictions), tensor(self.vector_sums)
-        by_class = on_all_cores(lambda i: _margins_of_means(*_class_means(sums[i], _count(targets[i], self.num_classes)), scorer,
-                                                            self.num_classes), (0, 1))
         by_image = [margin.mean_by_class(fixed_point(values.astype(np.float64)), target, self.num_classes)
-                    for values, target in zip((self.margins, self.leads), targets)]
+                    for values, target in ((self.margins, self.labels), (self.leads, self.predictions))]
+        every = np.arange(self.num_classes)
+        by_class = [margin.to_best_other(similarity, every).astype(np.float64)
+                    for similarity in (self.class_similarity, self._mean_similarity(1, self.predictions))]
         return dict(zip(CMM, (by_image[0], by_class[0], by_image[1], by_class[1])))
 
     @cached_property
     def class_similarity(self) -> np.ndarray:
         """(C, C) float32: mean similarity of the images labelled with the row's class to the column's; NaN rows without images."""
-        means, present = _class_means(tensor(self.vector_sums[0]), _count(self.labels, self.num_classes))
-        found = np.full((self.num_classes, self.num_classes), np.nan, dtype=np.float32)
-        scorer = Scorer(self.classifier)
+        return self._mean_similarity(0, self.labels)
+
+    def _mean_similarity(self, which: int, target: np.ndarray) -> np.ndarray:
+        means, present = _class_means(tensor(self.vector_sums[which]), _count(target, self.num_classes))
+        found, scorer = np.full((self.num_classes, self.num_classes), np.nan, dtype=np.float32), Scorer(self.classifier)
 
         def visit(rows: slice) -> None:
             found[present[rows]] = scorer(means[rows]).numpy()
@@ -192,7 +193,7 @@ class EvaluationResult:
     @property
     def mean_per_class_accuracy(self) -> float:
         """Mean of `per_class_accuracy` over classes with images (macro)."""
-        return metrics.mean_per_class_accuracy(self.confusion)
+        return float(np.nanmean(self.per_class_accuracy)) if self.n else float("nan")
 
     def summary(self, k: int = 10, resamples: int = 1000, seed: int = 0) -> dict:
         """Every score with its 95 % interval beside it, ready for JSON.
@@ -227,8 +228,8 @@ class EvaluationResult:
                 scores[f"recall_at_{depth}_ci"] = metrics.wilson_interval(round(value * self.n), self.n)
         scores |= _with_interval("mean_per_class_accuracy", self.mean_per_class_accuracy, sample.mean(axis=1))
         k = min(k, present)
-        tail = np.partition(sample, k - 1, axis=1)[:, :k].mean(axis=1)
-        scores |= _with_interval(f"worst_{k}", worst.worst_k_accuracy(per_class, k), tail)
+        tail = worst.tail_of_rows(sample, k)
+        scores |= _with_interval(f"worst_{k}", worst.worst_k_accuracy(per_class, k), tail["worst_k"])
         splittable = int((images >= 2).sum())
         if splittable >= k:
             report = worst.worst_k_report(self.predictions, self.labels, self.num_classes, k, resamples, seed)
@@ -239,8 +240,7 @@ class EvaluationResult:
         low, high = metrics.wilson_interval(zero, present)
         scores |= {"classes_at_zero": zero, "classes_at_zero_ci": (low * present, high * present)}
         for name in ("harmonic_mean", "geometric_mean"):
-            mean = getattr(worst, name)
-            scores |= _with_interval(name, mean(per_class), [mean(row) for row in sample])
+            scores |= _with_interval(name, getattr(worst, name)(per_class), tail[name])
         return scores
 
 
@@ -415,8 +415,7 @@ def _evaluate_group(images: torch.Tensor, bank: np.ndarray, labels: np.ndarray, 
 
 def _rank(scores: torch.Tensor, labels: np.ndarray, depth: int) -> tuple[np.ndarray, ...]:
     """Of one block of similarities, which is used up: top k, their similarities, margins, rivals, leads (`EvaluationResult`)."""
-    place = torch.from_numpy(np.maximum(labels, 0)).to(scores.device)
-    own = scores.gather(1, place[:, None])[:, 0].cpu().numpy()
+    own = scores[np.arange(len(labels)), np.maximum(labels, 0)].cpu().numpy()
     deep = max(depth, 2)  # a margin takes the best two
     if scores.device.type == "cpu":
         topk, similarity = take_top(scores.numpy(), deep)
@@ -453,7 +452,7 @@ def _margins_of_means(means: torch.Tensor, present: np.ndarray, scorer: Scorer, 
     """CMM with reduction "class": a class's mean similarity to a text is the similarity of its mean vector."""
     cmm = np.full(num_classes, np.nan)
     for rows in block_slices(len(means), num_classes):
-        _, _, cmm[present[rows]], _, _ = _rank(scorer(means[rows]), present[rows], 2)
+        cmm[present[rows]] = margin.to_best_other(scorer(means[rows]).cpu().numpy(), present[rows])
     return cmm
 
 

@@ -219,6 +219,14 @@ def test_the_program_itself(tmp_path):
     assert found.stderr == "clipnb: Expected an existing folder in 'folder:/no/such', got /no/such\n"
 
 
+def test_a_reader_who_leaves_ends_it_quietly():
+    program = subprocess.Popen([sys.executable, "-c", "from clipnb.cli import main; main()", "check"],
+                               stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert program.stdout.readline().startswith("OK   python")
+    program.stdout.close()
+    assert (program.stderr.read(), program.wait()) == ("", 1)
+
+
 def test_help_is_for_people():
     for command in ([], ["check"], ["encode"], ["evaluate"], ["margin"], ["ensemble"]):
         result = CliRunner().invoke(main, [*command, "--help"])

@@ -46,6 +46,16 @@ def test_one_class_at_zero_decides_unless_there_is_a_floor():
     assert worst.harmonic_mean([0.2, 0.4], floor=0.5) == 0.5
 
 
+@pytest.mark.parametrize("floor", [0.0, 0.1])
+def test_rows_at_once_equal_one_after_the_other(floor):
+    rows = np.random.default_rng(0).integers(0, 6, (50, 8)) / 5  # some rows hold a 0
+    found = worst.tail_of_rows(rows, 3, floor)
+    assert found["worst_k"] == pytest.approx([worst.worst_k_accuracy(row, 3) for row in rows])
+    for name in ("harmonic_mean", "geometric_mean"):
+        assert found[name] == pytest.approx([getattr(worst, name)(row, floor) for row in rows])
+        assert (found[name] == 0).tolist() == ((rows.min(axis=1) == 0) & (floor == 0)).tolist()
+
+
 @pytest.mark.parametrize(("call", "text"), [
     (lambda: worst.worst_k_accuracy([0.5, NAN], 2), "Expected `k` between 1 and 1, got 2"),
     (lambda: worst.worst_k_accuracy([0.5], 0), "Expected `k` between 1 and 1, got 0"),
