@@ -404,8 +404,8 @@ def compare(results: dict[str, EvaluationResult], k: int = 10, flagged=None, bas
 
     Scores are those of `EvaluationResult.summary`, and the harmonic mean with accuracies raised to 0.01 at least. Each
     difference from the baseline is paired on the images; its interval is so wide that all intervals of one statistic hold
-    at once with 95 % confidence (Bonferroni over the methods). The difference is "better" or "worse" if that interval
-    excludes 0 (accuracy: if McNemar's exact p, times the number of methods, is below 0.05), else "no".
+    at once with 95 % confidence (Bonferroni over the methods), and McNemar's exact p is multiplied likewise. The difference
+    is "better" or "worse" if that interval excludes 0 (accuracy: if that p is below 0.05), else "no".
 
     Args:
         results: name -> result of `evaluate`, all with the same labels; the baseline among them.
@@ -429,9 +429,8 @@ def compare(results: dict[str, EvaluationResult], k: int = 10, flagged=None, bas
     one_of(baseline, "baseline", tuple(results))
     base, others = results[baseline], max(1, len(results) - 1)
     k = min(whole_number(k, "k", 1), int((base.confusion.sum(axis=1) > 0).sum()))
-    parts = {"accuracy": base.labels >= 0}
     if flagged is not None:
-        parts["flagged_accuracy"] = np.isin(base.labels, class_indices(flagged, "flagged", num_classes=base.num_classes))
+        inside = _of_classes(base.labels, flagged, base.num_classes)
     rows = []
     for name, result in results.items():
         if not np.array_equal(result.labels, base.labels):
@@ -443,24 +442,38 @@ def compare(results: dict[str, EvaluationResult], k: int = 10, flagged=None, bas
         row = {"method": name, **result.summary(k, resamples, seed), "harmonic_mean_floored": floored,
                "harmonic_mean_floored_ci": (min(low, floored), max(high, floored))}
         if flagged is not None:
-            inside = parts["flagged_accuracy"]
             right = int((result.predictions == result.labels)[inside].sum())
             row |= {"flagged_accuracy": metrics.accuracy(result.predictions[inside], result.labels[inside]),
                     "flagged_accuracy_ci": metrics.wilson_interval(right, int(inside.sum()))}
         if name != baseline:
-            row["difference"] = _differences(result, base, parts, k, others, seed)
+            row["difference"] = paired_differences(result, base, k, flagged, others, seed)
         rows.append(row)
     return rows
 
 
-def _differences(result: EvaluationResult, base: EvaluationResult, parts, k: int, others: int, seed: int) -> dict:
-    confidence, found = 1 - 0.05 / others, {}
-    resamples = 400 * (1 + others)  # enough to see the tails that `confidence` asks for
+def paired_differences(result: EvaluationResult, base: EvaluationResult, k: int, flagged=None, comparisons: int = 1, seed: int = 0) -> dict:
+    """How one result differs from another on the same images: the "difference" of a row of `compare`, which says what it holds.
+
+    Args:
+        result, base: the difference is `result` minus `base`.
+        k, flagged: as in `compare`.
+        comparisons: how many differences are looked at; intervals and p-values allow for that (Bonferroni).
+
+    >>> a, b = (evaluate(np.eye(2), classifier, [0, 1]) for classifier in (np.eye(2), np.eye(2)[::-1]))
+    >>> paired_differences(a, b, k=1)["accuracy"]
+    {'value': 1.0, 'ci': (1.0, 1.0), 'mcnemar_p': 0.5, 'real': 'no'}
+    """
+    confidence, found = 1 - 0.05 / comparisons, {}
+    resamples = 400 * (1 + comparisons)  # enough to see the tails that `confidence` asks for
+    parts = {"accuracy": base.labels >= 0}
+    if flagged is not None:
+        parts["flagged_accuracy"] = _of_classes(base.labels, flagged, base.num_classes)
     for name, part in parts.items():
-        right, before = (r.predictions[part] == r.labels[part] for r in (result, base))
-        p, _ = metrics.mcnemar(right, before)
-        value, ci = metrics.paired_difference(right, before, resamples, seed, confidence)
-        found[name] = {"value": value, "ci": ci, "mcnemar_p": p, "real": _verdict(value, value) if p * others < 0.05 else "no"}
+        if part.any():
+            right, before = (r.predictions[part] == r.labels[part] for r in (result, base))
+            p = min(1.0, metrics.mcnemar(right, before)[0] * comparisons)
+            value, ci = metrics.paired_difference(right, before, resamples, seed, confidence)
+            found[name] = {"value": value, "ci": ci, "mcnemar_p": p, "real": _verdict(value, value) if p < 0.05 else "no"}
     tail = worst.paired_tail_difference(result.predictions, base.predictions, base.labels, base.num_classes, k, FLOOR,
                                         resamples, seed, confidence)
     for name, kept in (("worst_k", f"worst_{k}"), ("classes_at_zero", "classes_at_zero"), ("harmonic_mean", "harmonic_mean_floored")):
@@ -468,6 +481,10 @@ def _differences(result: EvaluationResult, base: EvaluationResult, parts, k: int
         better = _verdict(low, high) if name != "classes_at_zero" else _verdict(-high, -low)
         found[kept] = {"value": value, "ci": (low, high), "real": better}
     return found
+
+
+def _of_classes(labels: np.ndarray, classes, num_classes: int) -> np.ndarray:
+    return np.isin(labels, class_indices(classes, "flagged", num_classes=num_classes))
 
 
 def _verdict(low: float, high: float) -> str:
