@@ -256,8 +256,8 @@ def ensemble(model, pretrained, device, precision, dataset, templates, store, me
     head = {"model": loaded.name, "pretrained": loaded.pretrained, "dataset": dataset, "fit": fit_on or dataset, "method": method,
             "templates": templates, "temperature": temperature, "images": len(images), "classes": len(names), "enriched": len(found.flagged)}
     _report({**head, "descriptions": texts.provenance, "flagged": [names[c] for c in found.flagged], "rows": rows,
-             "descriptions_minus": found.against(k=min(worst_k, len(names))), "not_run": found.not_run}, json_file, {**head, "rows": [_comparison_line(row) for row in rows],
-                         **{f"not run: {row}": why for row, why in found.not_run.items()}})
+             "descriptions_minus": found.against(k=worst_k), "not_run": found.not_run}, json_file,
+            {**head, "rows": [_comparison_line(row) for row in rows], **{f"not run: {row}": why for row, why in found.not_run.items()}})
 
 
 def _comparison_line(row: dict) -> dict:
@@ -337,7 +337,8 @@ def describe(model, pretrained, device, precision, dataset, store, worst_k, riva
         content |= {"source": "asked", "calls": answers.calls, "cost": answers.cost, "refused": answers.refused, "missing": answers.missing}
         if answers.missing:  # answers so far are in the cache; no file that looks finished
             name, why = next(iter(answers.missing.items()))
-            raise click.ClickException(f"{len(answers.missing)} of {len(asked)} classes got no answer ({name!r}: {why}); run again to ask for these only")
+            click.echo(f"clipnb: {len(answers.missing)} of {len(asked)} classes got no answer ({name!r}: {why}); run again to ask for these only", err=True)
+            sys.exit(1)
     if out:
         write_atomically(out, (json.dumps({"provenance": found.provenance, "classes": found.by_class}, ensure_ascii=False, indent=1) + "\n").encode())
     _report({**content, "provenance": found.provenance, "classes": found.by_class}, json_file,

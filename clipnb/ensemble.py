@@ -441,7 +441,7 @@ def compare(results: dict[str, EvaluationResult], k: int = 10, flagged=None, bas
         low, high = metrics.percentile_interval([worst.harmonic_mean(row, FLOOR) for row in sample])
         row = {"method": name, **result.summary(k, resamples, seed), "harmonic_mean_floored": floored,
                "harmonic_mean_floored_ci": (min(low, floored), max(high, floored))}
-        if flagged is not None:
+        if flagged is not None and inside.any():
             right = int((result.predictions == result.labels)[inside].sum())
             row |= {"flagged_accuracy": metrics.accuracy(result.predictions[inside], result.labels[inside]),
                     "flagged_accuracy_ci": metrics.wilson_interval(right, int(inside.sum()))}
@@ -463,6 +463,7 @@ def paired_differences(result: EvaluationResult, base: EvaluationResult, k: int,
     >>> paired_differences(a, b, k=1)["accuracy"]
     {'value': 1.0, 'ci': (1.0, 1.0), 'mcnemar_p': 0.5, 'real': 'no'}
     """
+    k = min(whole_number(k, "k", 1), int((base.confusion.sum(axis=1) > 0).sum()))
     confidence, found = 1 - 0.05 / comparisons, {}
     resamples = 400 * (1 + comparisons)  # enough to see the tails that `confidence` asks for
     parts = {"accuracy": base.labels >= 0}
