@@ -465,7 +465,7 @@ def paired_differences(result: EvaluationResult, base: EvaluationResult, k: int,
     """
     k = min(whole_number(k, "k", 1), int((base.confusion.sum(axis=1) > 0).sum()))
     confidence, found = 1 - 0.05 / comparisons, {}
-    resamples = 400 * (1 + comparisons)  # enough to see the tails that `confidence` asks for
+    resamples = max(1000, 120 * comparisons)  # three of them at least lie outside on each side
     parts = {"accuracy": base.labels >= 0}
     if flagged is not None:
         parts["flagged_accuracy"] = _of_classes(base.labels, flagged, base.num_classes)
