@@ -257,26 +257,7 @@ def ensemble(model, pretrained, device, precision, dataset, templates, store, me
             "templates": templates, "temperature": temperature, "images": len(images), "classes": len(names), "enriched": len(found.flagged)}
     _report({**head, "descriptions": texts.provenance, "flagged": [names[c] for c in found.flagged], "rows": rows,
              "descriptions_minus": found.against(k=worst_k), "not_run": found.not_run}, json_file,
-            {**head, "rows": [_comparison_line(row) for row in rows], **{f"not run: {row}": why for row, why in found.not_run.items()}})
-
-
-def _comparison_line(row: dict) -> dict:
-    """One line of the table for people: percent with intervals, and what differs from the bare name."""
-    k = next(name for name in row if name.startswith("worst_"))
-
-    def percent(name: str) -> str:
-        low, high = row.get(f"{name}_ci", (None, None))
-        return "-" if row.get(name) is None else f"{100 * row[name]:.1f} [{100 * low:.1f}, {100 * high:.1f}]"
-
-    difference = row.get("difference")
-    against = "" if difference is None else "{:+.1f} [{:+.1f}, {:+.1f}]".format(
-        *(100 * v for v in (difference["accuracy"]["value"], *difference["accuracy"]["ci"])))
-    real = [f"{name.removesuffix('_floored')} {what['real']}" for name, what in (difference or {}).items() if what["real"] != "no"]
-    low, high = row["classes_at_zero_ci"]
-    return {"method": row["method"], "accuracy %": percent("accuracy"), "minus bare": against, "per class": f"{100 * row['mean_per_class_accuracy']:.1f}",
-            k: percent(k), "honest": percent(f"{k}_honest"), "flagged": percent("flagged_accuracy"),
-            "at 0 %": f"{row['classes_at_zero']} [{low:.0f}, {high:.0f}]", "harmonic": f"{100 * row['harmonic_mean']:.1f}",
-            "floored": percent("harmonic_mean_floored"), "real": "" if difference is None else ", ".join(real) or "none"}
+            {**head, "rows": [comparison.shown(row) for row in rows], **{f"not run: {row}": why for row, why in found.not_run.items()}})
 
 
 @main.command()

@@ -171,3 +171,32 @@ def _run_texts(found: Comparison, wanted, model, images, fit, bare, classnames, 
             classifier, found.text_weights[row] = enriched(group, None if row == "descriptions-uniform" else fit.vectors,
                                                            fit.labels if row == "descriptions-oracle" else None)
             found.results[row] = evaluate(images.vectors, classifier, images.labels)
+
+
+def shown(row: dict) -> dict[str, str]:
+    """A row of `Comparison.rows` as text for people: percent with intervals, and what differs for real from the bare name.
+
+    >>> rows = ensemble.compare({"bare": evaluate(np.eye(2), np.eye(2), [0, 1])}, k=1)
+    >>> shown(rows[0])["accuracy %"], shown(rows[0])["worst_1 %"]
+    ('100.0 [34.2, 100.0]', '100.0 [100.0, 100.0]')
+    """
+    k = next(name for name in row if name.startswith("worst_"))
+    difference = row.get("difference", {})
+
+    def percent(name: str) -> str:
+        return "-" if row.get(name) is None else _with_interval(row[name], row[f"{name}_ci"])
+
+    def against(name: str) -> str:
+        return _with_interval(difference[name]["value"], difference[name]["ci"], "+.1f") if name in difference else "-"
+
+    low, high = row["classes_at_zero_ci"]
+    real = [f"{name.removesuffix('_floored')} {what['real']}" for name, what in difference.items() if what["real"] != "no"]
+    return {"method": row["method"], "accuracy %": percent("accuracy"), "minus bare": against("accuracy"),
+            "per class %": percent("mean_per_class_accuracy"), f"{k} %": percent(k), "honest %": percent(f"{k}_honest"),
+            "flagged %": percent("flagged_accuracy"), "flagged minus bare": against("flagged_accuracy"),
+            "at 0 %": f"{row['classes_at_zero']} [{low:.0f}, {high:.0f}]", "harmonic %": percent("harmonic_mean"),
+            "floored %": percent("harmonic_mean_floored"), "real": ", ".join(real) or ("none" if difference else "")}
+
+
+def _with_interval(value: float, ci: Sequence[float], form: str = ".1f") -> str:
+    return f"{100 * value:{form}} [{100 * ci[0]:{form}}, {100 * ci[1]:{form}}]"
