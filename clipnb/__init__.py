@@ -7,7 +7,7 @@ from importlib import import_module
 
 __version__ = "0.1.0"
 
-_MODULES = ("datasets", "describe", "embeddings", "encode", "ensemble", "errors", "explain", "margin", "metrics", "models",
+_MODULES = ("comparison", "datasets", "describe", "embeddings", "encode", "ensemble", "errors", "explain", "llm", "margin", "metrics", "models",
             "plots", "prompts", "similarity", "widgets", "worst", "zeroshot")
 _NAMES = {
     "Embeddings": "embeddings", "InputError": "errors", "encode_images": "encode", "encode_texts": "encode",

@@ -1,4 +1,4 @@
-"""The command line: `clipnb check | encode | evaluate | margin | ensemble`.
+"""The command line: `clipnb check | encode | evaluate | margin | ensemble | describe`.
 
 Exit codes: 0 done, 1 a run failed, 2 unusable arguments or input (one line on stderr, a traceback only with --debug).
 """
@@ -16,6 +16,7 @@ import click
 import numpy as np
 
 from clipnb.errors import InputError
+from clipnb.prompts import load_templates
 
 
 class _Group(click.Group):
@@ -162,7 +163,7 @@ def evaluate(model, pretrained, device, precision, dataset, templates, store, wo
     """Zero-shot accuracy, Recall@5 and the tail, each with its 95 % interval; on stderr, what is odd about the names."""
     from clipnb import evaluate as score, prompts, worst, zero_shot_classifier
 
-    chosen = _read_templates(templates)
+    chosen = load_templates(templates)
     images, loaded, data = _encode(model, pretrained, device, precision, dataset, store)
     findings = prompts.lint(_names(data), chosen, loaded)
     for finding in findings:
@@ -219,7 +220,7 @@ def margin(model, pretrained, device, precision, dataset, templates, store, wors
     """Rank classes by the class-wise matching margin without labels (pseudo-labels); check it where labels exist."""
     from clipnb import margin as margins, metrics, zero_shot_classifier, evaluate as score
 
-    chosen = _read_templates(templates)
+    chosen = load_templates(templates)
     images, loaded, data = _encode(model, pretrained, device, precision, dataset, store)
     names = _names(data)
     result = score(images.vectors, zero_shot_classifier(loaded, names, chosen), images.labels)
@@ -245,35 +246,114 @@ def margin(model, pretrained, device, precision, dataset, templates, store, wors
 @_dataset
 @_templates("drawing")
 @_store
-@click.option("--fit", "fit_on", help="Data set whose images set the weights (no labels are used); default: the same images.")
+@click.option("--method", default="all", show_default=True, help="all, or one with its variants: single, uniform, zpe, autoclip, cmm, greedy, "
+              "oracle, descriptions, keywords, random, shuffled.")
+@click.option("--fit", "fit_on", help="Data set whose images set the weights (no labels are used, but for oracles); default: the same images.")
+@click.option("--descriptions", default="emoji", show_default=True, help="emoji (the shipped ones), or a JSON file of texts a class.")
+@click.option("--enrich", type=click.IntRange(min=1), default=100, show_default=True, help="Classes, worst first by pseudo-CMM, that get descriptions.")
 @click.option("--temperature", default=0.01, show_default=True, help="Softmax temperature, in units of cosine.")
-@click.option("--worst", "worst_k", type=click.IntRange(min=1), default=10, show_default=True, help="Worst classes reported, and used for the weights.")
+@click.option("--worst", "worst_k", type=click.IntRange(min=1), default=10, show_default=True, help="Worst classes reported, and used by cmm-worst.")
 @_json
-def ensemble(model, pretrained, device, precision, dataset, templates, store, fit_on, temperature, worst_k, json_file) -> None:
-    """Compare the bare name, the uniform ensemble of templates and margin-weighted ensembles (no labels used)."""
-    from clipnb import ensemble as ensembles, evaluate as score, prompt_vectors
+def ensemble(model, pretrained, device, precision, dataset, templates, store, method, fit_on, descriptions, enrich, temperature, worst_k,
+             json_file) -> None:
+    """Weight prompts without labels, and hold every method and control against the bare name on the same images."""
+    from clipnb import comparison, describe
+    from clipnb.errors import one_of
 
-    chosen = _read_templates(templates)
+    one_of(method, "--method", comparison.METHODS)
+    chosen, texts = load_templates(templates), describe.load_descriptions(descriptions)
     images, loaded, data = _encode(model, pretrained, device, precision, dataset, store)
-    fit = images if fit_on is None else _encode(model, pretrained, device, precision, fit_on, None, loaded)[0]
+    fit = None if fit_on is None else _encode(model, pretrained, device, precision, fit_on, None, loaded)[0]
     names = _names(data)
-    if fit.classnames and fit.classnames != names:
+    if fit is not None and fit.classnames and fit.classnames != names:
         raise InputError(f"Expected --fit {fit_on} to have the classes of {dataset}, got other classnames")
-    bank = prompt_vectors(loaded, names, chosen)
-    weights = {
-        "uniform": ensembles.prompt_weights(fit.vectors, bank, method="uniform"),
-        "cmm": ensembles.prompt_weights(fit.vectors, bank, temperature=temperature),
-        "cmm-worst": ensembles.prompt_weights(fit.vectors, bank, temperature=temperature, worst_k=worst_k),
-        "cmm-class": ensembles.prompt_weights(fit.vectors, bank, temperature=temperature, per_class=True),
-    }
-    rows = [{"method": "bare", **score(images.vectors, prompt_vectors(loaded, names, ["{}"])[0], images.labels).summary(worst_k)}]
-    for method, weight in weights.items():
-        row = {"method": method, **score(images.vectors, ensembles.weighted_classifier(bank, weight), images.labels).summary(worst_k)}
-        if weight.ndim == 1:
-            row["weights"] = dict(zip(chosen, map(float, weight)))
-        rows.append(row)
-    _report({"model": loaded.name, "pretrained": loaded.pretrained, "dataset": dataset, "fit": fit_on or dataset,
-             "templates": templates, "temperature": temperature, "rows": rows}, json_file)
+    keywords = {name: note["keywords"] for name, note in zip(names, data.notes.get("classes", []))}
+    found = comparison.compare_methods(loaded, images, names, fit, method, chosen, texts.by_class, keywords, worst_k, enrich, temperature)
+    rows = found.rows(worst_k)
+    head = {"model": loaded.name, "pretrained": loaded.pretrained, "dataset": dataset, "fit": fit_on or dataset, "method": method,
+            "templates": templates, "temperature": temperature, "images": len(images), "classes": len(names), "enriched": len(found.flagged)}
+    _report({**head, "descriptions": texts.provenance, "flagged": [names[c] for c in found.flagged], "rows": rows,
+             "descriptions_minus": found.against(k=worst_k), "not_run": found.not_run}, json_file,
+            {**head, "rows": [comparison.shown(row) for row in rows], **{f"not run: {row}": why for row, why in found.not_run.items()}})
+
+
+@main.command()
+@_model
+@_dataset
+@_store
+@click.option("--worst", "worst_k", type=click.IntRange(min=1), default=60, show_default=True, help="Classes to describe, worst first by pseudo-CMM (no labels used).")
+@click.option("--rivals", type=click.IntRange(min=0), default=3, show_default=True, help="Classes with the most similar texts that the query names.")
+@click.option("--count", type=click.IntRange(min=1), default=5, show_default=True, help="Descriptions a class.")
+@click.option("--llm", help="Language model to ask, as litellm names it (openai/gpt-4o-mini, ollama/llama3.1); its key is read from the "
+              "environment. Default: nobody is asked, the shipped descriptions are used.")
+@click.option("--query", "query_file", type=click.Path(path_type=Path), help="Text file with the query; where there is none, the default is written there to be edited.")
+@click.option("--cache", type=click.Path(path_type=Path), default="descriptions-cache", show_default=True, help="Folder of raw answers: what is there is not asked again.")
+@click.option("--out", type=click.Path(path_type=Path), callback=lambda ctx, param, value: value and Path(_json_target(ctx, param, str(value))),
+              help="Write the descriptions to this JSON file, for `ensemble --descriptions`.")
+@click.option("--api-base", help="URL of a server of your own that speaks the OpenAI protocol.")
+@click.option("--price", help="US dollars per million tokens, IN,OUT; needed where litellm knows none; 0,0 for a local model.")
+@click.option("--max-cost", default=1.0, show_default=True, help="Ceiling in US dollars.")
+@click.option("--concurrency", default=4, show_default=True, help="Most calls at a time.")
+@click.option("--per-minute", type=float, help="Most calls a minute.")
+@click.option("--retries", default=5, show_default=True, help="Repeats of a call that fails.")
+@click.option("--timeout", default=60.0, show_default=True, help="Seconds for one call.")
+@click.option("--allow-rivals", is_flag=True, help="Accept descriptions that name a rival.")
+@click.option("--dry-run", is_flag=True, help="Show the first query and the estimate; call nothing.")
+@_json
+def describe(model, pretrained, device, precision, dataset, store, worst_k, rivals, count, llm, query_file, cache, out, api_base, price,
+             max_cost, concurrency, per_minute, retries, timeout, allow_rivals, dry_run, json_file) -> None:
+    """Find the worst classes without labels and get descriptions of them: the shipped ones, or a language model's."""
+    from clipnb import describe as texts, ensemble as ensembles, zero_shot_classifier
+    from clipnb.embeddings import write_atomically
+    from clipnb.llm import Asker, ask, estimate
+    from clipnb.prompts import too_long
+
+    if query_file and not query_file.exists():
+        write_atomically(query_file, (texts.QUERY + "\n").encode())
+        click.echo(f"The default query is in {query_file}: edit it and run again")
+        return
+    template = texts.load_query(query_file) if query_file else texts.QUERY
+    asker = llm and Asker(llm, cache, api_base, _prices(price), max_cost, concurrency, per_minute, retries=retries, timeout=timeout)
+    images, loaded, data = _encode(model, pretrained, device, precision, dataset, store)
+    names = _names(data)
+    classifier = zero_shot_classifier(loaded, names)
+    flagged = ensembles.find_worst(images.vectors, classifier)[:worst_k]
+    notes = data.notes.get("classes")
+    asked = texts.questions(names, classifier, flagged, rivals, [note["subgroup"].replace("-", " ") for note in notes] if notes else None)
+    content = {"model": loaded.name, "dataset": dataset, "llm": llm, "worst": [question.classname for question in asked]}
+    if not llm:
+        shipped = texts.load_descriptions()
+        found = texts.Descriptions({q.classname: shipped.by_class[q.classname] for q in asked if q.classname in shipped.by_class}, shipped.provenance)
+        content |= {"source": "shipped", "without": [q.classname for q in asked if q.classname not in found.by_class]}
+    else:
+        click.echo(f"{llm}: {estimate(asker, asked, count, template)}; ceiling ${max_cost:.4f}", err=True)
+        if dry_run:
+            click.echo(texts.query(asked[0].classname, asked[0].rivals, count, asked[0].category, template))
+            return
+        answers = ask(asker, asked, count, template, allow_rivals, lambda lines: too_long(loaded, lines), lambda line: click.echo(line, err=True))
+        found = answers.descriptions(asker, template)
+        content |= {"source": "asked", "calls": answers.calls, "cost": answers.cost, "refused": answers.refused, "missing": answers.missing}
+        if answers.missing:  # answers so far are in the cache; no file that looks finished
+            name, why = next(iter(answers.missing.items()))
+            click.echo(f"clipnb: {len(answers.missing)} of {len(asked)} classes got no answer ({name!r}: {why}); run again to ask for these only", err=True)
+            sys.exit(1)
+    if out:
+        write_atomically(out, (json.dumps({"provenance": found.provenance, "classes": found.by_class}, ensure_ascii=False, indent=1) + "\n").encode())
+    _report({**content, "provenance": found.provenance, "classes": found.by_class}, json_file,
+            {**{key: value for key, value in content.items() if key != "worst"}, "described": f"{len(found.by_class)} of {len(asked)} classes",
+             "classes": [{"classname": name, "first description": group[0]} for name, group in found.by_class.items()]})
+
+
+def _prices(price: str | None) -> tuple[float, float] | None:
+    if price is None:
+        return None
+    try:
+        one, other = (float(part) for part in price.split(","))
+    except ValueError:
+        one, other = -1.0, -1.0
+    if not (0 <= one < float("inf") and 0 <= other < float("inf")):
+        raise InputError(f"Expected --price IN,OUT in US dollars per million tokens, such as 0.15,0.60, got {price}")
+    return one, other
 
 
 def _encode(model, pretrained, device, precision, dataset, store, loaded=None):
@@ -294,19 +374,8 @@ def _names(data) -> list[str]:
     return data.classnames
 
 
-def _read_templates(name: str) -> list[str]:
-    from clipnb.prompts import check_templates, template_set
-
-    if Path(name).is_file():
-        try:
-            lines = Path(name).read_text("utf-8-sig").splitlines()  # an editor's byte order mark is no part of a prompt
-        except UnicodeDecodeError:
-            raise InputError(f"Expected {name} to hold one template a line in UTF-8") from None
-        return check_templates([line for line in lines if line.strip()])
-    return template_set(name)
-
-
-def _report(content: dict, json_file: str | None) -> None:
+def _report(content: dict, json_file: str | None, shown: dict | None = None) -> None:
+    """Write JSON where it is asked for, and print a table of `shown` (default: all of it) unless that is standard output."""
     from clipnb.embeddings import write_atomically
 
     text = json.dumps(content, indent=2, ensure_ascii=False, default=float, allow_nan=False)
@@ -315,7 +384,7 @@ def _report(content: dict, json_file: str | None) -> None:
         return
     if json_file:
         write_atomically(Path(json_file), (text + "\n").encode())
-    click.echo(_table(content))
+    click.echo(_table(shown or content))
 
 
 def _table(content: dict) -> str:

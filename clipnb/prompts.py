@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from pathlib import Path
 
 from clipnb.errors import InputError
 
@@ -154,7 +155,11 @@ def lint(classnames, templates=("{}",), model=None) -> list[Finding]:
     for group in _groups([templates[i] for i in usable]).values():
         findings.append(Finding("duplicate template", _places(templates, [usable[i] for i in group]), "keep one of them"))
     if model is not None:
-        findings += _too_long(model, [templates[i].replace("{}", name) for i in usable for name in names])
+        cut = too_long(model, [templates[i].replace("{}", name) for i in usable for name in names])
+        if cut:
+            findings.append(Finding(f"prompt longer than the model's context of {model.tokenizer(['a']).shape[1]} tokens",
+                                    tuple(f"{prompt!r} ({length})" for prompt, length in cut.items()),
+                                    "shorten it: the end is cut off unseen"))
     return findings
 
 
@@ -162,22 +167,27 @@ def _places(strings, positions) -> tuple[str, ...]:
     return tuple(f"{i} {strings[i]!r}" for i in positions)
 
 
-def _too_long(model, prompts: list[str]) -> list[Finding]:
-    """Prompts that the model's tokenizer cuts, longest first."""
+def too_long(model, prompts) -> dict[str, int]:
+    """Prompts that the model's tokenizer cuts off, with their number of tokens, longest first.
+
+    Args:
+        model: from `clipnb.load_model`.
+        prompts: strings.
+
+    >>> from clipnb import load_model
+    >>> too_long(load_model(), ["a dog", 100 * "very " + "long"])
+    {'very very ... long': 103}
+    """
     context = model.tokenizer(["a"]).shape[1]
     # A token stands for a byte or more, but for a few that mark start and end: most prompts need no counting.
     doubtful = [prompt for prompt in dict.fromkeys(prompts) if len(prompt.encode()) + 4 > context]
     if not doubtful:
-        return []
+        return {}
     room = 2 * max(len(prompt.encode()) for prompt in doubtful) + context
     whole, cut = model.tokenizer(doubtful, context_length=room), model.tokenizer(doubtful)
     lost = (whole[:, :context] != cut).any(dim=1) | (whole[:, context:] != model.padding_id).any(dim=1)
     length = model.prompt_lengths(whole).tolist()
-    places = sorted((i for i in range(len(doubtful)) if lost[i]), key=lambda i: -length[i])
-    if not places:
-        return []
-    return [Finding(f"prompt longer than the model's context of {context} tokens",
-                    tuple(f"{doubtful[i]!r} ({length[i]})" for i in places), "shorten it: the end is cut off unseen")]
+    return {doubtful[i]: length[i] for i in sorted(range(len(doubtful)), key=lambda i: -length[i]) if lost[i]}
 
 
 def _no_twins(strings, name: str) -> None:
@@ -208,3 +218,25 @@ def template_set(name: str) -> list[str]:
         functions = open_clip.SIMPLE_IMAGENET_TEMPLATES if name == "openai-7" else open_clip.OPENAI_IMAGENET_TEMPLATES
         return [function("{}") for function in functions]
     raise InputError(f"Unknown template set {name!r}; known: bare, single, drawing, openai-7, openai-80")
+
+
+def load_templates(source: str | Path) -> list[str]:
+    """A named set of templates, or those of a file: one a line in UTF-8, empty lines left out.
+
+    Raises:
+        InputError: neither a known name nor a file, or a template without exactly one slot "{}", or one twice.
+
+    >>> load_templates("bare")
+    ['{}']
+    """
+    path = Path(source)
+    if not path.is_file():
+        return template_set(str(source))
+    try:
+        lines = path.read_text("utf-8-sig").splitlines()  # an editor's byte order mark is no part of a prompt
+    except UnicodeDecodeError:
+        raise InputError(f"Expected {source} to hold one template a line in UTF-8") from None
+    try:
+        return check_templates([line for line in lines if line.strip()])
+    except InputError as error:
+        raise InputError(f"{error}, in {source}") from None

@@ -124,18 +124,6 @@ def test_encode_goes_on_and_is_read_back(clipnb, tmp_path, monkeypatch):
     refused(clipnb("encode", "--store", store, dataset="emoji:validation"), r"The store \S+ belongs to something else \(dataset: ")
 
 
-def test_ensemble_compares_bare_uniform_and_weighted(clipnb, pictures):
-    found = strict(done(clipnb("ensemble", "--templates", "drawing", "--json", "-")))
-    assert [row["method"] for row in found["rows"]] == ["bare", "uniform", "cmm", "cmm-worst", "cmm-class"]
-    for row in found["rows"]:
-        assert row["n"] == 12 and row["accuracy_ci"][0] <= row["accuracy"] <= row["accuracy_ci"][1]
-    weights = found["rows"][2]["weights"]
-    assert len(weights) == 10 and sum(weights.values()) == pytest.approx(1) and found["fit"] == f"folder:{pictures}"
-    fitted = strict(done(clipnb("ensemble", "--templates", "drawing", "--fit", f"folder:{pictures / 'dog'}", "--json", "-")))
-    assert fitted["rows"][2]["weights"] != weights and fitted["rows"][:2] == found["rows"][:2]
-    refused(clipnb("ensemble", "--fit", "emoji:validation"), "Expected --fit emoji:validation to have the classes of folder:")
-
-
 @pytest.mark.parametrize(("arguments", "text"), [
     (["evaluat"], r"No such command 'evaluat'.* \(see `\w+ --help`\)$"),
     (["--bug", "evaluate"], "No such option '?--bug"),
@@ -228,7 +216,7 @@ def test_a_reader_who_leaves_ends_it_quietly():
 
 
 def test_help_is_for_people():
-    for command in ([], ["check"], ["encode"], ["evaluate"], ["margin"], ["ensemble"]):
+    for command in ([], ["check"], ["encode"], ["evaluate"], ["margin"], ["ensemble"], ["describe"]):
         result = CliRunner().invoke(main, [*command, "--help"])
         assert result.exit_code == 0 and "Usage:" in result.stdout and result.stderr == ""
     from clipnb import __version__

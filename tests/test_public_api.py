@@ -12,7 +12,7 @@ import clipnb
 PACKAGE = Path(clipnb.__file__).parent
 # In the order of the flow: a module imports only from modules before it.
 FLOW = ["errors", "datasets", "prompts", "similarity", "metrics", "worst", "margin", "explain", "models", "embeddings", "encode", "zeroshot",
-        "ensemble", "describe", "plots", "widgets", "cli"]
+        "ensemble", "describe", "comparison", "llm", "plots", "widgets", "cli"]
 PUBLIC = {
     "": ["load_model", "load_dataset", "encode_images", "encode_texts", "zero_shot_classifier", "prompt_vectors", "evaluate",
          "evaluate_prompts", "evaluate_store", "EvaluationResult", "Embeddings", "InputError", "__version__"],
@@ -24,9 +24,13 @@ PUBLIC = {
     "margin": ["class_wise_matching_margin", "image_margins", "worst_first", "worst_found", "worst_auc", "margin_intervals",
                "softmax_confidence", "nearest_text", "baseline_scores", "compare_scores"],
     "explain": ["explain_classes", "VERDICTS"],
-    "ensemble": ["prompt_margins", "prompt_weights", "softmax_weights", "weighted_classifier", "pseudo_labels", "description_classifier"],
-    "describe": ["query", "load_descriptions", "QUERY"],
-    "prompts": ["template_set", "DRAWING_TEMPLATES", "twins", "near_twins", "lint", "check_templates"],
+    "ensemble": ["prompt_margins", "prompt_weights", "softmax_weights", "weighted_classifier", "pseudo_labels", "description_classifier",
+                 "zpe_scores", "autoclip_weights", "evaluate_per_image", "evaluate_on_halves", "find_worst", "compare"],
+    "describe": ["query", "load_query", "load_descriptions", "QUERY", "questions", "check_answer", "refusal", "shuffled", "random_words",
+                 "keyword_texts"],
+    "comparison": ["compare_methods", "METHODS"],
+    "llm": ["Asker", "ask", "estimate"],
+    "prompts": ["template_set", "load_templates", "DRAWING_TEMPLATES", "twins", "near_twins", "lint", "check_templates", "too_long"],
     "plots": [], "widgets": [], "datasets": ["load_dataset"], "models": ["load_model"], "similarity": ["unit_norm", "top_k"],
 }
 
