@@ -12,20 +12,24 @@ from tqdm.auto import tqdm
 from clipnb.embeddings import Embeddings, StoreWriter
 from clipnb.errors import InputError, whole_number
 from clipnb.models import Model
+from clipnb.textcache import TextCache, cache_folder
 
+TEXTS_AT_ONCE = 16_384  # tokenised, encoded and kept together: what a kill can lose
 SHARD_SIZE = 4096  # images a shard: small enough to lose little on a kill, large enough for few files
 
 
-def encode_texts(model: Model, texts, batch_size: int = 256) -> np.ndarray:
+def encode_texts(model: Model, texts, batch_tokens: int | None = None) -> np.ndarray:
     """Unit-norm text vectors in the caller's order.
 
-    Equal texts are encoded once; the rest are sorted by length and, where the tower allows it exactly
-    (`Model.trims_exactly`), cut to the longest of their batch instead of the full context.
+    Equal texts are encoded once, texts that this model encoded before are read from the user's cache
+    (`clipnb.textcache`). The rest are sorted by length, packed into batches by the number of their tokens, and cut to
+    the longest of their batch where the tower allows that exactly (`Model.trims_exactly`).
 
     Args:
         model: from `clipnb.load_model`.
         texts: P strings.
-        batch_size: prompts a batch.
+        batch_tokens: tokens a batch, padding included; None: 65,536 on a GPU, 2,048 on a CPU (so that activations stay
+            in its cache).
 
     Returns:
         (P, D) float32, rows of unit norm.
@@ -38,7 +42,8 @@ def encode_texts(model: Model, texts, batch_size: int = 256) -> np.ndarray:
     >>> vectors.shape, float(np.linalg.norm(vectors[0]).round(4))
     ((2, 256), 1.0)
     """
-    batch_size = whole_number(batch_size, "batch_size", 1)
+    batch_tokens = (2048 if model.device.type == "cpu" else 65_536) if batch_tokens is None else batch_tokens
+    batch_tokens = whole_number(batch_tokens, "batch_tokens", 1)
     if isinstance(texts, str):
         raise InputError(f"Expected `texts` to be a list of strings, got the single string {texts!r}")
     texts = list(texts)
@@ -47,21 +52,36 @@ def encode_texts(model: Model, texts, batch_size: int = 256) -> np.ndarray:
     for position, text in enumerate(texts):
         if not isinstance(text, str) or not text.strip():
             raise InputError(f"Expected text {position} to be a non-empty string, got {text!r}")
-    unique = list(dict.fromkeys(texts))
-    tokens = model.tokenizer(unique)
-    order = model.prompt_lengths(tokens).argsort(stable=True)
-    vectors = None
+    unique, folder = list(dict.fromkeys(texts)), cache_folder()
+    cache = TextCache(folder / "texts.sqlite", model.text_fingerprint) if folder else None
+    vectors = cache.find(unique) if cache else {}
+    missing = [text for text in unique if text not in vectors]
+    for start in range(0, len(missing), TEXTS_AT_ONCE):
+        found = _encode_missing(model, missing[start : start + TEXTS_AT_ONCE], batch_tokens)
+        vectors |= found
+        if cache:
+            cache.keep(found)
+    return np.stack([vectors[text] for text in texts])
+
+
+def _encode_missing(model: Model, texts: list[str], batch_tokens: int) -> dict[str, np.ndarray]:
+    tokens = model.tokenizer(texts)
+    lengths = model.prompt_lengths(tokens) if model.trims_exactly else torch.full((len(texts),), tokens.shape[1])
+    order, vectors = lengths.argsort(stable=True), {}
     with torch.inference_mode():
-        for start in range(0, len(unique), batch_size):
-            rows = order[start : start + batch_size]
-            batch = tokens[rows]
-            if model.trims_exactly:
-                batch = model.trim(batch)
-            found = model.encode_tokens(batch)
-            vectors = np.empty((len(unique), found.shape[1]), dtype=np.float32) if vectors is None else vectors
-            vectors[rows.numpy()] = found
-    place = {text: row for row, text in enumerate(unique)}
-    return vectors[[place[text] for text in texts]]
+        for rows in _packed(order, lengths, batch_tokens):
+            found = model.encode_tokens(tokens[rows, : int(lengths[rows[-1]])])
+            vectors |= zip([texts[row] for row in rows], found)
+    return vectors
+
+
+def _packed(order: torch.Tensor, lengths: torch.Tensor, batch_tokens: int):
+    """Cut `order`, which is by ascending length, into batches of at most so many tokens, or of one prompt."""
+    start = 0
+    for end in range(1, len(order) + 1):
+        if end == len(order) or (end + 1 - start) * lengths[order[end]] > batch_tokens:
+            yield order[start:end]
+            start = end
 
 
 def encode_images(model: Model, data, store: str | Path | None = None, batch_size: int | None = None, workers: int = 2,

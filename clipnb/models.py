@@ -10,6 +10,7 @@ import logging
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from threading import Lock
 
 import numpy as np
 import torch
@@ -18,6 +19,7 @@ from clipnb.errors import InputError, one_of
 
 EMBEDDED = "clipnb-mini"
 EMBEDDED_DIR = Path(__file__).parent / "assets" / EMBEDDED
+_ONE_AT_A_TIME = Lock()  # texts; images are free of it
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
@@ -36,12 +38,13 @@ class Model:
     @cached_property
     def fingerprint(self) -> str:
         """SHA-256 (first 16 hex digits) over the weights and the preprocessing: equal fingerprints, equal vectors."""
-        digest = hashlib.sha256(repr(self.preprocess).encode())
-        for key, tensor in sorted(self.module.state_dict().items()):
-            array = tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy()
-            digest.update(key.encode())
-            digest.update(array)
-        return digest.hexdigest()[:16]
+        return _fingerprint(self.module.state_dict(), self.preprocess)
+
+    @cached_property
+    def text_fingerprint(self) -> str:
+        """The same for text vectors: over what is not the image tower, a sample of the tokenizer, the kind of device."""
+        weights = {key: value for key, value in self.module.state_dict().items() if not key.startswith("visual.")}
+        return _fingerprint(weights, (self.tokenizer(["A dog's photo, \u72ac: No. 42!"]).tolist(), self.device.type))
 
     @cached_property
     def trims_exactly(self) -> bool:
@@ -50,14 +53,23 @@ class Model:
         True for causal towers that pool at the end-of-text token and for towers that mask padding; a tower that
         attends to padding or pools elsewhere always gets its full context.
         """
-        tokens = self.tokenizer(["a photo of a dog.", "dog", "a drawing of a very small red fire engine."])
+        prompts = ["dog", "a photo of a dog.", "a drawing of a very small red fire engine.", "!", "2 \u72ac, " * 5]
+        tokens = self.tokenizer(prompts)
         with torch.inference_mode():
             full = self.encode_tokens(tokens)
-            try:
-                cut = self.encode_tokens(self.trim(tokens))
-            except (RuntimeError, IndexError):  # a positional embedding of fixed length
-                return False
-        return bool(np.abs(full - cut).max() < (1e-5 if self.precision == "fp32" else 1e-2))
+            for rows in ([0], [0, 1, 2], [0, 1, 2, 3, 4]):  # alone, with longer ones, and with the longest
+                try:
+                    cut = self.encode_tokens(self.trim(tokens[rows]))
+                except (RuntimeError, IndexError):  # a tower that asks for its full length in a way unknown to us
+                    return False
+                if np.abs(full[rows] - cut).max() >= 1e-5:
+                    return False
+        return True
+
+    @cached_property
+    def context_length(self) -> int:
+        """Tokens that the tokenizer fills every prompt up to."""
+        return self.tokenizer(["a"]).shape[1]
 
     @cached_property
     def padding_id(self) -> int:
@@ -74,13 +86,51 @@ class Model:
         return tokens[:, : int(self.prompt_lengths(tokens).max())]
 
     def encode_tokens(self, tokens: torch.Tensor) -> np.ndarray:
-        """Unit-norm text vectors (B, D) float32 of token ids (B, context)."""
-        return _unit_norm(self.module.encode_text(tokens.to(self.device)))
+        """Unit-norm text vectors (B, D) float32 of token ids (B, context), or (B, L) where `trims_exactly`."""
+        tower, length = _TextTower(self.module), tokens.shape[1]
+        short = tower.cut(length) if length < self.context_length else {}
+        with _ONE_AT_A_TIME:  # the call puts the shorter tensors into the module and takes them out again
+            return _unit_norm(torch.func.functional_call(tower, short, tokens.to(self.device)))
 
     def encode_pixels(self, pixels: torch.Tensor) -> np.ndarray:
         """Unit-norm image vectors (B, D) float32 of preprocessed images (B, 3, H, W)."""
         pixels = pixels.to(self.device, DTYPES[self.precision], memory_format=torch.channels_last)
         return _unit_norm(self.module.encode_image(pixels))
+
+
+def _fingerprint(weights: dict[str, torch.Tensor], other) -> str:
+    digest = hashlib.sha256(repr(other).encode())
+    for key, tensor in sorted(weights.items()):
+        digest.update(key.encode())
+        digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
+    return digest.hexdigest()[:16]
+
+
+class _TextTower(torch.nn.Module):
+    """The text half of an open_clip model, for prompts of any length up to its context.
+
+    open_clip's own towers add a positional embedding of fixed length and a mask of fixed size. Their first rows are
+    all that a shorter prompt needs, if attention is causal; whether it is shows in `Model.trims_exactly`.
+    """
+
+    def __init__(self, module: torch.nn.Module):
+        super().__init__()
+        self.module = module
+
+    def forward(self, tokens: torch.Tensor) -> torch.Tensor:
+        return self.module.encode_text(tokens)
+
+    def cut(self, length: int) -> dict[str, torch.Tensor]:
+        """What stands in for the tower's tensors of fixed length, by name."""
+        own = dict(self.module.named_parameters()) | dict(self.module.named_buffers())
+        short = {}
+        for prefix in ("", "text."):  # CLIP holds its text tower's parts itself, CustomTextCLIP in `text`
+            positions, mask = own.get(prefix + "positional_embedding"), own.get(prefix + "attn_mask")
+            if positions is not None:
+                short[f"module.{prefix}positional_embedding"] = positions[:length]
+                if mask is not None:
+                    short[f"module.{prefix}attn_mask"] = mask[:length, :length]
+        return short
 
 
 def _unit_norm(vectors: torch.Tensor) -> np.ndarray:

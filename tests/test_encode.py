@@ -7,6 +7,8 @@ import torch
 from clipnb import encode_images, encode_texts, load_dataset, load_model
 from clipnb.errors import InputError
 
+from conftest import TINY
+
 TEXTS = ["dog", "a drawing of a very small red fire engine with a ladder on its roof, seen from the left side.", "cat", "dog",
          "a photo of a " + "very " * 100 + "long name", "собака", "a \"quoted\" {name}, with commas", "!", "dog "]
 
@@ -18,10 +20,10 @@ def by_open_clip(model, texts):
 
 
 @pytest.mark.parametrize("which", ["model", "tiny"])
-@pytest.mark.parametrize("batch_size", [4, 256])
-def test_texts_are_open_clips_own_vectors_in_order(request, which, batch_size):
+@pytest.mark.parametrize("batch_tokens", [1, 40, 4096])
+def test_texts_are_open_clips_own_vectors_in_order(request, which, batch_tokens):
     model = request.getfixturevalue(which)
-    found = encode_texts(model, TEXTS, batch_size)
+    found = encode_texts(model, TEXTS, batch_tokens)
     assert found.dtype == np.float32 and np.allclose(found, by_open_clip(model, TEXTS), rtol=0, atol=1e-5)
     assert np.array_equal(found[0], found[3])  # equal texts are one vector
     assert np.allclose(np.linalg.norm(found, axis=1), 1, atol=1e-6)
@@ -29,13 +31,44 @@ def test_texts_are_open_clips_own_vectors_in_order(request, which, batch_size):
     assert spread[0, 2] < 1 - 1e-4  # and different texts are not
 
 
-def test_the_embedded_tower_allows_trimming_and_it_is_used(model, monkeypatch):
+@pytest.mark.parametrize("which", ["model", "tiny"])
+def test_prompts_are_cut_and_packed_by_their_tokens(request, which, monkeypatch):
+    model = request.getfixturevalue(which)
     assert model.trims_exactly
     seen, encode_tokens = [], type(model).encode_tokens
-    monkeypatch.setattr(type(model), "encode_tokens", lambda self, tokens: seen.append(tokens.shape) or encode_tokens(self, tokens))
-    encode_texts(model, ["dog", "cat", "a drawing of a very small red fire engine"], batch_size=2)
-    context = model.tokenizer(["a"]).shape[1]
-    assert [rows for rows, _ in seen] == [2, 1] and seen[0][1] < seen[1][1] < context
+    monkeypatch.setattr(type(model), "encode_tokens", lambda self, tokens: seen.append(tuple(tokens.shape)) or encode_tokens(self, tokens))
+    encode_texts(model, ["dog", "a drawing of a very small red fire engine", "cat", "pig", "dog"], batch_tokens=7)
+    (rows, short), (last, _), (one, long) = seen
+    assert (rows, last, one) == (2, 1, 1) and short == 3 and long > 7  # the longest is a batch of its own
+
+
+TOWERS = {  # of open_clip's own kind; whether padding can be cut off without a change
+    "custom text, causal, pools at the end of text": ({}, True),
+    "pools at the last place": ({"pool_type": "last"}, False),
+    "sees all": ({"no_causal_mask": True}, False),
+    "sees all, pools at the last place": ({"no_causal_mask": True, "pool_type": "last"}, False),
+    "a class token after the text": ({"embed_cls": True}, False),
+}
+
+
+@pytest.mark.parametrize("tower", TOWERS)
+def test_every_tower_gives_open_clips_vectors(tiny, tmp_path, tower):
+    import dataclasses
+    import json
+
+    import open_clip
+
+    options, trims = TOWERS[tower]
+    (tmp_path / "tower.json").write_text(json.dumps(TINY | {"custom_text": True, "text_cfg": TINY["text_cfg"] | options}))
+    open_clip.add_model_config(tmp_path / "tower.json")
+    torch.manual_seed(0)
+    module = open_clip.create_model("tower").eval()
+    torch.nn.init.normal_(module.text.positional_embedding)  # so that a place counts, as in a trained model
+    model = dataclasses.replace(tiny, module=module)
+    assert model.trims_exactly is trims
+    assert np.allclose(encode_texts(model, TEXTS, 64), by_open_clip(model, TEXTS), rtol=0, atol=1e-5)
+    before = {name: value.shape for name, value in module.state_dict().items()}
+    assert before["text.positional_embedding"][0] >= 77  # what was cut for a call is whole again
 
 
 def test_a_tower_that_reads_its_padding_gets_the_full_context(tiny):
@@ -61,8 +94,8 @@ def test_a_tower_that_reads_its_padding_gets_the_full_context(tiny):
 def test_wrong_texts_are_told(tiny, texts, text):
     with pytest.raises(InputError, match="^" + re.escape(text) + "$"):
         encode_texts(tiny, texts)
-    with pytest.raises(InputError, match="Expected `batch_size` >= 1, got 0"):
-        encode_texts(tiny, ["dog"], batch_size=0)
+    with pytest.raises(InputError, match="Expected `batch_tokens` >= 1, got 0"):
+        encode_texts(tiny, ["dog"], batch_tokens=0)
 
 
 @pytest.mark.parametrize("batch_size", [1, 5, 64])
