@@ -55,7 +55,7 @@ def tiny(tiny_weights):
     """A CLIP of open_clip's own kind (ViT and causal text tower), small enough for tests."""
     from clipnb import load_model
 
-    return load_model("tiny-clip", str(tiny_weights))
+    return load_model("tiny-clip", str(tiny_weights), precision="fp32")
 
 
 @pytest.fixture
