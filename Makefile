@@ -13,6 +13,9 @@ PAGE := _build/html/index.html
 BOOK_SOURCES := $(shell find book -mindepth 1 \( -name node_modules -o -name '_vendor.*' \) -prune -o -print)
 API_SOURCES := $(shell find clipnb -name '*.py' -o -name '*.md')
 
+# nothing outside this folder is touched: text vectors are kept here too
+export CLIPNB_CACHE ?= $(CURDIR)/.cache/clipnb
+
 .PHONY: help book notebooks test bench linkcheck lock clean install
 
 help: ## list the targets

@@ -144,12 +144,21 @@ def check() -> None:
 @_model
 @_dataset
 @click.option("--store", required=True, type=click.Path(path_type=Path), help="Folder to write the image vectors to; a run that was cut off goes on there.")
+@click.option("--bad-images", default="stop", show_default=True, type=click.Choice(["stop", "skip"]),
+              help="At an image that cannot be read: stop, or skip it and list it.")
 @_json
-def encode(model, pretrained, device, precision, dataset, store, json_file) -> None:
+def encode(model, pretrained, device, precision, dataset, store, bad_images, json_file) -> None:
     """Encode a data set's images once into a folder of Parquet shards."""
-    images, loaded, _ = _encode(model, pretrained, device, precision, dataset, store)
-    _report({"store": str(store), **images.provenance, "dimensions": images.vectors.shape[1], "device": str(loaded.device)},
-            json_file)
+    from clipnb.embeddings import read_provenance
+    from clipnb.encode import encode_to_store
+
+    loaded, data, watched = _open(model, pretrained, device, precision, dataset)
+    skipped = encode_to_store(loaded, data, store, bad_images=bad_images, progress=watched)
+    for reason in skipped.values():
+        click.echo(f"clipnb: skipped: {reason}", err=True)
+    _report({"store": str(store), **read_provenance(store), "dimensions": loaded.dimensions, "device": str(loaded.device),
+             "encoded": len(data) - len(skipped), "skipped": len(skipped),
+             "bad_images": [{"id": i, "reason": reason} for i, reason in skipped.items()]}, json_file)
 
 
 @main.command()
@@ -170,8 +179,9 @@ def evaluate(model, pretrained, device, precision, dataset, templates, store, wo
         click.echo(f"clipnb: {finding}", err=True)
     classifier = zero_shot_classifier(loaded, _names(data), chosen)
     result = score(images.vectors, classifier, images.labels)
-    summary = {"model": loaded.name, "pretrained": loaded.pretrained, "model_fingerprint": loaded.fingerprint,
-               "device": str(loaded.device), "precision": loaded.precision, "dataset": dataset,
+    summary = {"model": loaded.name, "pretrained": loaded.pretrained,
+               "model_fingerprint": images.provenance["model_fingerprint"], "device": str(loaded.device),
+               "precision": images.provenance["precision"], "dataset": dataset,
                "templates": templates, "num_templates": len(chosen), "lint": [asdict(finding) for finding in findings],
                **result.summary(k=worst_k)}
     if dataset == "emoji":
@@ -356,16 +366,26 @@ def _prices(price: str | None) -> tuple[float, float] | None:
     return one, other
 
 
-def _encode(model, pretrained, device, precision, dataset, store, loaded=None):
-    from clipnb import encode_images, load_dataset, load_model
+def _open(model, pretrained, device, precision, dataset, loaded=None):
+    from clipnb import load_dataset, load_model
 
     data = load_dataset(dataset)  # first: a wrong path is found before weights are loaded
     loaded = loaded or load_model(model, pretrained, device, precision)
     watched = sys.stderr.isatty()  # in a pipe or a log, stderr holds errors and findings only
     if watched:
-        click.echo(f"{loaded.name} ({loaded.pretrained}) on {loaded.device} in {loaded.precision}: {dataset}, "
-                   f"{len(data)} images", err=True)
-    return encode_images(loaded, data, store, progress=watched), loaded, data
+        fallback = " (there is no CUDA device)" if device == "auto" and loaded.device.type == "cpu" else ""
+        click.echo(f"{loaded.name} ({loaded.pretrained}) on {loaded.device}{fallback}: {dataset}, {len(data)} images", err=True)
+    return loaded, data, watched
+
+
+def _encode(model, pretrained, device, precision, dataset, store, loaded=None):
+    from clipnb import encode_images
+
+    loaded, data, watched = _open(model, pretrained, device, precision, dataset, loaded)
+    images = encode_images(loaded, data, store, progress=watched)
+    for reason in images.skipped.values():  # in a store that was made with --bad-images skip
+        click.echo(f"clipnb: skipped: {reason}", err=True)
+    return images, loaded, data
 
 
 def _names(data) -> list[str]:

@@ -6,7 +6,9 @@ import hashlib
 import io
 import json
 import tarfile
-from collections.abc import Callable
+import zlib
+from collections import Counter
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from glob import glob
@@ -44,6 +46,14 @@ class LabeledImages:
     read: Callable[[int], Image.Image] = field(repr=False)  # position -> image
     positions: np.ndarray | None = field(default=None, repr=False)  # of a subset, in what `read` counts
     notes: dict = field(default_factory=dict, repr=False)  # what else is known: "family" by image, "classes" by class
+    versions: Sequence = field(default=(), repr=False)  # in what `read` counts: changes when the picture does
+
+    def __post_init__(self):
+        if len(self.labels) != len(self.ids):
+            raise InputError(f"Expected a label for each of the {len(self.ids)} ids of {self.name}, got {len(self.labels)}")
+        if len(set(self.ids)) != len(self.ids):
+            twice = next(name for name, times in Counter(self.ids).items() if times > 1)
+            raise InputError(f"Expected every image of {self.name} to have an id of its own, got {twice!r} twice or more")
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -53,7 +63,7 @@ class LabeledImages:
         try:
             image = self.read(position)
             return flatten(image), int(self.labels[index])
-        except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+        except Exception as error:  # decoders raise anything on a broken file: OSError, SyntaxError, struct.error ...
             raise InputError(f"Cannot read image {self.ids[index]!r} of {self.name}: {_first_line(error)}") from error
 
     def take(self, indices) -> LabeledImages:
@@ -70,8 +80,15 @@ class LabeledImages:
 
     @cached_property
     def fingerprint(self) -> str:
-        """SHA-256 (16 hex digits) over name, ids, labels and classnames: what a store of vectors is bound to."""
-        content = json.dumps([self.name, self.ids, self.labels.tolist(), self.classnames])
+        """SHA-256 (16 hex digits): what a store of vectors is bound to.
+
+        Over name, ids, labels, classnames and the version of every picture: size and time of change of its file (as make
+        and rsync do; reading all pictures would take as long as encoding them), or a checksum of what is in memory.
+        """
+        versions = self.versions
+        if len(versions) and self.positions is not None:
+            versions = [versions[i] for i in self.positions.tolist()]
+        content = json.dumps([self.name, self.ids, self.labels.tolist(), self.classnames, list(versions)])
         return hashlib.sha256(content.encode()).hexdigest()[:16]
 
 
@@ -137,12 +154,14 @@ def _emoji(spec: str, split: str) -> LabeledImages:
 
     data = LabeledImages(
         spec, table["id"].to_pylist(), table["label"].to_numpy(), [c["classname"] for c in classes], drawing,
-        notes={"family": table["family"].to_pylist(), "classes": classes},
+        notes={"family": table["family"].to_pylist(), "classes": classes}, versions=[zlib.crc32(i.as_buffer()) for i in images],
     )
     if split != "hard":
         return data
     ids = [f"{name}#{view}" for name in data.ids for view in range(HARD_VIEWS)]
-    return replace(data.take(np.repeat(np.arange(len(data)), HARD_VIEWS)), ids=ids, positions=None,
+    notes = data.notes | {"family": [family for family in data.notes["family"] for _ in range(HARD_VIEWS)]}
+    return replace(data, ids=ids, labels=np.repeat(data.labels, HARD_VIEWS), notes=notes,
+                   versions=[version for version in data.versions for _ in range(HARD_VIEWS)],
                    read=lambda i: harder(drawing(i // HARD_VIEWS), seed=i))
 
 
@@ -176,7 +195,9 @@ def _pictures(folder: Path) -> list[Path]:
 
 def _from_files(spec: str, root: Path, files: list[Path], labels, classnames) -> LabeledImages:
     ids = [file.relative_to(root).as_posix() for file in files]
-    return LabeledImages(spec, ids, np.asarray(labels, dtype=np.int64), classnames, lambda i: Image.open(files[i]))
+    states = [file.stat() for file in files]
+    return LabeledImages(spec, ids, np.asarray(labels, dtype=np.int64), classnames, lambda i: Image.open(files[i]),
+                         versions=[(state.st_size, state.st_mtime_ns) for state in states])
 
 
 def _folder(spec: str, path: str) -> LabeledImages:
@@ -222,7 +243,13 @@ def _torchvision(spec: str, rest: str) -> LabeledImages:
         raise InputError(f"torchvision's {name} does not say its labels and classnames; use folder:PATH instead")
     names = [c[0] if isinstance(c, tuple) else str(c).replace("_", " ") for c in classnames]
     return LabeledImages(spec, [f"{name}/{i}" for i in range(len(data))], np.asarray(labels, dtype=np.int64), names,
-                         lambda i: data[i][0])
+                         lambda i: data[i][0], versions=[_files_version(root)] * len(data))
+
+
+def _files_version(root: Path) -> tuple[int, int, int]:
+    """Number, size and latest change of the files below: torchvision's sets do not say which of them are theirs."""
+    states = [path.stat() for path in root.rglob("*") if path.is_file()]
+    return len(states), sum(state.st_size for state in states), max(state.st_mtime_ns for state in states)
 
 
 def _open_torchvision(kind, root: Path, spec: str):
@@ -253,9 +280,13 @@ def _webdataset(spec: str, pattern: str) -> LabeledImages:
                     stem, _, suffix = member.name.rpartition(".")
                     sample = samples.setdefault(f"{Path(shard).name}/{stem}", {})
                     if f".{suffix.lower()}" in IMAGE_SUFFIXES:
+                        if "image" in sample:
+                            raise InputError(f"Expected one image a sample in {shard}, got two of the name {stem!r}")
                         sample["image"] = (shard, member.offset_data, member.size)
                     elif suffix == "cls":
                         sample["label"] = int(archive.extractfile(member).read())
+        except InputError:
+            raise
         except (tarfile.TarError, ValueError, OSError) as error:
             raise InputError(f"Cannot read {shard} as an uncompressed tar of images and .cls numbers: "
                              f"{_first_line(error)}") from None
@@ -270,7 +301,9 @@ def _webdataset(spec: str, pattern: str) -> LabeledImages:
             file.seek(offset)
             return Image.open(io.BytesIO(file.read(size)))
 
-    return LabeledImages(spec, list(samples), labels, classnames, read)
+    changed = {shard: Path(shard).stat().st_mtime_ns for shard in shards}
+    return LabeledImages(spec, list(samples), labels, classnames, read,
+                         versions=[(changed[shard], offset, size) for shard, offset, size in places])
 
 
 def _first_line(error: Exception) -> str:

@@ -16,6 +16,8 @@ from clipnb.errors import InputError
 
 PROVENANCE = "provenance.json"
 FORMAT = "clipnb-embeddings-1"
+REASON = "precision_reason"  # a remark in the provenance: two stores that differ in it alone are of one kind
+SKIPPED = b"skipped"  # in a shard's metadata: JSON of id -> reason
 
 
 @dataclass(frozen=True)
@@ -23,7 +25,8 @@ class Embeddings:
     """Vectors of N images with what they belong to.
 
     `vectors` (N, D) float32 of unit norm, `labels` (N,) int64 with -1 = unknown, `ids` N strings, `classnames` C
-    strings, `provenance` a dict (model, fingerprints, data set).
+    strings, `provenance` a dict (model, fingerprints, data set), `skipped` the reason for each id of an image that could
+    not be read and has no vector.
     """
 
     vectors: np.ndarray
@@ -31,6 +34,7 @@ class Embeddings:
     ids: list[str]
     classnames: list[str]
     provenance: dict = field(default_factory=dict)
+    skipped: dict[str, str] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.vectors)
@@ -46,7 +50,8 @@ class Embeddings:
         if not parts:
             raise InputError("Expected at least one image, got none")
         return cls(np.concatenate([p.vectors for p in parts]), np.concatenate([p.labels for p in parts]),
-                   [i for p in parts for i in p.ids], parts[0].classnames, parts[0].provenance)
+                   [i for p in parts for i in p.ids], parts[0].classnames, parts[0].provenance,
+                   {i: why for p in parts for i, why in p.skipped.items()})
 
     def save(self, folder: str | Path, shard_size: int = 4096) -> None:
         """Write the store; an existing store of something else is refused."""
@@ -80,18 +85,20 @@ class Embeddings:
             path = folder / _shard_name(start)
             try:
                 table = pq.read_table(path)
-                part = cls(np.stack(table["vector"].to_numpy()).astype(np.float32), table["label"].to_numpy(),
-                           table["id"].to_pylist(), header["classnames"], header["provenance"])
+                vectors = table["vector"].combine_chunks()
+                part = cls(vectors.flatten().to_numpy().reshape(-1, vectors.type.list_size).astype(np.float32, copy=False),
+                           table["label"].to_numpy(), table["id"].to_pylist(), header["classnames"], header["provenance"],
+                           json.loads((table.schema.metadata or {}).get(SKIPPED, b"{}")))
             except FileNotFoundError:
                 raise InputError(f"The store {folder} is not complete ({path.name} is missing); "
                                  "run the same `clipnb encode` again to finish it") from None
-            except (pa.ArrowException, KeyError, ValueError, OSError) as error:
+            except (pa.ArrowException, KeyError, ValueError, OSError, AttributeError) as error:
                 raise InputError(f"Cannot read shard {path}: {str(error).splitlines()[0]}; "
                                  "delete it and run the same `clipnb encode` again") from None
-            found += len(part)
+            found += len(part) + len(part.skipped)
             yield part
         if found != n:
-            raise InputError(f"Expected {n} vectors in {folder}, got {found}; delete the folder and encode again")
+            raise InputError(f"Expected {n} images in {folder}, got {found}; delete the folder and encode again")
 
 
 class StoreWriter:
@@ -101,10 +108,10 @@ class StoreWriter:
         self.folder = Path(folder)
         header = {"format": FORMAT, "shard_size": shard_size, "provenance": provenance, "classnames": list(classnames)}
         present = _read_header(self.folder)
-        if present is not None and present != header:
-            theirs, ours = present.get("provenance", {}), provenance
+        if present is not None and _binding(present) != _binding(header):
+            theirs, ours = present["provenance"], provenance
             differs = [f"{key}: {theirs.get(key)!r} there, {ours.get(key)!r} now"
-                       for key in sorted({*theirs, *ours}) if theirs.get(key) != ours.get(key)]
+                       for key in sorted({*theirs, *ours} - {REASON}) if theirs.get(key) != ours.get(key)]
             raise InputError(f"The store {self.folder} belongs to something else "
                              f"({'; '.join(differs) or 'other classnames or shard size'}); name another folder")
         if present is None:
@@ -123,6 +130,8 @@ class StoreWriter:
         vectors = pa.FixedSizeListArray.from_arrays(pa.array(part.vectors.astype(np.float32).reshape(-1)), width)
         table = pa.table({"id": pa.array(part.ids, pa.string()), "label": pa.array(part.labels, pa.int64()),
                           "vector": vectors})
+        if part.skipped:
+            table = table.replace_schema_metadata({SKIPPED: json.dumps(part.skipped)})
         sink = pa.BufferOutputStream()
         pq.write_table(table, sink)
         write_atomically(self.folder / _shard_name(start), sink.getvalue())
@@ -134,12 +143,39 @@ def write_atomically(path: Path, content) -> None:
     try:
         temporary.write_bytes(content)
         os.replace(temporary, path)
+    except OSError as error:
+        if error.errno:
+            error.filename = str(path)  # "No space left on device" alone does not say where
+        raise
     finally:
         temporary.unlink(missing_ok=True)
 
 
+def read_provenance(folder: str | Path | None) -> dict | None:
+    """The provenance of the store in that folder, complete or not; None if there is no store.
+
+    Raises:
+        InputError: there is one that cannot be read.
+
+    >>> read_provenance("no/such/folder") is None
+    True
+    """
+    header = _read_header(Path(folder)) if folder is not None else None
+    return header and header["provenance"]
+
+
+def read_skipped(folder: str | Path) -> dict[str, str]:
+    """Reason by id of the images that a complete store has no vector of, without reading the vectors."""
+    return {i: why for path in sorted(Path(folder).glob("part-*.parquet"))
+            for i, why in json.loads((pq.read_schema(path).metadata or {}).get(SKIPPED, b"{}")).items()}
+
+
 def _shard_name(start: int) -> str:
     return f"part-{start:09d}.parquet"
+
+
+def _binding(header: dict) -> dict:
+    return header | {"provenance": {key: value for key, value in header["provenance"].items() if key != REASON}}
 
 
 def _read_header(folder: Path) -> dict | None:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import difflib
 import hashlib
 import json
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
+from threading import Lock
 
 import numpy as np
 import torch
@@ -18,6 +20,7 @@ from clipnb.errors import InputError, one_of
 
 EMBEDDED = "clipnb-mini"
 EMBEDDED_DIR = Path(__file__).parent / "assets" / EMBEDDED
+_ONE_AT_A_TIME = Lock()  # texts; images are free of it
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
@@ -31,17 +34,19 @@ class Model:
     preprocess: object  # PIL image -> (3, H, W) float tensor
     tokenizer: object  # list of strings -> (B, context) token ids
     device: torch.device
-    precision: str  # "fp32", "bf16" or "fp16"
+    precision: str  # of the image tower: "fp32", "bf16" or "fp16"; the text tower stays in fp32
+    auto: bool = False  # whether `encode_images` may choose another precision
 
     @cached_property
     def fingerprint(self) -> str:
         """SHA-256 (first 16 hex digits) over the weights and the preprocessing: equal fingerprints, equal vectors."""
-        digest = hashlib.sha256(repr(self.preprocess).encode())
-        for key, tensor in sorted(self.module.state_dict().items()):
-            array = tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy()
-            digest.update(key.encode())
-            digest.update(array)
-        return digest.hexdigest()[:16]
+        return _fingerprint(self.module.state_dict(), self.preprocess)
+
+    @cached_property
+    def text_fingerprint(self) -> str:
+        """The same for text vectors: over what is not the image tower, a sample of the tokenizer, the kind of device."""
+        weights = {key: value for key, value in self.module.state_dict().items() if not key.startswith("visual.")}
+        return _fingerprint(weights, (self.tokenizer(["A dog's photo, \u72ac: No. 42!"]).tolist(), self.device.type))
 
     @cached_property
     def trims_exactly(self) -> bool:
@@ -50,14 +55,23 @@ class Model:
         True for causal towers that pool at the end-of-text token and for towers that mask padding; a tower that
         attends to padding or pools elsewhere always gets its full context.
         """
-        tokens = self.tokenizer(["a photo of a dog.", "dog", "a drawing of a very small red fire engine."])
+        prompts = ["dog", "a photo of a dog.", "a drawing of a very small red fire engine.", "!", "2 \u72ac, " * 5]
+        tokens = self.tokenizer(prompts)
         with torch.inference_mode():
             full = self.encode_tokens(tokens)
-            try:
-                cut = self.encode_tokens(self.trim(tokens))
-            except (RuntimeError, IndexError):  # a positional embedding of fixed length
-                return False
-        return bool(np.abs(full - cut).max() < (1e-5 if self.precision == "fp32" else 1e-2))
+            for rows in ([0], [0, 1, 2], [0, 1, 2, 3, 4]):  # alone, with longer ones, and with the longest
+                try:
+                    cut = self.encode_tokens(self.trim(tokens[rows]))
+                except (RuntimeError, IndexError):  # a tower that asks for its full length in a way unknown to us
+                    return False
+                if np.abs(full[rows] - cut).max() >= 1e-5:
+                    return False
+        return True
+
+    @cached_property
+    def context_length(self) -> int:
+        """Tokens that the tokenizer fills every prompt up to."""
+        return self.tokenizer(["a"]).shape[1]
 
     @cached_property
     def padding_id(self) -> int:
@@ -74,13 +88,65 @@ class Model:
         return tokens[:, : int(self.prompt_lengths(tokens).max())]
 
     def encode_tokens(self, tokens: torch.Tensor) -> np.ndarray:
-        """Unit-norm text vectors (B, D) float32 of token ids (B, context)."""
-        return _unit_norm(self.module.encode_text(tokens.to(self.device)))
+        """Unit-norm text vectors (B, D) float32 of token ids (B, context), or (B, L) where `trims_exactly`."""
+        tower, length = _TextTower(self.module), tokens.shape[1]
+        short = tower.cut(length) if length < self.context_length else {}
+        with _ONE_AT_A_TIME:  # the call puts the shorter tensors into the module and takes them out again
+            return _unit_norm(torch.func.functional_call(tower, short, tokens.to(self.device)))
+
+    @cached_property
+    def dimensions(self) -> int:
+        """D, the width of a vector."""
+        with torch.inference_mode():
+            return self.encode_tokens(self.tokenizer(["a"])).shape[1]
 
     def encode_pixels(self, pixels: torch.Tensor) -> np.ndarray:
         """Unit-norm image vectors (B, D) float32 of preprocessed images (B, 3, H, W)."""
-        pixels = pixels.to(self.device, DTYPES[self.precision], memory_format=torch.channels_last)
+        pixels = pixels.to(self.device, non_blocking=True).to(DTYPES[self.precision], memory_format=torch.channels_last)
         return _unit_norm(self.module.encode_image(pixels))
+
+    def cast(self, precision: str) -> Model:
+        """This model with its image tower in another precision; the text tower is shared."""
+        shared = {id(tensor): tensor for name, tensor in (*self.module.named_parameters(), *self.module.named_buffers())
+                  if not name.startswith("visual.")}
+        module = copy.deepcopy(self.module, shared)
+        module.visual.to(DTYPES[precision])
+        return replace(self, module=module, precision=precision, auto=False)
+
+
+def _fingerprint(weights: dict[str, torch.Tensor], other) -> str:
+    digest = hashlib.sha256(repr(other).encode())
+    for key, tensor in sorted(weights.items()):
+        digest.update(key.encode())
+        digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
+    return digest.hexdigest()[:16]
+
+
+class _TextTower(torch.nn.Module):
+    """The text half of an open_clip model, for prompts of any length up to its context.
+
+    open_clip's own towers add a positional embedding of fixed length and a mask of fixed size. Their first rows are
+    all that a shorter prompt needs, if attention is causal; whether it is shows in `Model.trims_exactly`.
+    """
+
+    def __init__(self, module: torch.nn.Module):
+        super().__init__()
+        self.module = module
+
+    def forward(self, tokens: torch.Tensor) -> torch.Tensor:
+        return self.module.encode_text(tokens)
+
+    def cut(self, length: int) -> dict[str, torch.Tensor]:
+        """What stands in for the tower's tensors of fixed length, by name."""
+        own = dict(self.module.named_parameters()) | dict(self.module.named_buffers())
+        short = {}
+        for prefix in ("", "text."):  # CLIP holds its text tower's parts itself, CustomTextCLIP in `text`
+            positions, mask = own.get(prefix + "positional_embedding"), own.get(prefix + "attn_mask")
+            if positions is not None:
+                short[f"module.{prefix}positional_embedding"] = positions[:length]
+                if mask is not None:
+                    short[f"module.{prefix}attn_mask"] = mask[:length, :length]
+        return short
 
 
 def _unit_norm(vectors: torch.Tensor) -> np.ndarray:
@@ -89,7 +155,7 @@ def _unit_norm(vectors: torch.Tensor) -> np.ndarray:
 
 
 def load_model(name: str = EMBEDDED, pretrained: str | None = None, device: str = "auto",
-               precision: str = "auto") -> Model:
+               precision: str = "auto", trust_pickle: bool = False) -> Model:
     """Load a CLIP model for inference.
 
     Args:
@@ -98,7 +164,12 @@ def load_model(name: str = EMBEDDED, pretrained: str | None = None, device: str 
         pretrained: a tag open_clip knows for that name ("openai"; downloaded on first use), or a path to a
             checkpoint (.safetensors, or a .pt/.bin that holds tensors only). Not used with clipnb-mini.
         device: "auto" (CUDA if there is one, else CPU), "cpu", "cuda", "cuda:1", "mps".
-        precision: "auto" (= "fp32"), "fp32", "bf16" or "fp16": the type the weights are cast to.
+        precision: "fp32", "bf16" or "fp16": the type the image tower's weights are cast to (the text tower's stay in
+            fp32). "auto" is fp32, and lets `encode_images` take bf16 where the hardware computes in it and a check on
+            the data set's own images finds that it hardly matters. clipnb-mini stays in fp32 under "auto", so that its
+            figures are the same on every machine.
+        trust_pickle: load a checkpoint that is a pickle with more in it than tensors. Such a file can run any code:
+            only for files of your own.
 
     Returns:
         A `Model` in evaluation mode.
@@ -112,14 +183,28 @@ def load_model(name: str = EMBEDDED, pretrained: str | None = None, device: str 
     """
     where = find_device(device)
     precision = one_of(precision, "precision", ("auto", *DTYPES))
-    precision = "fp32" if precision == "auto" else precision
     with _quiet():
-        module, preprocess, tokenizer, pretrained = _create(name, pretrained)
-    module = module.eval().requires_grad_(False).to(where, DTYPES[precision])
-    return Model(name, pretrained, module, preprocess, tokenizer, where, precision)
+        module, preprocess, tokenizer, pretrained = _create(name, pretrained, trust_pickle)
+    module = module.eval().requires_grad_(False).to(where, torch.float32)
+    auto = precision == "auto" and name != EMBEDDED and computes_bf16(where)
+    precision = "fp32" if precision == "auto" else precision
+    module.visual.to(DTYPES[precision], memory_format=torch.channels_last)
+    return Model(name, pretrained, module, preprocess, tokenizer, where, precision, auto)
 
 
-def _create(name: str, pretrained: str | None):
+def computes_bf16(device: torch.device) -> bool:
+    """Whether that device computes in bf16, rather than emulating it.
+
+    >>> computes_bf16(torch.device("meta"))
+    False
+    """
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    # AMX comes with avx512_bf16; a torch that cannot tell is taken to have neither
+    return device.type == "cpu" and getattr(torch.cpu, "get_capabilities", dict)().get("avx512_bf16", False)
+
+
+def _create(name: str, pretrained: str | None, trust_pickle: bool):
     import open_clip  # heavy: only loading needs it
 
     if name == EMBEDDED:
@@ -142,7 +227,8 @@ def _create(name: str, pretrained: str | None):
                          f"all: {EMBEDDED}, local-dir:PATH, or open_clip.list_models()")
     _check_weights(name, pretrained, open_clip.list_pretrained_tags_by_model(name))
     try:
-        module, _, preprocess = open_clip.create_model_and_transforms(name, pretrained=str(pretrained))
+        module, _, preprocess = open_clip.create_model_and_transforms(name, pretrained=str(pretrained),
+                                                                        weights_only=not trust_pickle)
         return module, preprocess, open_clip.get_tokenizer(name), str(pretrained)
     except Exception as error:  # the hub, the file and torch each raise their own kinds
         raise InputError(f"Cannot load model {name!r} with weights {str(pretrained)!r}: "

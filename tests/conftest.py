@@ -1,6 +1,7 @@
 """Fixtures that several test files share: the embedded model, a tiny CLIP of random weights, pictures, a browser."""
 
 import json
+import os
 
 import numpy as np
 import pytest
@@ -9,6 +10,8 @@ from PIL import Image
 from playwright.sync_api import sync_playwright
 
 from tools import chromium
+
+os.environ["CLIPNB_CACHE"] = ""  # nothing is kept outside a test's own folder
 
 settings.register_profile("clipnb", derandomize=True, deadline=None, max_examples=60)
 settings.load_profile("clipnb")
@@ -52,7 +55,7 @@ def tiny(tiny_weights):
     """A CLIP of open_clip's own kind (ViT and causal text tower), small enough for tests."""
     from clipnb import load_model
 
-    return load_model("tiny-clip", str(tiny_weights))
+    return load_model("tiny-clip", str(tiny_weights), precision="fp32")
 
 
 @pytest.fixture

@@ -88,7 +88,7 @@ def test_another_store_is_refused_by_what_differs(embeddings, tmp_path):
     (lambda s: pd.DataFrame({"id": ["a"], "vector": [[1.0]]}).to_parquet(s / "part-000000004.parquet"),
      "Cannot read shard {s}/part-000000004.parquet: "),
     (lambda s: (s / "part-000000008.parquet").write_bytes((s / "part-000000004.parquet").read_bytes()),
-     "Expected 10 vectors in {s}, got 12; delete the folder and encode again"),
+     "Expected 10 images in {s}, got 12; delete the folder and encode again"),
 ])
 def test_a_broken_store_is_told(embeddings, tmp_path, spoil, text):
     embeddings.save(tmp_path / "s", 4)
@@ -135,7 +135,7 @@ def test_a_run_cut_off_goes_on_to_the_same_bytes(tiny, pictures, tmp_path, monke
     data = load_dataset(f"folder:{pictures}")
     whole = encode_images(tiny, data, tmp_path / "whole", batch_size=2)
     with pytest.raises(KeyboardInterrupt):
-        encode_images(tiny, Stops(data, at), tmp_path / "cut", batch_size=2)
+        encode_images(tiny, Stops(data, at), tmp_path / "cut", batch_size=2, workers=0)
     assert len(list((tmp_path / "cut").glob("*.parquet"))) == at // 3
     times = {path: path.stat().st_mtime_ns for path in (tmp_path / "cut").iterdir()}
     again = encode_images(tiny, data, tmp_path / "cut", batch_size=2)
@@ -171,7 +171,7 @@ def dies(self, start, part):
         os.kill(os.getpid(), signal.SIGKILL)
     write(self, start, part)
 StoreWriter.write = dies
-encode_images(load_model("tiny-clip", {str(tiny_weights)!r}), load_dataset("folder:{pictures}"), {str(tmp_path / "cut")!r})
+encode_images(load_model("tiny-clip", {str(tiny_weights)!r}, precision="fp32"), load_dataset("folder:{pictures}"), {str(tmp_path / "cut")!r})
 """
     killed = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
     assert (killed.returncode, killed.stdout, killed.stderr) == (-signal.SIGKILL, "", "")

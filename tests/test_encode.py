@@ -1,11 +1,17 @@
+import dataclasses
+import json
 import re
 
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from clipnb import encode_images, encode_texts, load_dataset, load_model
+from clipnb.encode import changed_predictions, settle_precision
 from clipnb.errors import InputError
+
+from conftest import TINY
 
 TEXTS = ["dog", "a drawing of a very small red fire engine with a ladder on its roof, seen from the left side.", "cat", "dog",
          "a photo of a " + "very " * 100 + "long name", "собака", "a \"quoted\" {name}, with commas", "!", "dog "]
@@ -18,10 +24,10 @@ def by_open_clip(model, texts):
 
 
 @pytest.mark.parametrize("which", ["model", "tiny"])
-@pytest.mark.parametrize("batch_size", [4, 256])
-def test_texts_are_open_clips_own_vectors_in_order(request, which, batch_size):
+@pytest.mark.parametrize("batch_tokens", [1, 40, 4096])
+def test_texts_are_open_clips_own_vectors_in_order(request, which, batch_tokens):
     model = request.getfixturevalue(which)
-    found = encode_texts(model, TEXTS, batch_size)
+    found = encode_texts(model, TEXTS, batch_tokens)
     assert found.dtype == np.float32 and np.allclose(found, by_open_clip(model, TEXTS), rtol=0, atol=1e-5)
     assert np.array_equal(found[0], found[3])  # equal texts are one vector
     assert np.allclose(np.linalg.norm(found, axis=1), 1, atol=1e-6)
@@ -29,21 +35,47 @@ def test_texts_are_open_clips_own_vectors_in_order(request, which, batch_size):
     assert spread[0, 2] < 1 - 1e-4  # and different texts are not
 
 
-def test_the_embedded_tower_allows_trimming_and_it_is_used(model, monkeypatch):
+@pytest.mark.parametrize("which", ["model", "tiny"])
+def test_prompts_are_cut_and_packed_by_their_tokens(request, which, monkeypatch):
+    model = request.getfixturevalue(which)
     assert model.trims_exactly
     seen, encode_tokens = [], type(model).encode_tokens
-    monkeypatch.setattr(type(model), "encode_tokens", lambda self, tokens: seen.append(tokens.shape) or encode_tokens(self, tokens))
-    encode_texts(model, ["dog", "cat", "a drawing of a very small red fire engine"], batch_size=2)
-    context = model.tokenizer(["a"]).shape[1]
-    assert [rows for rows, _ in seen] == [2, 1] and seen[0][1] < seen[1][1] < context
+    monkeypatch.setattr(type(model), "encode_tokens", lambda self, tokens: seen.append(tuple(tokens.shape)) or encode_tokens(self, tokens))
+    encode_texts(model, ["dog", "a drawing of a very small red fire engine", "cat", "pig", "dog"], batch_tokens=7)
+    (rows, short), (last, _), (one, long) = seen
+    assert (rows, last, one) == (2, 1, 1) and short == 3 and long > 7  # the longest is a batch of its own
+
+
+TOWERS = {  # of open_clip's own kind; whether padding can be cut off without a change
+    "custom text, causal, pools at the end of text": ({}, True),
+    "pools at the last place": ({"pool_type": "last"}, False),
+    "sees all": ({"no_causal_mask": True}, False),
+    "sees all, pools at the last place": ({"no_causal_mask": True, "pool_type": "last"}, False),
+    "a class token after the text": ({"embed_cls": True}, False),
+}
+
+
+@pytest.mark.parametrize("tower", TOWERS)
+def test_every_tower_gives_open_clips_vectors(tiny, tmp_path, tower):
+    import open_clip
+
+    options, trims = TOWERS[tower]
+    (tmp_path / "tower.json").write_text(json.dumps(TINY | {"custom_text": True, "text_cfg": TINY["text_cfg"] | options}))
+    open_clip.add_model_config(tmp_path / "tower.json")
+    torch.manual_seed(0)
+    module = open_clip.create_model("tower").eval()
+    torch.nn.init.normal_(module.text.positional_embedding)  # so that a place counts, as in a trained model
+    model = dataclasses.replace(tiny, module=module)
+    assert model.trims_exactly is trims
+    assert np.allclose(encode_texts(model, TEXTS, 64), by_open_clip(model, TEXTS), rtol=0, atol=1e-5)
+    before = {name: value.shape for name, value in module.state_dict().items()}
+    assert before["text.positional_embedding"][0] >= 77  # what was cut for a call is whole again
 
 
 def test_a_tower_that_reads_its_padding_gets_the_full_context(tiny):
     class MeanPooled(torch.nn.Module):
         def encode_text(self, tokens):
             return torch.nn.functional.one_hot(tokens % 7, 7).float().mean(dim=1)  # padding counts
-
-    import dataclasses
 
     model = dataclasses.replace(tiny, module=MeanPooled())
     assert not model.trims_exactly
@@ -61,20 +93,20 @@ def test_a_tower_that_reads_its_padding_gets_the_full_context(tiny):
 def test_wrong_texts_are_told(tiny, texts, text):
     with pytest.raises(InputError, match="^" + re.escape(text) + "$"):
         encode_texts(tiny, texts)
-    with pytest.raises(InputError, match="Expected `batch_size` >= 1, got 0"):
-        encode_texts(tiny, ["dog"], batch_size=0)
+    with pytest.raises(InputError, match="Expected `batch_tokens` >= 1, got 0"):
+        encode_texts(tiny, ["dog"], batch_tokens=0)
 
 
 @pytest.mark.parametrize("batch_size", [1, 5, 64])
 def test_images_are_open_clips_own_vectors_in_order(tiny, pictures, batch_size):
     data = load_dataset(f"folder:{pictures}")
-    found = encode_images(tiny, data, batch_size=batch_size, workers=3)
+    found = encode_images(tiny, data, batch_size=batch_size, workers=2)
     with torch.inference_mode():
         expected = torch.cat([tiny.module.encode_image(tiny.preprocess(image)[None], normalize=True) for image, _ in data]).numpy()
     assert np.allclose(found.vectors, expected, rtol=0, atol=1e-5) and found.vectors.dtype == np.float32
     assert np.array_equal(found.labels, data.labels) and found.ids == data.ids and found.classnames == data.classnames
     assert found.provenance == {"model": "tiny-clip", "pretrained": tiny.pretrained, "model_fingerprint": tiny.fingerprint,
-                                "precision": "fp32", "dataset": data.name, "dataset_fingerprint": data.fingerprint, "n": 12}
+                                "precision": "fp32", "precision_reason": "as loaded", "dataset": data.name, "dataset_fingerprint": data.fingerprint, "n": 12}
     assert len(np.unique(expected.round(4), axis=0)) == 12  # the order could not hide
 
 
@@ -90,11 +122,127 @@ def test_an_unreadable_picture_stops_the_run_by_name(tiny, pictures, tmp_path):
 def test_half_precision_stays_close_and_of_unit_norm(tiny, tiny_weights, pictures, precision):
     data = load_dataset(f"folder:{pictures}")
     half = load_model("tiny-clip", str(tiny_weights), device="cpu", precision=precision)
-    for encode, inputs in ((encode_texts, TEXTS), (lambda m, d: encode_images(m, d).vectors, data)):
-        exact, found = encode(tiny, inputs), encode(half, inputs)
-        assert found.dtype == np.float32 and np.allclose(np.linalg.norm(found, axis=1), 1, atol=1e-6)
-        assert ((exact * found).sum(axis=1) > 0.999).all() and not np.array_equal(exact, found)
-    assert half.fingerprint != tiny.fingerprint
+    exact, found = encode_images(tiny, data).vectors, encode_images(half, data).vectors
+    assert found.dtype == np.float32 and np.allclose(np.linalg.norm(found, axis=1), 1, atol=1e-6)
+    assert ((exact * found).sum(axis=1) > 0.999).all() and not np.array_equal(exact, found)
+    assert np.array_equal(encode_texts(half, TEXTS), encode_texts(tiny, TEXTS))  # a text tower has time for fp32
+    assert half.fingerprint != tiny.fingerprint and half.text_fingerprint == tiny.text_fingerprint
+    again = tiny.cast(precision)
+    assert again.fingerprint == half.fingerprint and np.array_equal(encode_images(again, data).vectors, found)
+    assert np.array_equal(encode_images(tiny, data).vectors, exact)  # and left the first as it was
+
+
+@pytest.fixture
+def photos(tmp_path):
+    """260 pictures of four classes: enough for a check of bf16."""
+    rng = np.random.default_rng(0)
+    for name in ("cat", "dog", "bird", "fire truck"):
+        (tmp_path / "photos" / name).mkdir(parents=True)
+        for i in range(65):
+            Image.fromarray(rng.integers(0, 256, (32, 32, 3), dtype=np.uint8)).save(tmp_path / "photos" / name / f"{i}.png")
+    return load_dataset(f"folder:{tmp_path / 'photos'}")
+
+
+@pytest.mark.parametrize("changed", [0.0, 0.02])
+def test_precision_is_settled_by_a_check_on_the_images(tiny, photos, tmp_path, monkeypatch, changed):
+    model, checks = dataclasses.replace(tiny, auto=True), []
+
+    def check(exact, half, data):
+        checks.append((exact.precision, half.precision, len(data)))
+        return changed, 64
+
+    monkeypatch.setattr("clipnb.encode.changed_predictions", check)
+    found = encode_images(model, photos, tmp_path / "s")
+    chosen = "fp32" if changed else "bf16"
+    assert checks == [("fp32", "bf16", 260)] and found.provenance["precision"] == chosen
+    assert found.provenance["precision_reason"] == (f"bf16 changes an estimated {changed:.2%} of predictions (64 images checked; "
+                                                    "allowed: below 0.5%)")
+    assert np.array_equal(found.vectors, encode_images(tiny.cast(chosen), photos).vectors)
+    (tmp_path / "s" / "part-000000000.parquet").unlink()
+    changed = 0.02 - changed
+    again = encode_images(model, photos, tmp_path / "s")  # what was begun is finished in its own precision
+    assert len(checks) == 1 and again.provenance == found.provenance and np.array_equal(again.vectors, found.vectors)
+    explicit = encode_images(tiny.cast(chosen), photos, tmp_path / "s")  # and is the store of that precision
+    assert explicit.provenance == found.provenance
+
+
+def test_precision_stays_where_there_is_nothing_to_check_with(tiny, pictures):
+    model = dataclasses.replace(tiny, auto=True)
+    few, unnamed = load_dataset(f"folder:{pictures}"), load_dataset(f"folder:{pictures / 'dog'}")
+    assert settle_precision(model, few)[1] == "fewer than 256 images: checking bf16 would take longer than it saves"
+    assert settle_precision(model, unnamed)[1] == "no classnames to check bf16 with"
+    assert {settle_precision(model, data)[0].precision for data in (few, unnamed)} == {"fp32"}
+
+
+def test_the_check_counts_predictions_that_change(tiny, photos):
+    def shifted(size):
+        class Shifted:
+            def encode_pixels(self, pixels):
+                vectors = tiny.encode_pixels(pixels)
+                noise = np.random.default_rng(len(pixels)).normal(size=vectors.shape)
+                return (vectors + size * noise).astype(np.float32)
+        return Shifted()
+
+    shares = [changed_predictions(tiny, shifted(size), photos)[0] for size in (0, 1e-4, 0.3, 3)]
+    assert shares[0] == 0 and shares == sorted(shares) and shares[1] < 0.05 and shares[-1] > 0.3
+    assert changed_predictions(tiny, tiny.cast("bf16"), photos)[1] == 64
+
+
+def test_only_real_bf16_is_chosen(tiny_weights, monkeypatch):
+    for has in (True, False):
+        monkeypatch.setattr("clipnb.models.computes_bf16", lambda device: has)
+        assert load_model("tiny-clip", str(tiny_weights)).auto is has
+        assert not load_model("tiny-clip", str(tiny_weights), precision="fp32").auto and not load_model().auto
+
+
+def test_out_of_memory_halves_the_batch(tiny, photos, monkeypatch, capfd):
+    expected, sizes = encode_images(tiny, photos, batch_size=32).vectors, []
+    encode_pixels = type(tiny).encode_pixels
+
+    def small(self, pixels):
+        sizes.append(len(pixels))
+        if len(pixels) > limit:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return encode_pixels(self, pixels)
+
+    monkeypatch.setattr(type(tiny), "encode_pixels", small)
+    limit = 10
+    assert np.allclose(encode_images(tiny, photos, batch_size=32).vectors, expected, atol=1e-6)
+    assert sizes[:3] == [32, 16, 8] and max(sizes[3:]) == 8 and sum(sizes) == 260 + 32 + 16
+    assert capfd.readouterr().err == ("clipnb: out of memory on cpu; going on with 16 images a batch\n"
+                                      "clipnb: out of memory on cpu; going on with 8 images a batch\n")
+    limit = 0
+    with pytest.raises(torch.OutOfMemoryError):
+        encode_images(tiny, photos, batch_size=2)
+
+
+def spoiled(pictures):
+    """Six files that are no pictures, of the twelve, and their ids."""
+    good = (pictures / "cat" / "0.png").read_bytes()
+    bad = {"cat/1.png": b"", "cat/2.png": b"just text", "dog/0.png": good[: len(good) // 2], "dog/3.png": good[:30],
+           "fire_truck/1.png": b"%PDF-1.7 " * 20, "fire_truck/2.png": bytes(1000)}
+    for name, content in bad.items():
+        (pictures / name).write_bytes(content)
+    return sorted(bad)
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_bad_images_are_skipped_and_listed_or_stop_the_run(tiny, pictures, tmp_path, monkeypatch, workers):
+    monkeypatch.setattr("clipnb.encode.SHARD_SIZE", 4)
+    bad, data = spoiled(pictures), load_dataset(f"folder:{pictures}")
+    options = {"batch_size": 2, "workers": workers}
+    for store in (None, tmp_path / "s", tmp_path / "s"):  # in memory, written, read back
+        found = encode_images(tiny, data, store, bad_images="skip", **options)
+        assert sorted(found.skipped) == bad and len(found) + len(found.skipped) == len(data) == found.provenance["n"]
+        assert found.ids == [name for name in data.ids if name not in bad]
+        assert all(why.startswith(f"Cannot read image {name!r} of folder:") and "\n" not in why for name, why in found.skipped.items())
+        rows = [data.ids.index(name) for name in found.ids]
+        assert np.array_equal(found.labels, data.labels[rows])
+        assert np.allclose(found.vectors, encode_images(tiny, data.take(rows)).vectors, atol=1e-6)
+    with pytest.raises(InputError, match="^Cannot read image 'cat/1.png' of folder:"):
+        encode_images(tiny, data, **options)
+    with pytest.raises(InputError, match=f"^Expected images in {data.name}, none of 6 can be read: Cannot read image 'cat/1.png'"):
+        encode_images(tiny, data.take([data.ids.index(name) for name in bad]), tmp_path / "none", bad_images="skip", **options)
 
 
 def test_the_embedded_model_is_deterministic_and_far_above_chance(model):

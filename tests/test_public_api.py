@@ -11,8 +11,8 @@ import clipnb
 
 PACKAGE = Path(clipnb.__file__).parent
 # In the order of the flow: a module imports only from modules before it.
-FLOW = ["errors", "datasets", "prompts", "similarity", "metrics", "worst", "margin", "explain", "models", "embeddings", "encode", "zeroshot",
-        "ensemble", "describe", "comparison", "llm", "plots", "widgets", "cli"]
+FLOW = ["errors", "datasets", "prompts", "similarity", "metrics", "worst", "margin", "explain", "models", "textcache", "embeddings",
+        "encode", "zeroshot", "ensemble", "describe", "comparison", "llm", "plots", "widgets", "cli"]
 PUBLIC = {
     "": ["load_model", "load_dataset", "encode_images", "encode_texts", "zero_shot_classifier", "prompt_vectors", "evaluate",
          "evaluate_prompts", "evaluate_store", "EvaluationResult", "Embeddings", "InputError", "__version__"],
@@ -48,7 +48,7 @@ def test_signatures_are_those_of_the_public_face():
     def parameters(function):
         return list(inspect.signature(function).parameters)
 
-    assert parameters(clipnb.load_model) == ["name", "pretrained", "device", "precision"]
+    assert parameters(clipnb.load_model) == ["name", "pretrained", "device", "precision", "trust_pickle"]
     assert parameters(clipnb.evaluate)[:4] == ["vectors", "classifier", "labels", "ks"]
     assert parameters(clipnb.evaluate_prompts)[:4] == ["vectors", "bank", "labels", "ks"]
     assert parameters(clipnb.evaluate_store)[:3] == ["folder", "classifier", "ks"]
