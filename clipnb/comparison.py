@@ -190,7 +190,7 @@ def shown(row: dict) -> dict[str, str]:
         return _with_interval(difference[name]["value"], difference[name]["ci"], "+.1f") if name in difference else "-"
 
     low, high = row["classes_at_zero_ci"]
-    real = [f"{name.removesuffix('_floored')} {what['real']}" for name, what in difference.items() if what["real"] != "no"]
+    real = [f"{name.removeprefix('harmonic_mean_').removesuffix('_accuracy')} {what['real']}" for name, what in difference.items() if what["real"] != "no"]
     return {"method": row["method"], "accuracy %": percent("accuracy"), "minus bare": against("accuracy"),
             "per class %": percent("mean_per_class_accuracy"), f"{k} %": percent(k), "honest %": percent(f"{k}_honest"),
             "flagged %": percent("flagged_accuracy"), "flagged minus bare": against("flagged_accuracy"),
