@@ -101,7 +101,6 @@ def compare_methods(model, images: Embeddings, classnames: Sequence[str], fit: E
     found = Comparison({"bare": evaluate(images.vectors, bare, images.labels)}, {}, {}, {}, list(templates), flagged)
     if method == "all":
         found.not_run["another backbone"] = "no second model is shipped; run again with another model"
-
     if size:
         _run_templates(found, wanted, images, fit, np.stack([banks[t] for t in templates]), banks[template_set("single")[0]], labelled,
                        worst_k, temperature, seed)
@@ -190,7 +189,8 @@ def shown(row: dict) -> dict[str, str]:
         return _with_interval(difference[name]["value"], difference[name]["ci"], "+.1f") if name in difference else "-"
 
     low, high = row["classes_at_zero_ci"]
-    real = [f"{name.removeprefix('harmonic_mean_').removesuffix('_accuracy')} {what['real']}" for name, what in difference.items() if what["real"] != "no"]
+    real = [f"{name.removeprefix('harmonic_mean_').removesuffix('_accuracy')} {what['real']}"
+            for name, what in difference.items() if what["real"] != "no"]
     return {"method": row["method"], "accuracy %": percent("accuracy"), "minus bare": against("accuracy"),
             "per class %": percent("mean_per_class_accuracy"), f"{k} %": percent(k), "honest %": percent(f"{k}_honest"),
             "flagged %": percent("flagged_accuracy"), "flagged minus bare": against("flagged_accuracy"),
