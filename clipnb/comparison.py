@@ -94,7 +94,7 @@ def compare_methods(model, images: Embeddings, classnames: Sequence[str], fit: E
         raise InputError(f"Expected `fit` of width D = {images.vectors.shape[1]}, got {fit.vectors.shape[1]}: another model")
     labelled = bool((fit.labels >= 0).any())
     size = len(templates) if set(wanted) & set(TEMPLATE_ROWS) else 0
-    used = list(dict.fromkeys([*templates[:size], "{}", *template_set("single")]))
+    used = list(dict.fromkeys([*templates[:size], "{}", *(template_set("single") if "single" in wanted else [])]))
     banks = dict(zip(used, prompt_vectors(model, classnames, used)))
     bare = banks["{}"]
     flagged = ensemble.find_worst(fit.vectors, bare)[: whole_number(enrich, "enrich", 1)]
@@ -102,8 +102,7 @@ def compare_methods(model, images: Embeddings, classnames: Sequence[str], fit: E
     if method == "all":
         found.not_run["another backbone"] = "no second model is shipped; run again with another model"
     if size:
-        _run_templates(found, wanted, images, fit, np.stack([banks[t] for t in templates]), banks[template_set("single")[0]], labelled,
-                       worst_k, temperature, seed)
+        _run_templates(found, wanted, images, fit, np.stack([banks[t] for t in templates]), banks.get(template_set("single")[0]), labelled, worst_k, temperature, seed)
     if set(wanted) & set(TEXT_ROWS):
         _run_texts(found, wanted, model, images, fit, bare, classnames, descriptions, keywords, labelled, temperature, seed)
     found.results = {row: found.results[row] for row in ROWS if row in found.results}
