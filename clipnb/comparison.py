@@ -102,7 +102,8 @@ def compare_methods(model, images: Embeddings, classnames: Sequence[str], fit: E
     if method == "all":
         found.not_run["another backbone"] = "no second model is shipped; run again with another model"
     if size:
-        _run_templates(found, wanted, images, fit, np.stack([banks[t] for t in templates]), banks.get(template_set("single")[0]), labelled, worst_k, temperature, seed)
+        _run_templates(found, wanted, images, fit, np.stack([banks[t] for t in templates]), banks.get(template_set("single")[0]), labelled,
+                       worst_k, temperature, seed)
     if set(wanted) & set(TEXT_ROWS):
         _run_texts(found, wanted, model, images, fit, bare, classnames, descriptions, keywords, labelled, temperature, seed)
     found.results = {row: found.results[row] for row in ROWS if row in found.results}
