@@ -16,7 +16,7 @@ import click
 import numpy as np
 
 from clipnb.errors import InputError
-from clipnb.prompts import load_templates
+from clipnb.prompts import load_templates, template_provenance
 
 
 class _Group(click.Group):
@@ -282,8 +282,8 @@ def ensemble(model, pretrained, device, precision, dataset, templates, store, me
     rows = found.rows(worst_k)
     head = {"model": loaded.name, "pretrained": loaded.pretrained, "dataset": dataset, "fit": fit_on or dataset, "method": method,
             "templates": templates, "temperature": temperature, "images": len(images), "classes": len(names), "enriched": len(found.flagged)}
-    _report({**head, "descriptions": texts.provenance, "flagged": [names[c] for c in found.flagged], "rows": rows,
-             "descriptions_minus": found.against(k=worst_k), "not_run": found.not_run}, json_file,
+    _report({**head, "templates_provenance": template_provenance(templates, chosen), "descriptions": texts.provenance,
+             "flagged": [names[c] for c in found.flagged], "rows": rows, "descriptions_minus": found.against(k=worst_k), "not_run": found.not_run}, json_file,
             {**head, "rows": [comparison.shown(row) for row in rows], **{f"not run: {row}": why for row, why in found.not_run.items()}})
 
 
@@ -346,6 +346,9 @@ def describe(model, pretrained, device, precision, dataset, store, worst_k, riva
         if answers.missing:  # answers so far are in the cache; no file that looks finished
             name, why = next(iter(answers.missing.items()))
             click.echo(f"clipnb: {len(answers.missing)} of {len(asked)} classes got no answer ({name!r}: {why}); run again to ask for these only", err=True)
+            sys.exit(1)
+        if not found.by_class:
+            click.echo(f"clipnb: none of {len(asked)} classes got an answer that can be used; the answers are in {cache}", err=True)
             sys.exit(1)
     if out:
         write_atomically(out, (json.dumps({"provenance": found.provenance, "classes": found.by_class}, ensure_ascii=False, indent=1) + "\n").encode())

@@ -94,16 +94,15 @@ def compare_methods(model, images: Embeddings, classnames: Sequence[str], fit: E
         raise InputError(f"Expected `fit` of width D = {images.vectors.shape[1]}, got {fit.vectors.shape[1]}: another model")
     labelled = bool((fit.labels >= 0).any())
     size = len(templates) if set(wanted) & set(TEMPLATE_ROWS) else 0
-    used = list(dict.fromkeys([*templates[:size], "{}", *template_set("single")]))
+    used = list(dict.fromkeys([*templates[:size], "{}", *(template_set("single") if "single" in wanted else [])]))
     banks = dict(zip(used, prompt_vectors(model, classnames, used)))
     bare = banks["{}"]
     flagged = ensemble.find_worst(fit.vectors, bare)[: whole_number(enrich, "enrich", 1)]
     found = Comparison({"bare": evaluate(images.vectors, bare, images.labels)}, {}, {}, {}, list(templates), flagged)
     if method == "all":
         found.not_run["another backbone"] = "no second model is shipped; run again with another model"
-
     if size:
-        _run_templates(found, wanted, images, fit, np.stack([banks[t] for t in templates]), banks[template_set("single")[0]], labelled,
+        _run_templates(found, wanted, images, fit, np.stack([banks[t] for t in templates]), banks.get(template_set("single")[0]), labelled,
                        worst_k, temperature, seed)
     if set(wanted) & set(TEXT_ROWS):
         _run_texts(found, wanted, model, images, fit, bare, classnames, descriptions, keywords, labelled, temperature, seed)
@@ -190,7 +189,8 @@ def shown(row: dict) -> dict[str, str]:
         return _with_interval(difference[name]["value"], difference[name]["ci"], "+.1f") if name in difference else "-"
 
     low, high = row["classes_at_zero_ci"]
-    real = [f"{name.removesuffix('_floored')} {what['real']}" for name, what in difference.items() if what["real"] != "no"]
+    real = [f"{name.removeprefix('harmonic_mean_').removesuffix('_accuracy')} {what['real']}"
+            for name, what in difference.items() if what["real"] != "no"]
     return {"method": row["method"], "accuracy %": percent("accuracy"), "minus bare": against("accuracy"),
             "per class %": percent("mean_per_class_accuracy"), f"{k} %": percent(k), "honest %": percent(f"{k}_honest"),
             "flagged %": percent("flagged_accuracy"), "flagged minus bare": against("flagged_accuracy"),

@@ -28,8 +28,8 @@ Do not name the others. Answer as a JSON list of strings."""
 FIELDS = ("classname", "category", "rivals", "count")
 
 MARKUP = set("<>{}[]|\\`")
-HOSTILE = re.compile(r"(ignore|disregard|forget|override)\b.*\b(instruction|prompt|rule|above|previous)|system prompt|javascript:|://|www\.|"
-                     r"\bas an ai\b|\blanguage model\b", re.IGNORECASE)
+HOSTILE = re.compile(r"\b(ignore|disregard|forget|override)\s+(all|any|the|these|those|your|previous|everything)\b|system prompt|javascript:|://|"
+                     r"www\.|\bas an ai\b|\blanguage model\b", re.IGNORECASE)
 
 
 @dataclass(frozen=True)

@@ -208,7 +208,8 @@ class _Run:
                     model=self.asker.model, messages=[{"role": "user", "content": text}], max_tokens=self.asker.max_tokens,
                     timeout=self.asker.timeout, api_base=self.asker.api_base, num_retries=0, max_retries=0, drop_params=True)
                 usage = getattr(response, "usage", None)
-                return response.choices[0].message.content or "", {k: int(getattr(usage, k, 0) or 0) for k in ("prompt_tokens", "completion_tokens")} if usage else {}
+                tokens = {kind: int(getattr(usage, kind, 0) or 0) for kind in ("prompt_tokens", "completion_tokens")} if usage else {}
+                return response.choices[0].message.content or "", tokens
             except Exception as error:  # litellm maps every provider's own kinds to its own, all with a status
                 status = getattr(error, "status_code", None)
                 line = f"{type(error).__name__}: {without_keys(_first_line(error))}"

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 from dataclasses import dataclass
+from importlib import metadata
 from pathlib import Path
 
 from clipnb.errors import InputError
@@ -240,3 +242,15 @@ def load_templates(source: str | Path) -> list[str]:
         return check_templates([line for line in lines if line.strip()])
     except InputError as error:
         raise InputError(f"{error}, in {source}") from None
+
+
+def template_provenance(source: str | Path, templates) -> dict:
+    """Where templates are from and what they were: source, origin, count, and a hash of the strings (16 hex digits).
+
+    >>> template_provenance("single", template_set("single"))
+    {'source': 'single', 'origin': 'clipnb', 'count': 1, 'sha256': 'e8e367e769f86c27'}
+    """
+    path = Path(source)
+    origin = "file" if path.is_file() else f"open_clip {metadata.version('open_clip_torch')}" if str(source).startswith("openai") else "clipnb"
+    digest = hashlib.sha256("\n".join(templates).encode()).hexdigest()[:16]
+    return {"source": path.name, "origin": origin, "count": len(templates), "sha256": digest}

@@ -104,6 +104,7 @@ def test_ensemble_prints_a_table_and_writes_json(clipnb, pictures, tmp_path):
         if row["method"] != "bare":
             assert {what["real"] for what in row["difference"].values()} <= {"better", "worse", "no"}
     assert found["not_run"] == {"another backbone": "no second model is shipped; run again with another model", "keywords": "the data set has no keywords"}
+    assert found["templates_provenance"] == {"source": "drawing", "origin": "clipnb", "count": 10, "sha256": found["templates_provenance"]["sha256"]}
     assert found["descriptions"]["kind"] == "sentences" and set(found["flagged"]) == {"cat", "dog"} and found["fit"] == f"folder:{pictures}"
     one = clipnb("ensemble", "--method", "zpe", "--fit", f"folder:{pictures}", "--json", "-")
     assert [row["method"] for row in json.loads(one.stdout)["rows"]] == ["bare", "zpe"]
@@ -149,6 +150,13 @@ def test_describe_leaves_no_file_that_looks_finished(clipnb, serve, tmp_path):
     up.append(True)
     calls = len(server.seen)
     assert clipnb("describe", *arguments).exit_code == 0 and len(server.seen) == calls + 1 and len(load_descriptions(tmp_path / "d.json").by_class) == 3
+
+
+def test_describe_writes_no_file_of_nothing(clipnb, serve, tmp_path):
+    server = serve(lambda name, turn, _: (200, {}, "I would rather not."))
+    result = clipnb("describe", "--llm", "openai/test-model", "--api-base", server.url, "--cache", tmp_path / "cache", "--price", "0,0", "--out", tmp_path / "d.json")
+    assert result.exit_code == 1 and "none of 3 classes got an answer that can be used" in result.stderr and not (tmp_path / "d.json").exists()
+    assert len(server.seen) == 9 and result.stderr.count("it is no whole JSON list") == 9
 
 
 def test_describe_writes_the_query_to_be_edited(clipnb, tmp_path):

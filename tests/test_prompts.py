@@ -104,3 +104,15 @@ def test_lint_counts_tokens_as_the_model_does(which, request):
 def test_lint_refuses_a_single_string(call, text):
     with pytest.raises(InputError, match="^" + re.escape(text)):
         call()
+
+
+def test_templates_say_where_they_are_from(tmp_path):
+    path = tmp_path / "mine.txt"
+    path.write_text("\ufeff{}\n\na {} of mine\n", "utf-8")
+    assert prompts.load_templates(path) == ["{}", "a {} of mine"]
+    found = prompts.template_provenance(path, prompts.load_templates(path))
+    assert found == {"source": "mine.txt", "origin": "file", "count": 2, "sha256": prompts.template_provenance("drawing", ["{}", "a {} of mine"])["sha256"]}
+    assert prompts.template_provenance("openai-7", prompts.load_templates("openai-7"))["origin"].startswith("open_clip ")
+    path.write_text("{}\n{}\n")
+    with pytest.raises(InputError, match="^Expected `templates` without repeats, got '{}' twice, in .*mine.txt$"):
+        prompts.load_templates(path)
