@@ -22,8 +22,9 @@ def test_without_ray_it_is_told(monkeypatch, pictures, tmp_path):
 
 
 @pytest.fixture
-def cluster():
+def cluster(monkeypatch):
     """A local Ray of two workers."""
+    monkeypatch.setenv("RAY_raylet_start_wait_time_s", "300")  # a busy machine needs longer than Ray's 30 s
     ray = pytest.importorskip("ray", reason="the extra `ray` is not installed")
     pytest.importorskip("ray.data")
     ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level="ERROR", object_store_memory=100_000_000)
