@@ -133,10 +133,10 @@ def ratio(times: dict, name: str, other: str, clock: int) -> dict:
     return spread([a[clock] / b[clock] for a, b in zip(times[name], times[other])])
 
 
-def machine() -> dict:
+def machine(packages=("numpy", "torch", "scikit-learn", "torchmetrics")) -> dict:
     cpu = next((line.split(":")[1].strip() for line in Path("/proc/cpuinfo").read_text().splitlines() if "model name" in line), "?")
     return {"cpu": cpu, "cores": os.cpu_count(), "device": "cpu", "python": platform.python_version(),
-            **{name: version(name) for name in ("numpy", "torch", "scikit-learn", "torchmetrics")}, "clipnb": clipnb.__version__}
+            **{name: version(name) for name in packages}, "clipnb": clipnb.__version__}
 
 
 def run(count: int) -> dict:

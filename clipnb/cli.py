@@ -9,6 +9,7 @@ import json
 import platform
 import sys
 from dataclasses import asdict
+from functools import partial
 from importlib import metadata
 from pathlib import Path
 
@@ -146,14 +147,21 @@ def check() -> None:
 @click.option("--store", required=True, type=click.Path(path_type=Path), help="Folder to write the image vectors to; a run that was cut off goes on there.")
 @click.option("--bad-images", default="stop", show_default=True, type=click.Choice(["stop", "skip"]),
               help="At an image that cannot be read: stop, or skip it and list it.")
+@click.option("--engine", default="local", show_default=True, type=click.Choice(["local", "ray"]),
+              help="ray: shards are encoded by Ray Data, here or on a cluster (RAY_ADDRESS); needs clipnb[ray].")
 @_json
-def encode(model, pretrained, device, precision, dataset, store, bad_images, json_file) -> None:
+def encode(model, pretrained, device, precision, dataset, store, bad_images, engine, json_file) -> None:
     """Encode a data set's images once into a folder of Parquet shards."""
+    from clipnb import load_model
+    from clipnb.distributed import encode_with_ray
     from clipnb.embeddings import read_provenance
     from clipnb.encode import encode_to_store
 
     loaded, data, watched = _open(model, pretrained, device, precision, dataset)
-    skipped = encode_to_store(loaded, data, store, bad_images=bad_images, progress=watched)
+    if engine == "ray":
+        skipped = encode_with_ray(partial(load_model, model, pretrained, device, precision), dataset, store, bad_images)
+    else:
+        skipped = encode_to_store(loaded, data, store, bad_images=bad_images, progress=watched)
     for reason in skipped.values():
         click.echo(f"clipnb: skipped: {reason}", err=True)
     _report({"store": str(store), **read_provenance(store), "dimensions": loaded.dimensions, "device": str(loaded.device),

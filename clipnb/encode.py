@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -70,10 +71,9 @@ def _encode_missing(model: Model, texts: list[str], batch_tokens: int) -> dict[s
     tokens = model.tokenizer(texts)
     lengths = model.prompt_lengths(tokens) if model.trims_exactly else torch.full((len(texts),), tokens.shape[1])
     order, vectors = lengths.argsort(stable=True), {}
-    with torch.inference_mode():
-        for rows in _packed(order, lengths, batch_tokens):
-            found = model.encode_tokens(tokens[rows, : int(lengths[rows[-1]])])
-            vectors |= zip([texts[row] for row in rows], found)
+    for rows in _packed(order, lengths, batch_tokens):
+        found = model.encode_tokens(tokens[rows, : int(lengths[rows[-1]])])
+        vectors |= zip([texts[row] for row in rows], found)
     return vectors
 
 
@@ -122,9 +122,9 @@ def encode_images(model: Model, data, store: str | Path | None = None, batch_siz
     if store is not None:
         encode_to_store(model, data, store, batch_size, workers, bad_images, progress)
         return Embeddings.load(store)
-    shards, _ = _encode(model, data, None, batch_size, workers, bad_images, progress)
-    found = Embeddings.concatenate([shard for _, shard in shards])
-    _not_all(found.skipped, data)
+    task = prepare(model, data, None, bad_images)
+    found = Embeddings.concatenate(list(encode_shards(task, data, task.shards, batch_size, workers, progress)))
+    not_all(found.skipped, data)
     return found
 
 
@@ -141,23 +141,33 @@ def encode_to_store(model: Model, data, store: str | Path, batch_size: int | Non
     ...     encode_to_store(load_model(), load_dataset("emoji").take(3), folder)
     {}
     """
-    shards, writer = _encode(model, data, store, batch_size, workers, bad_images, progress)
-    for start, shard in shards:
-        writer.write(start, shard)
+    task = prepare(model, data, store, bad_images)
+    for rows, shard in zip(task.shards, encode_shards(task, data, task.shards, batch_size, workers, progress)):
+        task.writer.write(rows.start, shard)
     skipped = read_skipped(store)
-    _not_all(skipped, data)
+    not_all(skipped, data)
     return skipped
 
 
-def _not_all(skipped: dict[str, str], data) -> None:
+def not_all(skipped: dict[str, str], data) -> None:
+    """Refuse a set of which no image could be read."""
     if len(skipped) == len(data):
         raise InputError(f"Expected images in {data.name}, none of {len(data)} can be read: {next(iter(skipped.values()))}")
 
 
-def _encode(model: Model, data, store, batch_size, workers, bad_images, progress):
-    """The shards that are still to be written, encoded one by one, and what writes them."""
-    batch_size = (16 if model.device.type == "cpu" else 256) if batch_size is None else whole_number(batch_size, "batch_size", 1)
-    workers = workers if workers is None else whole_number(workers, "workers", 0)
+@dataclass(frozen=True)
+class Task:
+    """What is to be encoded, settled."""
+
+    model: Model
+    provenance: dict
+    bad_images: str
+    writer: StoreWriter | None
+    shards: list[range]  # positions of the images of each shard that is still to be written
+
+
+def prepare(model: Model, data, store: str | Path | None, bad_images: str) -> Task:
+    """Settle precision and store, and find what is still to be done."""
     one_of(bad_images, "bad_images", ("stop", "skip"))
     if not len(data):
         raise InputError("Expected at least one image, got none")
@@ -167,23 +177,24 @@ def _encode(model: Model, data, store, batch_size, workers, bad_images, progress
         REASON: reason, "dataset": data.name, "dataset_fingerprint": data.fingerprint, "n": len(data),
     }
     writer = StoreWriter(store, provenance, data.classnames, SHARD_SIZE) if store is not None else None
-    starts = [start for start in range(0, len(data), SHARD_SIZE) if not (writer and writer.has(start))]
-    return encode_shards(model, data, starts, provenance, batch_size, workers, bad_images, progress), writer
+    shards = [range(start, min(start + SHARD_SIZE, len(data))) for start in range(0, len(data), SHARD_SIZE)]
+    return Task(model, provenance, bad_images, writer, [rows for rows in shards if not (writer and writer.has(rows.start))])
 
 
-def encode_shards(model: Model, data, starts: list[int], provenance: dict, batch_size: int, workers: int | None,
-                  bad_images: str, progress: bool):
-    """Yield (start, `Embeddings`) for each run of SHARD_SIZE images that begins at one of `starts`, in order."""
-    batches = {start: [range(i, min(i + batch_size, start + SHARD_SIZE, len(data)))
-                       for i in range(start, min(start + SHARD_SIZE, len(data)), batch_size)] for start in starts}
-    loader = _loader(model, data, [batch for start in starts for batch in batches[start]], workers)
+def encode_shards(task: Task, data, shards: list[range], batch_size: int | None = None, workers: int | None = None,
+                  progress: bool = False):
+    """Yield `Embeddings` for each of these runs of positions, in order."""
+    model = task.model
+    batch_size = (16 if model.device.type == "cpu" else 256) if batch_size is None else whole_number(batch_size, "batch_size", 1)
+    workers = workers if workers is None else whole_number(workers, "workers", 0)
+    batches = [[rows[i : i + batch_size] for i in range(0, len(rows), batch_size)] for rows in shards]
+    loader = _loader(model, data, [batch for some in batches for batch in some], workers)
     title, size = f"{model.name} on {model.device} in {model.precision}", batch_size
-    with torch.inference_mode(), tqdm(total=sum(len(b) for some in batches.values() for b in some), unit=" images", desc=title,
-                                      disable=not progress) as bar:
-        for start in starts:
+    with tqdm(total=sum(map(len, shards)), unit=" images", desc=title, disable=not progress) as bar:
+        for some in batches:
             rows, vectors, skipped = [], [np.empty((0, model.dimensions), dtype=np.float32)], {}
-            for batch, (good, pixels, bad) in zip(batches[start], loader):
-                if bad and bad_images == "stop":
+            for batch, (good, pixels, bad) in zip(some, loader):
+                if bad and task.bad_images == "stop":
                     raise InputError(next(iter(bad.values())))
                 if good:
                     found, size = _encode_pixels(model, pixels, size)
@@ -191,15 +202,15 @@ def encode_shards(model: Model, data, starts: list[int], provenance: dict, batch
                 rows += good
                 skipped |= {data.ids[i]: why for i, why in bad.items()}
                 bar.update(len(batch))
-            yield start, Embeddings(np.concatenate(vectors), data.labels[rows], [data.ids[i] for i in rows], data.classnames,
-                                    provenance, skipped)
+            yield Embeddings(np.concatenate(vectors), data.labels[rows], [data.ids[i] for i in rows], data.classnames,
+                             task.provenance, skipped)
 
 
 def _loader(model: Model, data, batches: list[range], workers: int | None):
     """Iterator over (positions that could be read, their pixels, reason by position of the others), batch by batch."""
     forks = sys.platform == "linux"
     if workers is None:  # four batches are the least that reading ahead is felt with
-        workers = min(os.cpu_count() or 1, 16) if forks and len(batches) >= 4 else 0
+        workers = min(len(os.sched_getaffinity(0)), 16) if forks and len(batches) >= 4 else 0
     return iter(torch.utils.data.DataLoader(
         _Pixels(data, model.preprocess), batch_sampler=batches, collate_fn=_collate, num_workers=workers,
         multiprocessing_context="fork" if forks and workers else None, pin_memory=model.device.type == "cuda"))
@@ -267,14 +278,13 @@ def changed_predictions(model: Model, other: Model, data) -> tuple[float, int]:
     sample = np.unique(np.linspace(0, len(data) - 1, PRECISION_SAMPLE).astype(int)).tolist()
     classifier = encode_texts(model, data.classnames)
     scores, shifts = [], []
-    with torch.inference_mode():
-        for good, pixels, _ in _loader(model, data, [sample[i : i + 16] for i in range(0, len(sample), 16)], None):
-            if good:
-                exact = model.encode_pixels(pixels)
-                scores.append(exact @ classifier.T)
-                shifts.append((other.encode_pixels(pixels) - exact) @ classifier.T)
+    for good, pixels, _ in _loader(model, data, [sample[i : i + 16] for i in range(0, len(sample), 16)], None):
+        if good:
+            exact = model.encode_pixels(pixels)
+            scores.append(exact @ classifier.T)
+            shifts.append((other.encode_pixels(pixels) - exact) @ classifier.T)
     if not scores:
-        return 0.0, 0
+        return 1.0, 0  # nothing is known: no reason to leave fp32
     scores, shifts = np.concatenate(scores), np.concatenate(shifts)
     predictions = scores.argmax(axis=1)
     return float(np.mean([(scores + shift).argmax(axis=1) != predictions for shift in shifts])), len(scores)

@@ -57,15 +57,14 @@ class Model:
         """
         prompts = ["dog", "a photo of a dog.", "a drawing of a very small red fire engine.", "!", "2 \u72ac, " * 5]
         tokens = self.tokenizer(prompts)
-        with torch.inference_mode():
-            full = self.encode_tokens(tokens)
-            for rows in ([0], [0, 1, 2], [0, 1, 2, 3, 4]):  # alone, with longer ones, and with the longest
-                try:
-                    cut = self.encode_tokens(self.trim(tokens[rows]))
-                except (RuntimeError, IndexError):  # a tower that asks for its full length in a way unknown to us
-                    return False
-                if np.abs(full[rows] - cut).max() >= 1e-5:
-                    return False
+        full = self.encode_tokens(tokens)
+        for rows in ([0], [0, 1, 2], [0, 1, 2, 3, 4]):  # alone, with longer ones, and with the longest
+            try:
+                cut = self.encode_tokens(self.trim(tokens[rows]))
+            except (RuntimeError, IndexError):  # a tower that asks for its full length in a way unknown to us
+                return False
+            if np.abs(full[rows] - cut).max() >= 1e-5:
+                return False
         return True
 
     @cached_property
@@ -87,6 +86,7 @@ class Model:
         """Cut the columns that are padding in every prompt of the batch."""
         return tokens[:, : int(self.prompt_lengths(tokens).max())]
 
+    @torch.inference_mode()
     def encode_tokens(self, tokens: torch.Tensor) -> np.ndarray:
         """Unit-norm text vectors (B, D) float32 of token ids (B, context), or (B, L) where `trims_exactly`."""
         tower, length = _TextTower(self.module), tokens.shape[1]
@@ -97,9 +97,9 @@ class Model:
     @cached_property
     def dimensions(self) -> int:
         """D, the width of a vector."""
-        with torch.inference_mode():
-            return self.encode_tokens(self.tokenizer(["a"])).shape[1]
+        return self.encode_tokens(self.tokenizer(["a"])).shape[1]
 
+    @torch.inference_mode()
     def encode_pixels(self, pixels: torch.Tensor) -> np.ndarray:
         """Unit-norm image vectors (B, D) float32 of preprocessed images (B, 3, H, W)."""
         pixels = pixels.to(self.device, non_blocking=True).to(DTYPES[self.precision], memory_format=torch.channels_last)

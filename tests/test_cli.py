@@ -124,6 +124,20 @@ def test_encode_goes_on_and_is_read_back(clipnb, tmp_path, monkeypatch):
     refused(clipnb("encode", "--store", store, dataset="emoji:validation"), r"The store \S+ belongs to something else \(dataset: ")
 
 
+def test_bad_images_stop_or_are_listed(clipnb, pictures, tmp_path):
+    (pictures / "dog" / "0.png").write_bytes(b"")
+    refused(clipnb("encode", "--store", tmp_path / "s"), "Cannot read image 'dog/0.png' of folder:")
+    result = clipnb("encode", "--store", tmp_path / "s", "--bad-images", "skip", "--json", "-")
+    found = strict(result.stdout)
+    assert result.exit_code == 0 and (found["n"], found["encoded"], found["skipped"]) == (12, 11, 1)
+    assert [bad["id"] for bad in found["bad_images"]] == ["dog/0.png"]
+    line = "clipnb: skipped: Cannot read image 'dog/0.png' of folder:"
+    assert result.stderr.startswith(line) and result.stderr.count("\n") == 1
+    scored = clipnb("evaluate", "--store", tmp_path / "s", "--json", "-")  # and it is not forgotten later
+    assert strict(scored.stdout)["n"] == 11 and scored.stderr.startswith(line)
+    refused(clipnb("encode", "--store", tmp_path / "t", "--bad-images", "ignore"), "Invalid value for '--bad-images'")
+
+
 @pytest.mark.parametrize(("arguments", "text"), [
     (["evaluat"], r"No such command 'evaluat'.* \(see `\w+ --help`\)$"),
     (["--bug", "evaluate"], "No such option '?--bug"),

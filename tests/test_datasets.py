@@ -1,4 +1,5 @@
 import io
+import os
 import pickle
 import re
 import tarfile
@@ -8,7 +9,7 @@ import pytest
 from PIL import Image
 
 from clipnb import load_dataset
-from clipnb.datasets import flatten
+from clipnb.datasets import LabeledImages, flatten
 from clipnb.errors import InputError
 
 
@@ -62,6 +63,70 @@ def test_the_fingerprint_names_the_set(pictures):
     assert first.fingerprint == again.fingerprint
     (pictures / "cat" / "0.png").rename(pictures / "cat" / "9.png")
     assert load_dataset(f"folder:{pictures}").fingerprint != first.fingerprint
+
+
+def test_a_changed_picture_changes_the_fingerprint(pictures):
+    path, first = pictures / "cat" / "1.png", load_dataset(f"folder:{pictures}")
+    content, state = path.read_bytes(), path.stat()
+    path.write_bytes((pictures / "cat" / "2.png").read_bytes())
+    changed = load_dataset(f"folder:{pictures}")
+    assert changed.ids == first.ids and changed.fingerprint != first.fingerprint
+    others = np.arange(len(first)) != first.ids.index("cat/1.png")
+    assert changed.take(others).fingerprint == first.take(others).fingerprint  # of the subset's own pictures only
+    path.write_bytes(content)
+    os.utime(path, ns=(state.st_atime_ns, state.st_mtime_ns))
+    assert load_dataset(f"folder:{pictures}").fingerprint == first.fingerprint
+
+
+def test_a_changed_shard_changes_the_fingerprint(shards):
+    folder, write = shards
+    first = load_dataset(f"webdataset:{folder}/a-*.tar").fingerprint
+    assert load_dataset(f"webdataset:{folder}/a-*.tar").fingerprint == first
+    write("a-1.tar", [("000", 31, 1), ("001", 40, None)])
+    assert load_dataset(f"webdataset:{folder}/a-*.tar").fingerprint != first
+
+
+def test_ids_are_unique_and_labels_complete(shards):
+    with pytest.raises(InputError, match="^Expected every image of x to have an id of its own, got 'b' twice or more$"):
+        LabeledImages("x", ["a", "b", "b"], np.zeros(3, dtype=np.int64), ["c"], None)
+    with pytest.raises(InputError, match="^Expected a label for each of the 2 ids of x, got 3$"):
+        LabeledImages("x", ["a", "b"], np.zeros(3, dtype=np.int64), ["c"], None)
+    folder, write = shards
+    write("a-1.tar", [("000", 30, 1), ("000", 40, 0)])
+    refuses(f"webdataset:{folder}/a-*.tar", f"Expected one image a sample in {folder}/a-1.tar, got two of the name '000'")
+
+
+@pytest.mark.filterwarnings("ignore")  # Pillow's own about what it finds
+@pytest.mark.parametrize("format", ["PNG", "JPEG", "WEBP", "GIF", "TIFF", "BMP", "PPM"])
+def test_a_damaged_file_is_read_or_named_and_nothing_else(tmp_path, format):
+    rng, file = np.random.default_rng(0), io.BytesIO()
+    Image.fromarray(rng.integers(0, 256, (24, 24, 3), dtype=np.uint8)).save(file, format)
+    content, named = file.getvalue(), 0
+    for i in range(60):
+        damaged = bytearray(content[: rng.integers(1, len(content) + 1)])
+        for place in rng.integers(0, len(damaged), 3):
+            damaged[place] = rng.integers(0, 256)
+        data = LabeledImages("x", ["a"], np.zeros(1, dtype=np.int64), ["c"], lambda _: Image.open(io.BytesIO(damaged)))
+        try:
+            assert data[0][0].mode == "RGB"
+        except InputError as error:
+            assert str(error).startswith("Cannot read image 'a' of x: ") and "\n" not in str(error)
+            named += 1
+    assert named
+
+
+def test_a_decompression_bomb_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1000)
+    Image.new("RGB", (100, 100)).save(tmp_path / "a.png")
+    with pytest.raises(InputError, match="Cannot read image 'a.png' .* could be decompression bomb"):
+        load_dataset(f"folder:{tmp_path}")[0]
+
+
+def test_an_animation_is_its_first_frame(tmp_path):
+    frames = [Image.new("RGB", (8, 8), colour) for colour in ("red", "blue")]
+    for name in ("a.gif", "b.webp", "c.png"):
+        frames[0].save(tmp_path / name, save_all=True, append_images=frames[1:], lossless=True)
+    assert [image.getpixel((0, 0)) for image, _ in load_dataset(f"folder:{tmp_path}")] == [(255, 0, 0)] * 3
 
 
 def test_wrong_specs_and_folders_are_told(pictures, tmp_path):

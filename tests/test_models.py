@@ -1,4 +1,5 @@
 import json
+import pathlib
 import pickle
 import re
 import shutil
@@ -110,6 +111,15 @@ def test_a_checkpoint_cannot_run_code(tiny, tmp_path, save):
     save({"state_dict": tiny.module.state_dict() | {"x": Hostile(tmp_path / "owned")}}, tmp_path / "bad.pt")
     refuses(f"Cannot load model 'tiny-clip' with weights '{tmp_path / 'bad.pt'}': ", "tiny-clip", str(tmp_path / "bad.pt"))
     assert not (tmp_path / "owned").exists()
+
+
+@pytest.mark.filterwarnings("ignore:Detected pickle protocol")
+def test_a_pickle_is_loaded_when_it_is_trusted(tiny, tmp_path):
+    content = {"state_dict": tiny.module.state_dict(), "options": pathlib.PurePosixPath("more than tensors")}
+    torch.save(content, tmp_path / "own.pt")
+    refuses(f"Cannot load model 'tiny-clip' with weights '{tmp_path / 'own.pt'}': ", "tiny-clip", str(tmp_path / "own.pt"))
+    loaded = load_model("tiny-clip", str(tmp_path / "own.pt"), precision="fp32", trust_pickle=True)
+    assert loaded.fingerprint == tiny.fingerprint
 
 
 def test_loading_is_quiet_and_leaves_logging_as_it_was(tiny_weights, capfd, caplog):
