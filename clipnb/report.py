@@ -1,0 +1,466 @@
+"""`clipnb.audit`: which classes of your own data a model fails on, as DataFrames, one HTML page, JSON and CSV."""
+
+from __future__ import annotations
+
+import base64
+import html
+import io
+import json
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass, field, fields
+from datetime import datetime, timezone
+from functools import cached_property
+from pathlib import Path
+
+import matplotlib
+import numpy as np
+import pandas as pd
+from jinja2 import Environment, PackageLoader
+from matplotlib.figure import Figure
+from PIL import Image
+
+from clipnb import ensemble, margin, metrics, plots, prompts, worst
+from clipnb.datasets import LabeledImages, load_dataset, with_classes
+from clipnb.describe import load_descriptions
+from clipnb.embeddings import write_atomically
+from clipnb.encode import encode_images, encode_texts
+from clipnb.errors import InputError, whole_number
+from clipnb.explain import SAME_TEXT, explain_classes
+from clipnb.models import EMBEDDED, Model, load_model
+from clipnb.similarity import unit_norm
+from clipnb.zeroshot import EvaluationResult, evaluate, prompt_vectors
+
+FORMAT = "clipnb-report-1"
+TRIED = ("bare", "single", "openai-7")  # other wordings that an audit tries: nine prompts a class
+PICTURES = 4  # shown of each bad class
+MOST_PICTURES = 240  # in one page, which bounds its size
+SIDE = 112  # pixels of a thumbnail
+MOST_ROWS = 1000  # of a table in the page; JSON and CSV have all
+NOT_PERCENT = {"margin", "margin_no_labels", "similarity", "rival_cosine", "nearest_cosine", "rho", "rho_low", "rho_high", "auc", "p"}
+
+
+class _Page:
+    """What `Report` and `Comparison` share: fields that are DataFrames, and how they become HTML, JSON and CSV."""
+
+    def __post_init__(self):
+        for name, value in vars(self).items():
+            if isinstance(value, list) and name != "advice":
+                object.__setattr__(self, name, pd.DataFrame(value))
+
+    def tables(self) -> dict[str, pd.DataFrame]:
+        """Its DataFrames by name."""
+        return {part.name: getattr(self, part.name) for part in fields(self) if isinstance(getattr(self, part.name), pd.DataFrame)}
+
+    def json(self) -> dict:
+        """Everything but the pictures, ready for JSON: NaN is None, a table is a list of rows."""
+        return {"format": FORMAT, "kind": type(self).__name__, "summary": _plain(self.summary), "advice": self.advice,
+                **{name: _plain(table.to_dict("records")) for name, table in self.tables().items()}}
+
+    def html(self) -> str:
+        """One page that needs no script, no other file and no network."""
+        page = Environment(loader=PackageLoader("clipnb", "static"), autoescape=True, trim_blocks=True, lstrip_blocks=True)
+        return page.get_template("report.html").render(title=_short(self.title), lead=_short(self.lead, 300), advice=[_short(a, 400) for a in self.advice],
+                                                       sections=list(self.sections()), made=self.summary["made"])
+
+    def _repr_html_(self) -> str:
+        # In a frame, so that neither its style nor the name of a class reaches the notebook around it.
+        return (f'<iframe title="{html.escape(_short(self.title))}" sandbox srcdoc="{html.escape(self.html())}" '
+                'style="width: 100%; height: 44rem; border: 1px solid #8886"></iframe>')
+
+    def to_html(self, path: str | Path) -> None:
+        """Write the page."""
+        write_atomically(Path(path), self.html().encode("utf-8", "replace"))
+
+    def to_json(self, path: str | Path) -> None:
+        """Write every number; `Report.load` reads it."""
+        text = json.dumps(self.json(), indent=1, ensure_ascii=False, allow_nan=False)
+        write_atomically(Path(path), (text + "\n").encode("utf-8", "backslashreplace"))  # of undecodable file names, as JSON escapes
+
+    def to_csv(self, folder: str | Path) -> None:
+        """Write each table as a CSV file into a folder, which is made if need be."""
+        Path(folder).mkdir(parents=True, exist_ok=True)
+        for name, table in self.tables().items():
+            text = table.map(lambda v: json.dumps(_plain(v), ensure_ascii=False) if isinstance(v, list) else v).to_csv(index=False)
+            write_atomically(Path(folder) / f"{name}.csv", text.encode("utf-8", "backslashreplace"))
+
+
+@dataclass(frozen=True, repr=False)
+class Report(_Page):
+    """What `audit` found. Fractions are in [0, 1], margins and similarities are cosines; a class is an index and a name.
+
+    Columns that need labels are missing or NaN where there are none.
+    """
+
+    summary: dict  # what was audited, and every score with its interval (`EvaluationResult.summary`)
+    advice: list[str]  # what to do first, most urgent first
+    findings: pd.DataFrame  # what is odd about the names (`prompts.lint`): what, where, advice
+    worst: pd.DataFrame  # the worst classes and why (`explain.explain_classes`; without labels: by margin)
+    classes: pd.DataFrame  # all classes, worst first
+    wordings: pd.DataFrame  # other templates and descriptions on the same images, compared with the audited one
+    reliability: pd.DataFrame  # how well scores without labels find bad classes (`margin.compare_scores`)
+    unreadable: pd.DataFrame  # files left out: id, reason
+    images: pd.DataFrame  # every image: id, label, prediction, similarity, margin, rival, and two class indices
+    pictures: dict[str, list] = field(default_factory=dict)  # thumbnails of the page: of each bad class, and "labels"
+
+    @classmethod
+    def load(cls, path: str | Path) -> Report:
+        """Read what `to_json` wrote (without the pictures).
+
+        Raises:
+            InputError: no such file, or not a report.
+        """
+        try:
+            content = json.loads(Path(path).read_text("utf-8"))
+            if content["format"] != FORMAT or content.pop("kind") != cls.__name__:
+                raise ValueError("another format")
+            return cls(**{part.name: content[part.name] for part in fields(cls) if part.name != "pictures"})
+        except OSError as error:
+            raise InputError(f"Expected a report that `clipnb audit --json` wrote, got {path}: {error.strerror}") from None
+        except (ValueError, KeyError, TypeError, AttributeError):
+            raise InputError(f"Expected a report that `clipnb audit --json` wrote, got {path}, which holds something else") from None
+
+    @property
+    def labelled(self) -> bool:
+        """Whether any image has a label."""
+        return "accuracy" in self.summary
+
+    @property
+    def suspects(self) -> pd.DataFrame:
+        """Images whose label looks wrong: the model is surer of another class, the surest first (lowest margin)."""
+        return self.images[self.images["margin"] < 0].sort_values("margin", kind="stable")
+
+    @property
+    def title(self) -> str:
+        return f"Audit of {self.summary['dataset']}"
+
+    @property
+    def lead(self) -> str:
+        s = self.summary
+        scored = (f"right on {s['accuracy']:.1%} of {s['n']} labelled images in {s['classes_with_images']} of {s['classes']} classes; guessing would be "
+                  f"right on {s['chance']:.2%}" if self.labelled else f"on {s['images']} images without labels, {s['classes']} classes to choose from")
+        return f"{s['model']} ({s['pretrained']}): {scored}."
+
+    def __repr__(self) -> str:
+        lines = [self.title, self.lead, "", "What to do first:", *(f"{i}. {_short(text, 400)}" for i, text in enumerate(self.advice, 1)), "", "Worst classes:"]
+        shown = self.worst[[c for c in ("classname", "accuracy", "images", "predicted", "margin", "verdict") if c in self.worst]]
+        return "\n".join([*lines, shown.map(lambda v: _short(v, 40)).to_string(index=False, float_format="{:.3f}".format)])
+
+    def sections(self):
+        """Title, text, table, cards, figure: what the page is made of."""
+        k = len(self.worst)
+        if self.labelled:
+            yield {"title": "Scores", "text": "Each with its 95 % interval. The worst-k accuracy reads too low, because the same images choose the classes and "
+                   "measure them; the honest one chooses on one half and measures on the other.", **_scores(self.summary), "figure": self._figure()}
+            yield {"title": f"The {k} worst classes", "text": "Why, as far as numbers tell, with images that were named wrong.", "cards": self._cards()}
+        else:
+            yield {"title": f"The {k} classes won most narrowly", "text": self._caveat(), "cards": self._cards()}
+        yield {"title": "Labels to check", "text": "The model is sure that these show something else. Some are its mistakes, some are the label's.",
+               "cards": [{"pictures": self.pictures["labels"]}] if self.pictures.get("labels") else []}
+        yield {"title": "Other wordings", "text": "The same images with other templates around the names. " + (
+            "Differences are to the audited wording, with intervals that hold for all rows at once." if self.labelled else
+            "Without labels nothing tells which is better; `changed` is the share of images that get another answer."), **_table(self.wordings)}
+        yield {"title": "The names", "text": "What is odd about classnames and templates.", **_table(self.findings)}
+        yield {"title": "Files that could not be read", "text": "They are in no score.", **_table(self.unreadable)}
+        yield {"title": "Would it be found without labels?", "text": f"Measured with this model on {self.summary['reliability_measured_on']}, where labels "
+               f"are known: rank correlation with the accuracy (rho), share of the {self.summary['reliability_k']} worst classes found, area under the ROC "
+               "curve. `pseudo_image` is the margin used without labels; `chance` is blind guessing.", **_table(self.reliability)}
+        yield {"title": "All classes", "fold": True, **_table(self.classes)}
+
+    def _caveat(self) -> str:
+        found = self.reliability.set_index("score")["found"]
+        return ("There are no labels, so no accuracy. Listed are the classes whose predicted images are won by the smallest margin over another class: where "
+                f"to look first, not a verdict. On {self.summary['reliability_measured_on']}, with this model, such a list held {found['pseudo_image']:.0%} of truly "
+                f"worst classes, a random one {found['chance']:.0%}. {self.summary['never_predicted']} classes were never predicted: absent, or missed.")
+
+    def _cards(self) -> list[dict]:
+        numbers = [c for c in ("accuracy", "images", "predicted", "margin") if c in self.worst]
+        return [{"name": _short(row["classname"]), "verdict": row["verdict"], "text": _short(row["sentence"], 400),
+                 "numbers": [(column, _cell(column, row[column])) for column in numbers], "pictures": self.pictures.get(str(row["class"]), [])}
+                for row in self.worst.to_dict("records")]
+
+    def _figure(self) -> dict:
+        figure = Figure(figsize=(6.4, 3), layout="constrained")
+        plots.per_class_accuracy(self.classes["accuracy"].to_numpy(float), figure.subplots(), chance=self.summary["chance"],
+                                 mean=self.summary["mean_per_class_accuracy"])
+        with matplotlib.rc_context({"svg.hashsalt": "clipnb", "svg.fonttype": "none"}):  # the same figure, the same bytes
+            figure.savefig(file := io.StringIO(), format="svg", transparent=True, metadata={"Date": None, "Creator": None})
+        svg = file.getvalue().partition("<svg")[2].replace("#000000", "currentColor").replace(plots.INK, "currentColor")
+        return {"svg": "<svg" + svg, "alt": "Accuracy of every class, worst first."}
+
+
+def _plain(value):
+    """`value` as JSON knows it."""
+    if isinstance(value, dict):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple, np.ndarray)):
+        return [_plain(item) for item in value]
+    value = value.item() if isinstance(value, np.generic) else value
+    return None if isinstance(value, float) and not np.isfinite(value) else value
+
+
+def _short(text, most: int = 70):
+    return text if not isinstance(text, str) or len(text) <= most else text[: most - 1] + "…"
+
+
+def _cell(column: str, value) -> dict:
+    """What a table shows of a value, and the value to the last digit."""
+    value = _plain(value)
+    if isinstance(value, float):
+        shown = f"{value:.3f}" if column in NOT_PERCENT else f"{value:.1%}".replace("%", " %")
+        return {"shown": shown, "exact": repr(value)}
+    if isinstance(value, list):
+        return {"shown": _short("; ".join(map(str, value)), 200)}
+    return {"shown": "–" if value is None else _short(str(value), 200), "exact": value if isinstance(value, int) else None}
+
+
+def _table(table: pd.DataFrame) -> dict:
+    rows = [[_cell(column, row[column]) for column in table] for row in table.head(MOST_ROWS).to_dict("records")]
+    more = len(table) - len(rows)
+    return {"columns": [column.replace("_", " ") for column in table], "rows": rows,
+            "more": f"{more} more rows are in the JSON and CSV files." if more > 0 else ""}
+
+
+def _scores(summary: dict) -> dict:
+    """The table of scores that have an interval, from `EvaluationResult.summary`."""
+    rows = [[{"shown": name.replace("_", " ")}, *(_cell("p" if name == "classes_at_zero" else name, value) for value in (summary[name], *summary[f"{name}_ci"]))]
+            for name in summary if f"{name}_ci" in summary]
+    return {"columns": ["score", "value", "low", "high"], "rows": rows, "more": ""}
+
+
+def audit(dataset: str | LabeledImages = "emoji", model: str | Model = EMBEDDED, pretrained: str | None = None, *,
+          classes: str | Path | None = None, templates="bare", descriptions: str | Path | None = None, worst_k: int = 10,
+          store: str | Path | None = None, device: str = "auto", precision: str = "auto", made: str | None = None,
+          progress: bool = False) -> Report:
+    """Find the classes of a data set that a model fails on, say why, and what to do first.
+
+    Reads every image (unreadable ones are listed and left out), checks the names, encodes, evaluates, explains the worst
+    classes, tries other wordings, and measures how far a label-free ranking can be trusted. Without labels it ranks classes
+    by the pseudo-label margin (`margin`), whose reliability it measures with the same model on the emoji set.
+
+    Args:
+        dataset: a spec for `load_dataset`, or what that returns.
+        model, pretrained, device, precision: for `load_model`; or a loaded model.
+        classes: file of classnames for unlabelled images, of candidates, or of better names (`datasets.with_classes`).
+        templates: name of a template set (`prompts.template_set`) or a list, audited as one ensemble.
+        descriptions: file of texts about classes (`describe.load_descriptions`), tried as a wording; the emoji set has its own.
+        worst_k: how many classes to explain (fewer if there are fewer).
+        store: folder that keeps the image vectors: encode once, audit often, go on after a kill.
+        made: time stamp in the page; None: now. All else is the same for the same input.
+        progress: show progress bars on stderr.
+
+    Raises:
+        InputError: an argument or file cannot be used, there are fewer than two classes, or no image can be read.
+
+    >>> from clipnb import load_dataset
+    >>> data = load_dataset("emoji")
+    >>> report = audit(data.take(data.labels < 3), made="today")  # nine drawings of three among 628 classes
+    >>> report.summary["n"], len(report.worst), report.classes.columns[:3].tolist()
+    (9, 3, ['class', 'classname', 'images'])
+    """
+    worst_k = whole_number(worst_k, "worst_k", 1)
+    data = load_dataset(dataset) if isinstance(dataset, str) else dataset
+    named = with_classes(data, classes) if classes else data
+    if len(named.classnames) < 2:
+        way = "give a file of candidate names (`classes`, --classes FILE)"
+        raise InputError(f"Expected at least two classes in {data.name}, got one ({_short(named.classnames[0])!r}): every answer would be right; {way}"
+                         if named.classnames else f"Expected classnames for {data.name}, which has images only; {way}")
+    chosen = prompts.template_set(templates) if isinstance(templates, str) else prompts.check_templates(templates)
+    if descriptions is None and data.name.startswith("emoji") and classes is None:
+        descriptions = "emoji"
+    texts = load_descriptions(descriptions).by_class if descriptions else {}
+    model = load_model(model, pretrained, device, precision) if isinstance(model, str) else model
+    readable, unreadable = _readable(data)
+    vectors = encode_images(model, data.take(readable), store, progress=progress).vectors
+    named, names = named.take(readable), named.notes.get("synonyms", [[name] for name in named.classnames])
+    sets = {name: prompts.template_set(name) for name in TRIED}
+    every = list(dict.fromkeys(template for group in (chosen, *sets.values()) for template in group))
+    bank = _bank(model, names, every)
+    banks = {name: bank[[every.index(template) for template in group]] for name, group in {"": chosen, **sets}.items()}
+    classifier = unit_norm(banks.pop("").mean(axis=0))
+    result = evaluate(vectors, classifier, named.labels)
+    k = min(worst_k, int((result.confusion.sum(axis=1) > 0).sum()) if result.n else int((~np.isnan(result.cmm["pseudo_image"])).sum()))
+    findings = prompts.lint(named.classnames, chosen, model)
+    measured_on, reliability_k, reliability = _reliability(model, vectors, result, data.name, worst_k)
+    summary = {
+        "dataset": data.name, "dataset_fingerprint": data.fingerprint, "model": model.name, "pretrained": model.pretrained,
+        "model_fingerprint": model.fingerprint, "precision": model.precision, "templates": templates if isinstance(templates, str) else chosen,
+        "num_templates": len(chosen), "images": len(named), "unreadable": len(unreadable), "classes": len(named.classnames),
+        "never_predicted": int(np.isnan(result.cmm["pseudo_image"]).sum()), **(result.summary(k=worst_k) if result.n else {}),
+        "reliability_measured_on": measured_on, "reliability_k": reliability_k,
+        "made": made or datetime.now(timezone.utc).strftime("%Y-%m-%d %H:%M UTC"),
+    }
+    ranked = _classes(result, named.classnames)
+    bad = _explained(ranked["class"].to_numpy()[:k], result, named.classnames)
+    wordings = _wordings(model, vectors, result, banks, {c: texts[n] for c, n in enumerate(named.classnames) if n in texts}, k)
+    images = _images(result, named)
+    return Report(
+        summary=summary, advice=_advice(summary, findings, bad, wordings, result), findings=pd.DataFrame(map(asdict, findings), columns=["what", "where", "advice"]),
+        worst=bad, classes=ranked, wordings=wordings, reliability=reliability.rename_axis("score").reset_index(),
+        unreadable=unreadable, images=images, pictures=_pictures(named, images, bad),
+    )
+
+
+def _readable(data: LabeledImages) -> tuple[np.ndarray, pd.DataFrame]:
+    """Positions of the images that can be read, and of the others id and reason.
+
+    Everything is decoded once for this. It can go as soon as `encode_images` passes over bad files and lists them.
+    """
+    def reason(i: int) -> str | None:
+        try:
+            data[i]
+        except InputError as error:
+            return (str(error.__cause__ or error).splitlines() or ["no details"])[0]
+
+    with ThreadPoolExecutor() as pool:
+        reasons = list(pool.map(reason, range(len(data))))
+    good = [i for i, text in enumerate(reasons) if text is None]
+    if not good:
+        raise InputError(f"Expected images that can be read in {data.name}, all {len(data)} are broken; the first: {data.ids[0]!r}: {reasons[0]}")
+    bad = [{"id": data.ids[i], "reason": text} for i, text in enumerate(reasons) if text is not None]
+    return np.array(good), pd.DataFrame(bad, columns=["id", "reason"])
+
+
+def _bank(model: Model, names: list[list[str]], templates: list[str]) -> np.ndarray:
+    """(P, C, D) text vectors; that of a class with synonyms is the mean over its names."""
+    bank = prompt_vectors(model, [name for group in names for name in group], templates)
+    sizes = np.array([len(group) for group in names])
+    if (sizes == 1).all():
+        return bank
+    return unit_norm(np.add.reduceat(bank, np.cumsum(sizes) - sizes, axis=1) / sizes[:, None])
+
+
+def _reliability(model: Model, vectors, result: EvaluationResult, name: str, k: int) -> tuple[str, int, pd.DataFrame]:
+    """Where, at which k and how well the classes that are bad can be found without labels."""
+    if not result.n:  # then on pictures whose labels are known
+        known = load_dataset("emoji")
+        name, vectors = "the emoji set", encode_images(model, known).vectors
+        result = evaluate(vectors, prompt_vectors(model, known.classnames, ["{}"])[0], known.labels)
+    k = min(k, int((~np.isnan(result.per_class_accuracy)).sum()))
+    baselines = margin.baseline_scores(vectors, result.classifier, float(model.module.logit_scale.exp()))
+    return name, k, margin.compare_scores({"pseudo_image": result.cmm["pseudo_image"], **baselines}, result.per_class_accuracy, k)
+
+
+def _classes(result: EvaluationResult, names: list[str]) -> pd.DataFrame:
+    """All classes, worst first: by accuracy and then margin where there are labels, else by margin; without images last."""
+    table = pd.DataFrame({"class": range(len(names)), "classname": names})
+    if result.n:
+        counts = result.confusion.sum(axis=1)
+        interval = np.array([metrics.wilson_interval(int(right), int(n)) if n else (np.nan, np.nan) for right, n in zip(np.diag(result.confusion), counts)])
+        table = table.assign(images=counts, accuracy=result.per_class_accuracy, accuracy_low=interval[:, 0], accuracy_high=interval[:, 1],
+                             precision=result.per_class_precision, margin=result.cmm["image"])
+    table = table.assign(predicted=np.bincount(result.predictions, minlength=len(names)), margin_no_labels=result.cmm["pseudo_image"])
+    return table.sort_values(["accuracy", "margin"] if result.n else "margin_no_labels", kind="stable", ignore_index=True)
+
+
+def _explained(chosen: np.ndarray, result: EvaluationResult, names: list[str]) -> pd.DataFrame:
+    """The chosen classes, each with a verdict as far as there are labels."""
+    classifier = result.classifier
+    if result.n:
+        return explain_classes(chosen, result.confusion, result.cmm["image"], classifier, names).reset_index()
+    rows = []
+    for c in chosen:
+        mine = result.predictions == c
+        rival = int(np.bincount(result.rivals[mine]).argmax())
+        cosine = float(classifier[c] @ classifier[rival])
+        same = cosine > 1 - SAME_TEXT or any({c, rival} <= set(group) for group in prompts.near_twins(names).values())
+        rows.append({
+            "class": int(c), "classname": names[c], "verdict": "name collision" if same else "narrow margin", "predicted": int(mine.sum()),
+            "sentence": f"{mine.sum()} images are called this, over {names[rival]!r} most often ({(result.rivals[mine] == rival).sum()} of them); "
+                        f"the cosine of the two texts is {cosine:.2f}.",
+            "margin": float(result.cmm["pseudo_image"][c]), "rival": names[rival], "rival_cosine": cosine,
+        })
+    return pd.DataFrame(rows)
+
+
+def _wordings(model: Model, vectors, base: EvaluationResult, banks: dict, texts: dict[int, list[str]], k: int) -> pd.DataFrame:
+    """Other wordings on the same images, and by how much each differs from the audited one."""
+    tried = {name: unit_norm(bank.mean(axis=0)) for name, bank in banks.items()}
+    last = list(banks)[-1]
+    tried[f"{last}, weighted by margin"] = ensemble.weighted_classifier(banks[last], ensemble.prompt_weights(vectors, banks[last]))
+    if texts:
+        bank = {c: encode_texts(model, group) for c, group in texts.items()}
+        tried["descriptions"] = ensemble.description_classifier(base.classifier, bank, vectors)[0]
+    sure, rows = 1 - 0.05 / len(tried), []  # intervals that hold for all rows at once
+    for name, classifier in tried.items():
+        result = evaluate(vectors, classifier, base.labels)
+        row = {"wording": name, "changed": float((result.predictions != base.predictions).mean())}
+        if base.n:
+            known = base.labels >= 0
+            right, before = result.predictions[known] == base.labels[known], base.predictions[known] == base.labels[known]
+            gain, (low, high) = metrics.paired_difference(right, before, confidence=sure)
+            tail = worst.paired_tail_difference(result.predictions, base.predictions, base.labels, base.num_classes, k, confidence=sure)
+            row |= {"accuracy": result.accuracy, "accuracy_change": gain, "accuracy_low": low, "accuracy_high": high}
+            row |= {f"worst_{k}": tail.loc["worst_k", "a"], f"worst_{k}_change": tail.loc["worst_k", "difference"], f"worst_{k}_low": tail.loc["worst_k", "low"],
+                    f"worst_{k}_high": tail.loc["worst_k", "high"], "classes_at_zero": int(tail.loc["classes_at_zero", "a"])}
+        rows.append(row)
+    return pd.DataFrame(rows)
+
+
+def _images(result: EvaluationResult, data: LabeledImages) -> pd.DataFrame:
+    names = np.array([*data.classnames, None], dtype=object)  # the last is that of -1: unknown
+    return pd.DataFrame({"id": data.ids, "label": names[data.labels], "prediction": names[result.predictions],
+                         "similarity": result.topk_similarity[:, 0].astype(float), "margin": result.margins.astype(float), "rival": names[result.rivals],
+                         "label_class": data.labels, "prediction_class": result.predictions})
+
+
+def _pictures(data: LabeledImages, images: pd.DataFrame, bad: pd.DataFrame) -> dict[str, list]:
+    """Thumbnails with captions: of each bad class the images that speak against it most, and those whose label is doubtful."""
+    wanted, labelled = {}, bool((data.labels >= 0).any())
+    rank = images.sort_values("margin", kind="stable")
+    for c in bad["class"].head(MOST_PICTURES // PICTURES):
+        wanted[str(c)] = rank.index[rank["label_class" if labelled else "prediction_class"] == c][:PICTURES]
+    if labelled:
+        wanted["labels"] = rank.index[rank["margin"] < 0][: 2 * PICTURES]
+    found = {}
+    for key, rows in wanted.items():
+        found[key] = []
+        for i in rows:
+            row = images.loc[i]
+            of = f"labelled {_short(row['label'])}, " if key == "labels" else ""
+            said = f"called {_short(row['prediction'])}" if labelled else f"nearly {_short(row['rival'])}"
+            if labelled and row["label_class"] == row["prediction_class"]:
+                said = f"right, nearly {_short(row['rival'])}"
+            found[key].append({"source": _thumbnail(data[i][0]), "caption": of + said, "id": _short(row["id"], 200)})
+    return found
+
+
+def _thumbnail(image: Image.Image) -> str:
+    image.thumbnail((SIDE, SIDE))
+    image.save(file := io.BytesIO(), "WEBP", quality=75)
+    return "data:image/webp;base64," + base64.b64encode(file.getvalue()).decode()
+
+
+def _advice(summary: dict, findings, bad: pd.DataFrame, wordings: pd.DataFrame, result: EvaluationResult) -> list[str]:
+    """What to do first, in plain words; each sentence stands on a number of the report."""
+    def some(table) -> str:
+        listed = [repr(_short(name, 40)) for name in table["classname"].head(3)]
+        return ", ".join(listed) + (f" and {len(table) - 3} more" if len(table) > 3 else "")
+
+    todo = []
+    if summary["unreadable"]:
+        todo.append(f"Replace or remove the {summary['unreadable']} files that could not be read: they are in no score.")
+    todo += [f"Mend the names: {_short(str(finding), 250)}." for finding in findings]
+    if not result.n:
+        todo.append(f"Look at the images of the {len(bad)} classes below, first {some(bad)}, and label some thirty images of each: only labels tell how "
+                    "often the model is wrong.")
+        if summary["never_predicted"]:
+            todo.append(f"If some of the {summary['never_predicted']} classes that were never predicted are in these images, the model misses them altogether: "
+                        "check one you know to be there.")
+        return todo
+    better = wordings[wordings["accuracy_low"] > 0].sort_values("accuracy", ascending=False, kind="stable")
+    if len(better):
+        best = better.iloc[0]
+        todo.append(f"Change the wording to '{best['wording']}': {best['accuracy']:.1%} right instead of {summary['accuracy']:.1%}, and "
+                    f"{best['classes_at_zero']} classes at 0 % instead of {summary['classes_at_zero']}.")
+    if summary["classes_at_zero"]:
+        todo.append(f"Do not rely on the model for the {summary['classes_at_zero']} classes of which no image was recognised; route them to a person.")
+    for verdict, what in (("name collision", "Give {} a name of its own: its images go to a class with the same name or text."),
+                          ("near-synonym", "Reword {}, or merge it with the class it is taken for: their texts say nearly the same."),
+                          ("visual confusion", "Look at the images of {} beside those of their rivals: if the labels are right, the names are clear but the model "
+                           "cannot tell them apart; describe what differs, or train on examples.")):
+        if len(rows := bad[bad["verdict"] == verdict]):
+            todo.append(what.format(some(rows)))
+    few = bad.attrs["min_images"]
+    if count := int(((images := result.confusion.sum(axis=1)) > 0).sum() - (images >= few).sum()):
+        todo.append(f"Add images to the {count} classes with fewer than {few}: too few to tell a bad class from an average one.")
+    return todo or ["Nothing stands out: no class is at 0 %, no name collides, and no other wording is better beyond chance."]
