@@ -7,7 +7,7 @@ import html
 import io
 import json
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from datetime import datetime, timezone
 from functools import cached_property
 from pathlib import Path
@@ -18,6 +18,7 @@ import pandas as pd
 from jinja2 import Environment, PackageLoader
 from matplotlib.figure import Figure
 from PIL import Image
+from scipy import stats
 
 from clipnb import ensemble, margin, metrics, plots, prompts, worst
 from clipnb.datasets import LabeledImages, load_dataset, with_classes
@@ -36,7 +37,7 @@ PICTURES = 4  # shown of each bad class
 MOST_PICTURES = 240  # in one page, which bounds its size
 SIDE = 112  # pixels of a thumbnail
 MOST_ROWS = 1000  # of a table in the page; JSON and CSV have all
-NOT_PERCENT = {"margin", "margin_no_labels", "similarity", "rival_cosine", "nearest_cosine", "rho", "rho_low", "rho_high", "auc", "p"}
+NOT_PERCENT = {"margin", "margin_no_labels", "similarity", "rival_cosine", "nearest_cosine", "rho", "rho_low", "rho_high", "auc", "p", "classes_at_zero"}
 
 
 class _Page:
@@ -125,6 +126,12 @@ class Report(_Page):
         return "accuracy" in self.summary
 
     @property
+    def scores(self) -> pd.DataFrame:
+        """The scores of `summary` that have an interval: score, value, low, high."""
+        found = [(name, self.summary[name], *self.summary[f"{name}_ci"]) for name in self.summary if f"{name}_ci" in self.summary]
+        return pd.DataFrame(found, columns=["score", "value", "low", "high"], dtype=object)  # a count stays a whole number
+
+    @property
     def suspects(self) -> pd.DataFrame:
         """Images whose label looks wrong: the model is surer of another class, the surest first (lowest margin)."""
         return self.images[self.images["margin"] < 0].sort_values("margin", kind="stable")
@@ -150,7 +157,7 @@ class Report(_Page):
         k = len(self.worst)
         if self.labelled:
             yield {"title": "Scores", "text": "Each with its 95 % interval. The worst-k accuracy reads too low, because the same images choose the classes and "
-                   "measure them; the honest one chooses on one half and measures on the other.", **_scores(self.summary), "figure": self._figure()}
+                   "measure them; the honest one chooses on one half and measures on the other.", **_scores(self.scores), "figure": self._figure()}
             yield {"title": f"The {k} worst classes", "text": "Why, as far as numbers tell, with images that were named wrong.", "cards": self._cards()}
         else:
             yield {"title": f"The {k} classes won most narrowly", "text": self._caveat(), "cards": self._cards()}
@@ -188,6 +195,90 @@ class Report(_Page):
         return {"svg": "<svg" + svg, "alt": "Accuracy of every class, worst first."}
 
 
+@dataclass(frozen=True, repr=False)
+class Comparison(_Page):
+    """What `compare` found: B against A on the same labelled images. A difference is B minus A."""
+
+    summary: dict  # what A and B are, and each score's change with its interval
+    advice: list[str]  # how to read it
+    scores: pd.DataFrame  # overall and tail: a, b, difference and its paired interval
+    classes: pd.DataFrame  # the same of each class, the greatest loss first; p: exact McNemar; beyond_chance: over all classes at once
+
+    title = "B against A"
+
+    @property
+    def lead(self) -> str:
+        return "; ".join(f"{side.upper()} is {s['model']} ({s['pretrained']}) with templates {s['templates']}" for side, s in
+                         ((side, self.summary[side]) for side in "ab")) + f"; {self.summary['images']} labelled images of {self.summary['a']['dataset']}."
+
+    def __repr__(self) -> str:
+        return "\n".join([self.lead, "", *self.advice, "", self.scores.to_string(index=False, float_format="{:.4f}".format)])
+
+    def sections(self):
+        """As in `Report`."""
+        few = "With few images a class, some fall and others rise by chance alone: compare both numbers, and look at `beyond chance`."
+        moved = self.classes[self.classes["difference"] != 0]
+        yield {"title": "Scores", "text": "Differences are B minus A, with 95 % intervals of the same images under both.", **_scores(self.scores)}
+        yield {"title": "Classes that lose", "text": few, **_table(moved[moved["difference"] < 0])}
+        yield {"title": "Classes that win", "text": "The greatest gain first.", **_table(moved[moved["difference"] > 0][::-1])}
+
+
+def compare(a: Report, b: Report) -> Comparison:
+    """Two models, or two wordings, on the same labelled images: what an upgrade from A to B gains, and which classes pay.
+
+    Args:
+        a, b: from `audit` or `Report.load`, on the same images with the same labels.
+
+    Raises:
+        InputError: the reports are not about the same labelled images.
+
+    >>> data, model = load_dataset("emoji"), load_model()
+    >>> few = replace(data.take(data.labels < 3), classnames=data.classnames[:3])
+    >>> a, b = (audit(few, model, templates=name, made="today") for name in ("bare", "single"))
+    >>> compare(a, b).scores["score"].tolist()
+    ['accuracy', 'worst_3', 'harmonic_mean', 'geometric_mean', 'classes_at_zero']
+    """
+    keys = ["id", "label_class"]
+    ours, theirs = (report.images.sort_values("id", ignore_index=True) for report in (a, b))
+    if not (a.labelled and b.labelled and ours[keys].equals(theirs[keys])):
+        raise InputError(f"Expected two reports on the same labelled images, got {a.summary['dataset']} ({len(ours)} images) and "
+                         f"{b.summary['dataset']} ({len(theirs)}), whose files or labels differ")
+    labels, num_classes, k = ours["label_class"].to_numpy(), a.summary["classes"], min(len(a.worst), len(b.worst))
+    sides = [images["prediction_class"].to_numpy() for images in (ours, theirs)]
+    known = labels >= 0
+    right_a, right_b = (side[known] == labels[known] for side in sides)
+    gain, (low, high) = metrics.paired_difference(right_b, right_a)
+    rows = [{"score": "accuracy", "a": float(right_a.mean()), "b": float(right_b.mean()), "difference": gain, "low": low, "high": high}]
+    tail = worst.paired_tail_difference(*sides[::-1], labels, num_classes, k).rename(columns={"a": "b", "b": "a"})
+    rows += [{"score": name.replace("worst_k", f"worst_{k}"), **row[["a", "b", "difference", "low", "high"]]} for name, row in tail.iterrows()]
+    n, only_a, only_b, both = (np.bincount(labels[known], which, num_classes).astype(int) for which in
+                               (np.ones(len(right_a)), right_a & ~right_b, right_b & ~right_a, right_a & right_b))
+    classes, m = [], int((n > 0).sum())
+    for c in np.flatnonzero(n):
+        p = stats.binomtest(int(only_a[c]), int(only_a[c] + only_b[c])).pvalue if only_a[c] + only_b[c] else 1.0
+        low, high = worst._paired_count_interval(only_b[c], only_a[c], n[c], 0.95)
+        classes.append({"class": int(c), "classname": b.classes.set_index("class")["classname"][c], "images": int(n[c]), "a": (both + only_a)[c] / n[c],
+                        "b": (both + only_b)[c] / n[c], "difference": (only_b[c] - only_a[c]) / n[c], "low": max(-1.0, low / n[c]), "high": min(1.0, high / n[c]),
+                        "p": float(p), "beyond_chance": bool(p * m < 0.05)})
+    classes = pd.DataFrame(classes).sort_values("difference", kind="stable", ignore_index=True)
+    killed, revived = classes[(classes["a"] > 0) & (classes["b"] == 0)], classes[(classes["a"] == 0) & (classes["b"] > 0)]
+    sure = classes[classes["beyond_chance"]]
+    about = {side: {key: report.summary[key] for key in ("dataset", "model", "pretrained", "model_fingerprint", "templates", "made")} for side, report in (("a", a), ("b", b))}
+    summary = {**about, "images": int(known.sum()), "classes_killed": len(killed), "classes_revived": len(revived),
+               "classes_lost_beyond_chance": int((sure["difference"] < 0).sum()), "classes_won_beyond_chance": int((sure["difference"] > 0).sum()),
+               "made": max(about["a"]["made"], about["b"]["made"])}
+    for row in rows:
+        summary |= {f"{row['score']}_change": row["difference"], f"{row['score']}_change_ci": (row["low"], row["high"])}
+    verdict = "beyond chance" if rows[0]["low"] > 0 or rows[0]["high"] < 0 else "no more than chance explains"
+    advice = [f"B is right on {rows[0]['b']:.1%}, A on {rows[0]['a']:.1%}: {gain:+.1%} ({rows[0]['low']:+.1%} to {rows[0]['high']:+.1%}), {verdict}."]
+    if len(killed):
+        advice.append(f"Before you switch to B: {len(killed)} classes that A recognises fall to 0 % ({_some(killed)}); {len(revived)} come up from 0 %.")
+    if len(sure):
+        advice.append(f"Beyond chance, all classes considered at once: {summary['classes_lost_beyond_chance']} classes lose, {summary['classes_won_beyond_chance']} win "
+                      f"({_some(sure)}).")
+    return Comparison(summary, advice, pd.DataFrame(rows), classes)
+
+
 def _plain(value):
     """`value` as JSON knows it."""
     if isinstance(value, dict):
@@ -202,6 +293,12 @@ def _short(text, most: int = 70):
     return text if not isinstance(text, str) or len(text) <= most else text[: most - 1] + "…"
 
 
+def _some(table: pd.DataFrame) -> str:
+    """The first classnames of a table, and how many more there are."""
+    listed = [repr(_short(name, 40)) for name in table["classname"].head(3)]
+    return ", ".join(listed) + (f" and {len(table) - 3} more" if len(table) > 3 else "")
+
+
 def _cell(column: str, value) -> dict:
     """What a table shows of a value, and the value to the last digit."""
     value = _plain(value)
@@ -209,7 +306,7 @@ def _cell(column: str, value) -> dict:
         shown = f"{value:.3f}" if column in NOT_PERCENT else f"{value:.1%}".replace("%", " %")
         return {"shown": shown, "exact": repr(value)}
     if isinstance(value, list):
-        return {"shown": _short("; ".join(map(str, value)), 200)}
+        return {"shown": _short("; ".join(str(_plain(item)) for item in value), 200)}
     return {"shown": "–" if value is None else _short(str(value), 200), "exact": value if isinstance(value, int) else None}
 
 
@@ -220,11 +317,10 @@ def _table(table: pd.DataFrame) -> dict:
             "more": f"{more} more rows are in the JSON and CSV files." if more > 0 else ""}
 
 
-def _scores(summary: dict) -> dict:
-    """The table of scores that have an interval, from `EvaluationResult.summary`."""
-    rows = [[{"shown": name.replace("_", " ")}, *(_cell("p" if name == "classes_at_zero" else name, value) for value in (summary[name], *summary[f"{name}_ci"]))]
-            for name in summary if f"{name}_ci" in summary]
-    return {"columns": ["score", "value", "low", "high"], "rows": rows, "more": ""}
+def _scores(table: pd.DataFrame) -> dict:
+    """As `_table`, where a row is a score: its name in the first column, numbers in the others."""
+    rows = [[{"shown": name.replace("_", " ")}, *(_cell(name, value) for value in values)] for name, *values in table.itertuples(index=False)]
+    return {"columns": [column.replace("_", " ") for column in table], "rows": rows}
 
 
 def audit(dataset: str | LabeledImages = "emoji", model: str | Model = EMBEDDED, pretrained: str | None = None, *,
@@ -251,9 +347,9 @@ def audit(dataset: str | LabeledImages = "emoji", model: str | Model = EMBEDDED,
     Raises:
         InputError: an argument or file cannot be used, there are fewer than two classes, or no image can be read.
 
-    >>> from clipnb import load_dataset
     >>> data = load_dataset("emoji")
-    >>> report = audit(data.take(data.labels < 3), made="today")  # nine drawings of three among 628 classes
+    >>> few = replace(data.take(data.labels < 3), classnames=data.classnames[:3])  # nine drawings of three classes
+    >>> report = audit(few, made="today")
     >>> report.summary["n"], len(report.worst), report.classes.columns[:3].tolist()
     (9, 3, ['class', 'classname', 'images'])
     """
@@ -375,6 +471,7 @@ def _explained(chosen: np.ndarray, result: EvaluationResult, names: list[str]) -
 def _wordings(model: Model, vectors, base: EvaluationResult, banks: dict, texts: dict[int, list[str]], k: int) -> pd.DataFrame:
     """Other wordings on the same images, and by how much each differs from the audited one."""
     tried = {name: unit_norm(bank.mean(axis=0)) for name, bank in banks.items()}
+    tried = {name: classifier for name, classifier in tried.items() if not np.array_equal(classifier, base.classifier)}
     last = list(banks)[-1]
     tried[f"{last}, weighted by margin"] = ensemble.weighted_classifier(banks[last], ensemble.prompt_weights(vectors, banks[last]))
     if texts:
@@ -432,16 +529,14 @@ def _thumbnail(image: Image.Image) -> str:
 
 def _advice(summary: dict, findings, bad: pd.DataFrame, wordings: pd.DataFrame, result: EvaluationResult) -> list[str]:
     """What to do first, in plain words; each sentence stands on a number of the report."""
-    def some(table) -> str:
-        listed = [repr(_short(name, 40)) for name in table["classname"].head(3)]
-        return ", ".join(listed) + (f" and {len(table) - 3} more" if len(table) > 3 else "")
-
     todo = []
     if summary["unreadable"]:
         todo.append(f"Replace or remove the {summary['unreadable']} files that could not be read: they are in no score.")
-    todo += [f"Mend the names: {_short(str(finding), 250)}." for finding in findings]
+    for what, group in pd.DataFrame([(f.what, f) for f in findings], columns=["what", "finding"]).groupby("what", sort=False)["finding"]:
+        more = f" ({len(group) - 1} more below)" if len(group) > 1 else ""
+        todo.append(f"Mend the names: {_short(str(group.iloc[0]), 250)}{more}.")
     if not result.n:
-        todo.append(f"Look at the images of the {len(bad)} classes below, first {some(bad)}, and label some thirty images of each: only labels tell how "
+        todo.append(f"Look at the images of the {len(bad)} classes below, first {_some(bad)}, and label some thirty images of each: only labels tell how "
                     "often the model is wrong.")
         if summary["never_predicted"]:
             todo.append(f"If some of the {summary['never_predicted']} classes that were never predicted are in these images, the model misses them altogether: "
@@ -456,10 +551,10 @@ def _advice(summary: dict, findings, bad: pd.DataFrame, wordings: pd.DataFrame, 
         todo.append(f"Do not rely on the model for the {summary['classes_at_zero']} classes of which no image was recognised; route them to a person.")
     for verdict, what in (("name collision", "Give {} a name of its own: its images go to a class with the same name or text."),
                           ("near-synonym", "Reword {}, or merge it with the class it is taken for: their texts say nearly the same."),
-                          ("visual confusion", "Look at the images of {} beside those of their rivals: if the labels are right, the names are clear but the model "
-                           "cannot tell them apart; describe what differs, or train on examples.")):
+                          ("visual confusion", "Look at the images of {} beside those of the class they are taken for: if their labels are right, the model "
+                           "cannot tell the two apart; describe in words what differs, or train on examples.")):
         if len(rows := bad[bad["verdict"] == verdict]):
-            todo.append(what.format(some(rows)))
+            todo.append(what.format(_some(rows)))
     few = bad.attrs["min_images"]
     if count := int(((images := result.confusion.sum(axis=1)) > 0).sum() - (images >= few).sum()):
         todo.append(f"Add images to the {count} classes with fewer than {few}: too few to tell a bad class from an average one.")
