@@ -70,19 +70,19 @@ class _Page:
 
     def to_html(self, path: str | Path) -> None:
         """Write the page."""
-        write_atomically(Path(path), self.html().encode("utf-8", "replace"))
+        write_atomically(Path(path), self.html().encode())
 
     def to_json(self, path: str | Path) -> None:
         """Write every number; `Report.load` reads it."""
         text = json.dumps(self.json(), indent=1, ensure_ascii=False, allow_nan=False)
-        write_atomically(Path(path), (text + "\n").encode("utf-8", "backslashreplace"))  # of undecodable file names, as JSON escapes
+        write_atomically(Path(path), (text + "\n").encode())
 
     def to_csv(self, folder: str | Path) -> None:
         """Write each table as a CSV file into a folder, which is made if need be."""
         Path(folder).mkdir(parents=True, exist_ok=True)
         for name, table in self.tables().items():
             text = table.map(lambda v: json.dumps(_plain(v), ensure_ascii=False) if isinstance(v, list) else v).to_csv(index=False)
-            write_atomically(Path(folder) / f"{name}.csv", text.encode("utf-8", "backslashreplace"))
+            write_atomically(Path(folder) / f"{name}.csv", text.encode())
 
 
 @dataclass(frozen=True, repr=False)
@@ -165,12 +165,12 @@ class Report(_Page):
                "cards": [{"pictures": self.pictures["labels"]}] if self.pictures.get("labels") else []}
         yield {"title": "Other wordings", "text": "The same images with other templates around the names. " + (
             "Differences are to the audited wording, with intervals that hold for all rows at once." if self.labelled else
-            "Without labels nothing tells which is better; `changed` is the share of images that get another answer."), **_table(self.wordings)}
+            "Without labels nothing tells which is better; 'changed' is the share of images that get another answer."), **_table(self.wordings)}
         yield {"title": "The names", "text": "What is odd about classnames and templates.", **_table(self.findings)}
         yield {"title": "Files that could not be read", "text": "They are in no score.", **_table(self.unreadable)}
         yield {"title": "Would it be found without labels?", "text": f"Measured with this model on {self.summary['reliability_measured_on']}, where labels "
                f"are known: rank correlation with the accuracy (rho), share of the {self.summary['reliability_k']} worst classes found, area under the ROC "
-               "curve. `pseudo_image` is the margin used without labels; `chance` is blind guessing.", **_table(self.reliability)}
+               "curve. 'pseudo_image' is the margin used without labels, 'chance' is blind guessing.", **_table(self.reliability)}
         yield {"title": "All classes", "fold": True, **_table(self.classes)}
 
     def _caveat(self) -> str:
@@ -216,7 +216,7 @@ class Comparison(_Page):
 
     def sections(self):
         """As in `Report`."""
-        few = "With few images a class, some fall and others rise by chance alone: compare both numbers, and look at `beyond chance`."
+        few = "With few images a class, some fall and others rise by chance alone: compare both numbers, and look at 'beyond chance'."
         moved = self.classes[self.classes["difference"] != 0]
         yield {"title": "Scores", "text": "Differences are B minus A, with 95 % intervals of the same images under both.", **_scores(self.scores)}
         yield {"title": "Classes that lose", "text": few, **_table(moved[moved["difference"] < 0])}
@@ -270,7 +270,7 @@ def compare(a: Report, b: Report) -> Comparison:
     for row in rows:
         summary |= {f"{row['score']}_change": row["difference"], f"{row['score']}_change_ci": (row["low"], row["high"])}
     verdict = "beyond chance" if rows[0]["low"] > 0 or rows[0]["high"] < 0 else "no more than chance explains"
-    advice = [f"B is right on {rows[0]['b']:.1%}, A on {rows[0]['a']:.1%}: {gain:+.1%} ({rows[0]['low']:+.1%} to {rows[0]['high']:+.1%}), {verdict}."]
+    advice = [f"B is right on {rows[0]['b']:.1%}, A on {rows[0]['a']:.1%}: {100 * gain:+.1f} points ({100 * rows[0]['low']:+.1f} to {100 * rows[0]['high']:+.1f}), {verdict}."]
     if len(killed):
         advice.append(f"Before you switch to B: {len(killed)} classes that A recognises fall to 0 % ({_some(killed)}); {len(revived)} come up from 0 %.")
     if len(sure):
@@ -289,6 +289,11 @@ def _plain(value):
     return None if isinstance(value, float) and not np.isfinite(value) else value
 
 
+def _text(name: str) -> str:
+    """A file name that is no UTF-8 (Linux allows it) cannot be written: its odd bytes are spelled out."""
+    return name.encode("utf-8", "backslashreplace").decode()
+
+
 def _short(text, most: int = 70):
     return text if not isinstance(text, str) or len(text) <= most else text[: most - 1] + "…"
 
@@ -303,10 +308,13 @@ def _cell(column: str, value) -> dict:
     """What a table shows of a value, and the value to the last digit."""
     value = _plain(value)
     if isinstance(value, float):
-        shown = f"{value:.3f}" if column in NOT_PERCENT else f"{value:.1%}".replace("%", " %")
+        whole = column in NOT_PERCENT and abs(value) > 1 and value.is_integer()
+        shown = f"{value:.0f}" if whole else f"{value:.3f}" if column in NOT_PERCENT else f"{value:.1%}".replace("%", " %")
         return {"shown": shown, "exact": repr(value)}
     if isinstance(value, list):
-        return {"shown": _short("; ".join(str(_plain(item)) for item in value), 200)}
+        return {"shown": _short("; ".join(map(str, value)), 200)}
+    if isinstance(value, bool):
+        return {"shown": "yes" if value else "no"}
     return {"shown": "–" if value is None else _short(str(value), 200), "exact": value if isinstance(value, int) else None}
 
 
@@ -411,8 +419,8 @@ def _readable(data: LabeledImages) -> tuple[np.ndarray, pd.DataFrame]:
         reasons = list(pool.map(reason, range(len(data))))
     good = [i for i, text in enumerate(reasons) if text is None]
     if not good:
-        raise InputError(f"Expected images that can be read in {data.name}, all {len(data)} are broken; the first: {data.ids[0]!r}: {reasons[0]}")
-    bad = [{"id": data.ids[i], "reason": text} for i, text in enumerate(reasons) if text is not None]
+        raise InputError(f"Expected images that can be read in {data.name}, all {len(data)} are broken; the first: {_text(data.ids[0])!r}: {reasons[0]}")
+    bad = [{"id": _text(data.ids[i]), "reason": _text(text)} for i, text in enumerate(reasons) if text is not None]
     return np.array(good), pd.DataFrame(bad, columns=["id", "reason"])
 
 
@@ -495,7 +503,7 @@ def _wordings(model: Model, vectors, base: EvaluationResult, banks: dict, texts:
 
 def _images(result: EvaluationResult, data: LabeledImages) -> pd.DataFrame:
     names = np.array([*data.classnames, None], dtype=object)  # the last is that of -1: unknown
-    return pd.DataFrame({"id": data.ids, "label": names[data.labels], "prediction": names[result.predictions],
+    return pd.DataFrame({"id": [_text(name) for name in data.ids], "label": names[data.labels], "prediction": names[result.predictions],
                          "similarity": result.topk_similarity[:, 0].astype(float), "margin": result.margins.astype(float), "rival": names[result.rivals],
                          "label_class": data.labels, "prediction_class": result.predictions})
 
