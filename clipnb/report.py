@@ -482,8 +482,9 @@ def _wordings(model: Model, vectors, base: EvaluationResult, banks: dict, texts:
     tried = {name: classifier for name, classifier in tried.items() if not np.array_equal(classifier, base.classifier)}
     last = list(banks)[-1]
     tried[f"{last}, weighted by margin"] = ensemble.weighted_classifier(banks[last], ensemble.prompt_weights(vectors, banks[last]))
-    if texts:
-        bank = {c: encode_texts(model, group) for c, group in texts.items()}
+    flagged = margin.worst_first(base.cmm["pseudo_image"])[: max(k, base.num_classes // 10)]  # as the paper: only the worst, found without labels
+    if described := [int(c) for c in flagged if c in texts]:
+        bank = {c: encode_texts(model, texts[c]) for c in described}
         tried["descriptions"] = ensemble.description_classifier(base.classifier, bank, vectors)[0]
     sure, rows = 1 - 0.05 / len(tried), []  # intervals that hold for all rows at once
     for name, classifier in tried.items():
@@ -550,6 +551,9 @@ def _advice(summary: dict, findings, bad: pd.DataFrame, wordings: pd.DataFrame, 
             todo.append(f"If some of the {summary['never_predicted']} classes that were never predicted are in these images, the model misses them altogether: "
                         "check one you know to be there.")
         return todo
+    guessing = summary["accuracy_ci"][0] <= summary["chance"]
+    if guessing:
+        todo.append("On these images the model is not better than guessing beyond chance: check that the names say what the images show, or take another model.")
     better = wordings[wordings["accuracy_low"] > 0].sort_values("accuracy", ascending=False, kind="stable")
     if len(better):
         best = better.iloc[0]
@@ -564,6 +568,7 @@ def _advice(summary: dict, findings, bad: pd.DataFrame, wordings: pd.DataFrame, 
         if len(rows := bad[bad["verdict"] == verdict]):
             todo.append(what.format(_some(rows)))
     few = bad.attrs["min_images"]
-    if count := int(((images := result.confusion.sum(axis=1)) > 0).sum() - (images >= few).sum()):
+    images = result.confusion.sum(axis=1)
+    if not guessing and (count := int(((images > 0) & (images < few)).sum())):
         todo.append(f"Add images to the {count} classes with fewer than {few}: too few to tell a bad class from an average one.")
     return todo or ["Nothing stands out: no class is at 0 %, no name collides, and no other wording is better beyond chance."]
