@@ -108,7 +108,7 @@ def load_dataset(spec: str = "emoji") -> LabeledImages:
             "folder:PATH" (one folder a class; its name is the classname, "_" read as a space; a folder of pictures
             alone is an unlabelled set), "imagenet:PATH" (1,000 synset folders, names from open_clip),
             "table:FILE" (CSV, TSV or Parquet with the columns path, relative to the table, and label, empty where unknown;
-            or Parquet with the pictures inside, as Hugging Face stores them, also as a pattern "table:train-*.parquet"),
+            or Parquet with the pictures inside, as Hugging Face stores them; FILE may be a pattern),
             "torchvision:NAME:PATH" (a torchvision set already on disk), "webdataset:PATTERN" (tar shards with
             image + .cls files and a classnames.txt beside them).
 

@@ -61,7 +61,7 @@ class _Page:
         """One page that needs no script, no other file and no network."""
         page = Environment(loader=PackageLoader("clipnb", "static"), autoescape=True, trim_blocks=True, lstrip_blocks=True)
         return page.get_template("report.html").render(title=_short(self.title), lead=_short(self.lead, 300), advice=[_short(a, 400) for a in self.advice],
-                                                       sections=list(self.sections()), made=self.summary["made"])
+                                                       sections=list(self.sections()), first=self.first, made=self.summary["made"])
 
     def _repr_html_(self) -> str:
         # In a frame, so that neither its style nor the name of a class reaches the notebook around it.
@@ -102,6 +102,8 @@ class Report(_Page):
     unreadable: pd.DataFrame  # files left out: id, reason
     images: pd.DataFrame  # every image: id, label, prediction, similarity, margin, rival, and two class indices
     pictures: dict[str, list] = field(default_factory=dict)  # thumbnails of the page: of each bad class, and "labels"
+
+    first = "What to do first"
 
     @classmethod
     def load(cls, path: str | Path) -> Report:
@@ -154,13 +156,12 @@ class Report(_Page):
 
     def sections(self):
         """Title, text, table, cards, figure: what the page is made of."""
-        k = len(self.worst)
         if self.labelled:
             yield {"title": "Scores", "text": "Each with its 95 % interval. The worst-k accuracy reads too low, because the same images choose the classes and "
                    "measure them; the honest one chooses on one half and measures on the other.", **_scores(self.scores), "figure": self._figure()}
-            yield {"title": f"The {k} worst classes", "text": "Why, as far as numbers tell, with images that were named wrong.", "cards": self._cards()}
+            yield {"title": "The worst classes", "text": "Why, as far as numbers tell, with images that were named wrong.", "cards": self._cards()}
         else:
-            yield {"title": f"The {k} classes won most narrowly", "text": self._caveat(), "cards": self._cards()}
+            yield {"title": "Classes won most narrowly", "text": self._caveat(), "cards": self._cards()}
         yield {"title": "Labels to check", "text": "The model is sure that these show something else. Some are its mistakes, some are the label's.",
                "cards": [{"pictures": self.pictures["labels"]}] if self.pictures.get("labels") else []}
         yield {"title": "Other wordings", "text": "The same images with other templates around the names. " + (
@@ -174,10 +175,15 @@ class Report(_Page):
         yield {"title": "All classes", "fold": True, **_table(self.classes)}
 
     def _caveat(self) -> str:
-        found = self.reliability.set_index("score")["found"]
-        return ("There are no labels, so no accuracy. Listed are the classes whose predicted images are won by the smallest margin over another class: where "
-                f"to look first, not a verdict. On {self.summary['reliability_measured_on']}, with this model, such a list held {found['pseudo_image']:.0%} of truly "
-                f"worst classes, a random one {found['chance']:.0%}. {self.summary['never_predicted']} classes were never predicted: absent, or missed.")
+        score = self.reliability.set_index("score")
+        found, rho = score["found"], score["rho"]
+        text = ("There are no labels, so no accuracy. Listed are the classes whose predicted images are won by the smallest margin over another class: where to "
+                f"look first, not a verdict. With this model on {self.summary['reliability_measured_on']}, {found['pseudo_image']:.0%} of the classes on such a list are "
+                f"truly among the worst, {found['chance']:.0%} of a random list. {self.summary['never_predicted']} classes were never predicted: absent, or missed.")
+        if rho["frequency"] > rho["pseudo_image"]:
+            text += (f" How often a class is predicted tells more there (rho {rho['frequency']:.2f} against {rho['pseudo_image']:.2f}); that needs classes that are equally "
+                     "frequent, as they are there.")
+        return text
 
     def _cards(self) -> list[dict]:
         numbers = [c for c in ("accuracy", "images", "predicted", "margin") if c in self.worst]
@@ -204,7 +210,7 @@ class Comparison(_Page):
     scores: pd.DataFrame  # overall and tail: a, b, difference and its paired interval
     classes: pd.DataFrame  # the same of each class, the greatest loss first; p: exact McNemar; beyond_chance: over all classes at once
 
-    title = "B against A"
+    title, first = "B against A", "In short"
 
     @property
     def lead(self) -> str:
@@ -545,8 +551,7 @@ def _advice(summary: dict, findings, bad: pd.DataFrame, wordings: pd.DataFrame, 
         more = f" ({len(group) - 1} more below)" if len(group) > 1 else ""
         todo.append(f"Mend the names: {_short(str(group.iloc[0]), 250)}{more}.")
     if not result.n:
-        todo.append(f"Look at the images of the {len(bad)} classes below, first {_some(bad)}, and label some thirty images of each: only labels tell how "
-                    "often the model is wrong.")
+        todo.append(f"Look at the images of {_some(bad)}, and label some thirty images of each: only labels tell how often the model is wrong.")
         if summary["never_predicted"]:
             todo.append(f"If some of the {summary['never_predicted']} classes that were never predicted are in these images, the model misses them altogether: "
                         "check one you know to be there.")
