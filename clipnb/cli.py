@@ -274,7 +274,7 @@ def _gates(ctx, param, values) -> list[tuple[str, float]]:
 @_dataset
 @_model
 @click.option("--classes", type=click.Path(path_type=Path),
-              help="Classnames: a list for unlabelled images (.txt, .json, COCO categories), or better names (.json or .csv: folder, name, synonyms).")
+              help="Classnames: a list for unlabelled images (.txt, .json, COCO), or better names (.json or .csv: folder, name, synonyms).")
 @_templates("bare")
 @click.option("--descriptions", type=click.Path(path_type=Path), help="JSON file of texts about classes, tried as another wording.")
 @_store

@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 import base64
-import html
 import io
 import json
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import asdict, dataclass, field, fields
 from datetime import datetime, timezone
-from functools import cached_property
 from pathlib import Path
 
 import matplotlib
 import numpy as np
 import pandas as pd
-from jinja2 import Environment, PackageLoader
 from matplotlib.figure import Figure
 from PIL import Image
 from scipy import stats
@@ -23,70 +20,22 @@ from scipy import stats
 from clipnb import ensemble, margin, metrics, plots, prompts, worst
 from clipnb.datasets import LabeledImages, load_dataset, with_classes
 from clipnb.describe import load_descriptions
-from clipnb.embeddings import write_atomically
 from clipnb.encode import encode_images, encode_texts
 from clipnb.errors import InputError, whole_number
 from clipnb.explain import SAME_TEXT, explain_classes
 from clipnb.models import EMBEDDED, Model, load_model
+from clipnb.page import FORMAT, Page, as_score_table, as_table, cell, first_names, plain_text, short
 from clipnb.similarity import unit_norm
 from clipnb.zeroshot import EvaluationResult, evaluate, prompt_vectors
 
-FORMAT = "clipnb-report-1"
 TRIED = ("bare", "single", "openai-7")  # other wordings that an audit tries: nine prompts a class
 PICTURES = 4  # shown of each bad class
 MOST_PICTURES = 240  # in one page, which bounds its size
 SIDE = 112  # pixels of a thumbnail
-MOST_ROWS = 1000  # of a table in the page; JSON and CSV have all
-NOT_PERCENT = {"margin", "margin_no_labels", "similarity", "rival_cosine", "nearest_cosine", "rho", "rho_low", "rho_high", "auc", "p", "classes_at_zero"}
-
-
-class _Page:
-    """What `Report` and `Comparison` share: fields that are DataFrames, and how they become HTML, JSON and CSV."""
-
-    def __post_init__(self):
-        for name, value in vars(self).items():
-            if isinstance(value, list) and name != "advice":
-                object.__setattr__(self, name, pd.DataFrame(value))
-
-    def tables(self) -> dict[str, pd.DataFrame]:
-        """Its DataFrames by name."""
-        return {part.name: getattr(self, part.name) for part in fields(self) if isinstance(getattr(self, part.name), pd.DataFrame)}
-
-    def json(self) -> dict:
-        """Everything but the pictures, ready for JSON: NaN is None, a table is a list of rows."""
-        return {"format": FORMAT, "kind": type(self).__name__, "summary": _plain(self.summary), "advice": self.advice,
-                **{name: _plain(table.to_dict("records")) for name, table in self.tables().items()}}
-
-    def html(self) -> str:
-        """One page that needs no script, no other file and no network."""
-        page = Environment(loader=PackageLoader("clipnb", "static"), autoescape=True, trim_blocks=True, lstrip_blocks=True)
-        return page.get_template("report.html").render(title=_short(self.title), lead=_short(self.lead, 300), advice=[_short(a, 400) for a in self.advice],
-                                                       sections=list(self.sections()), first=self.first, made=self.summary["made"])
-
-    def _repr_html_(self) -> str:
-        # In a frame, so that neither its style nor the name of a class reaches the notebook around it.
-        return (f'<iframe title="{html.escape(_short(self.title))}" sandbox srcdoc="{html.escape(self.html())}" '
-                'style="width: 100%; height: 44rem; border: 1px solid #8886"></iframe>')
-
-    def to_html(self, path: str | Path) -> None:
-        """Write the page."""
-        write_atomically(Path(path), self.html().encode())
-
-    def to_json(self, path: str | Path) -> None:
-        """Write every number; `Report.load` reads it."""
-        text = json.dumps(self.json(), indent=1, ensure_ascii=False, allow_nan=False)
-        write_atomically(Path(path), (text + "\n").encode())
-
-    def to_csv(self, folder: str | Path) -> None:
-        """Write each table as a CSV file into a folder, which is made if need be."""
-        Path(folder).mkdir(parents=True, exist_ok=True)
-        for name, table in self.tables().items():
-            text = table.map(lambda v: json.dumps(_plain(v), ensure_ascii=False) if isinstance(v, list) else v).to_csv(index=False)
-            write_atomically(Path(folder) / f"{name}.csv", text.encode())
 
 
 @dataclass(frozen=True, repr=False)
-class Report(_Page):
+class Report(Page):
     """What `audit` found. Fractions are in [0, 1], margins and similarities are cosines; a class is an index and a name.
 
     Columns that need labels are missing or NaN where there are none.
@@ -145,20 +94,23 @@ class Report(_Page):
     @property
     def lead(self) -> str:
         s = self.summary
-        scored = (f"right on {s['accuracy']:.1%} of {s['n']} labelled images in {s['classes_with_images']} of {s['classes']} classes; guessing would be "
-                  f"right on {s['chance']:.2%}" if self.labelled else f"on {s['images']} images without labels, {s['classes']} classes to choose from")
-        return f"{s['model']} ({s['pretrained']}): {scored}."
+        if not self.labelled:
+            return f"{s['model']} ({s['pretrained']}): on {s['images']} images without labels, {s['classes']} classes to choose from."
+        return (f"{s['model']} ({s['pretrained']}): right on {s['accuracy']:.1%} of {s['n']} labelled images in {s['classes_with_images']} of "
+                f"{s['classes']} classes; guessing would be right on {s['chance']:.2%}.")
 
     def __repr__(self) -> str:
-        lines = [self.title, self.lead, "", "What to do first:", *(f"{i}. {_short(text, 400)}" for i, text in enumerate(self.advice, 1)), "", "Worst classes:"]
+        advice = [f"{i}. {short(text, 400)}" for i, text in enumerate(self.advice, 1)]
+        lines = [self.title, self.lead, "", "What to do first:", *advice, "", "Worst classes:"]
         shown = self.worst[[c for c in ("classname", "accuracy", "images", "predicted", "margin", "verdict") if c in self.worst]]
-        return "\n".join([*lines, shown.map(lambda v: _short(v, 40)).to_string(index=False, float_format="{:.3f}".format)])
+        return "\n".join([*lines, shown.map(lambda v: short(v, 40)).to_string(index=False, float_format="{:.3f}".format)])
 
     def sections(self):
         """Title, text, table, cards, figure: what the page is made of."""
         if self.labelled:
-            yield {"title": "Scores", "text": "Each with its 95 % interval. The worst-k accuracy reads too low, because the same images choose the classes and "
-                   "measure them; the honest one chooses on one half and measures on the other.", **_scores(self.scores), "figure": self._figure()}
+            text = ("Each with its 95 % interval. The worst-k accuracy reads too low, because the same images choose the classes and measure "
+                    "them; the honest one chooses on one half and measures on the other.")
+            yield {"title": "Scores", "text": text, **as_score_table(self.scores), "figure": self._figure()}
             yield {"title": "The worst classes", "text": "Why, as far as numbers tell, with images that were named wrong.", "cards": self._cards()}
         else:
             yield {"title": "Classes won most narrowly", "text": self._caveat(), "cards": self._cards()}
@@ -166,29 +118,31 @@ class Report(_Page):
                "cards": [{"pictures": self.pictures["labels"]}] if self.pictures.get("labels") else []}
         yield {"title": "Other wordings", "text": "The same images with other templates around the names. " + (
             "Differences are to the audited wording, with intervals that hold for all rows at once." if self.labelled else
-            "Without labels nothing tells which is better; 'changed' is the share of images that get another answer."), **_table(self.wordings)}
-        yield {"title": "The names", "text": "What is odd about classnames and templates.", **_table(self.findings)}
-        yield {"title": "Files that could not be read", "text": "They are in no score.", **_table(self.unreadable)}
-        yield {"title": "Would it be found without labels?", "text": f"Measured with this model on {self.summary['reliability_measured_on']}, where labels "
-               f"are known: rank correlation with the accuracy (rho), share of the {self.summary['reliability_k']} worst classes found, area under the ROC "
-               "curve. 'pseudo_image' is the margin used without labels, 'chance' is blind guessing.", **_table(self.reliability)}
-        yield {"title": "All classes", "fold": True, **_table(self.classes)}
+            "Without labels nothing tells which is better; 'changed' is the share of images that get another answer."), **as_table(self.wordings)}
+        yield {"title": "The names", "text": "What is odd about classnames and templates.", **as_table(self.findings)}
+        yield {"title": "Files that could not be read", "text": "They are in no score.", **as_table(self.unreadable)}
+        text = (f"Measured with this model on {self.summary['reliability_measured_on']}, where labels are known: rank correlation with the accuracy "
+                f"(rho), share of the {self.summary['reliability_k']} worst classes found, area under the ROC curve. 'pseudo_image' is the margin used "
+                "without labels, 'chance' is blind guessing.")
+        yield {"title": "Would it be found without labels?", "text": text, **as_table(self.reliability)}
+        yield {"title": "All classes", "fold": True, **as_table(self.classes)}
 
     def _caveat(self) -> str:
         score = self.reliability.set_index("score")
         found, rho = score["found"], score["rho"]
-        text = ("There are no labels, so no accuracy. Listed are the classes whose predicted images are won by the smallest margin over another class: where to "
-                f"look first, not a verdict. With this model on {self.summary['reliability_measured_on']}, {found['pseudo_image']:.0%} of the classes on such a list are "
-                f"truly among the worst, {found['chance']:.0%} of a random list. {self.summary['never_predicted']} classes were never predicted: absent, or missed.")
+        text = ("There are no labels, so no accuracy. Listed are the classes whose predicted images are won by the smallest margin over another "
+                f"class: where to look first, not a verdict. With this model on {self.summary['reliability_measured_on']}, "
+                f"{found['pseudo_image']:.0%} of the classes on such a list are truly among the worst, {found['chance']:.0%} of a random list. "
+                f"{self.summary['never_predicted']} classes were never predicted: absent, or missed.")
         if rho["frequency"] > rho["pseudo_image"]:
-            text += (f" How often a class is predicted tells more there (rho {rho['frequency']:.2f} against {rho['pseudo_image']:.2f}); that needs classes that are equally "
-                     "frequent, as they are there.")
+            text += (f" How often a class is predicted tells more there (rho {rho['frequency']:.2f} against {rho['pseudo_image']:.2f}); that needs "
+                     "classes that are equally frequent, as they are there.")
         return text
 
     def _cards(self) -> list[dict]:
         numbers = [c for c in ("accuracy", "images", "predicted", "margin") if c in self.worst]
-        return [{"name": _short(row["classname"]), "verdict": row["verdict"], "text": _short(row["sentence"], 400),
-                 "numbers": [(column, _cell(column, row[column])) for column in numbers], "pictures": self.pictures.get(str(row["class"]), [])}
+        return [{"name": short(row["classname"]), "verdict": row["verdict"], "text": short(row["sentence"], 400),
+                 "numbers": [(column, cell(column, row[column])) for column in numbers], "pictures": self.pictures.get(str(row["class"]), [])}
                 for row in self.worst.to_dict("records")]
 
     def _figure(self) -> dict:
@@ -202,7 +156,7 @@ class Report(_Page):
 
 
 @dataclass(frozen=True, repr=False)
-class Comparison(_Page):
+class Comparison(Page):
     """What `compare` found: B against A on the same labelled images. A difference is B minus A."""
 
     summary: dict  # what A and B are, and each score's change with its interval
@@ -214,8 +168,8 @@ class Comparison(_Page):
 
     @property
     def lead(self) -> str:
-        return "; ".join(f"{side.upper()} is {s['model']} ({s['pretrained']}) with templates {s['templates']}" for side, s in
-                         ((side, self.summary[side]) for side in "ab")) + f"; {self.summary['images']} labelled images of {self.summary['a']['dataset']}."
+        a, b = (f"{s['model']} ({s['pretrained']}) with templates {s['templates']}" for s in (self.summary["a"], self.summary["b"]))
+        return f"A is {a}; B is {b}; {self.summary['images']} labelled images of {self.summary['a']['dataset']}."
 
     def __repr__(self) -> str:
         return "\n".join([self.lead, "", *self.advice, "", self.scores.to_string(index=False, float_format="{:.4f}".format)])
@@ -224,9 +178,10 @@ class Comparison(_Page):
         """As in `Report`."""
         few = "With few images a class, some fall and others rise by chance alone: compare both numbers, and look at 'beyond chance'."
         moved = self.classes[self.classes["difference"] != 0]
-        yield {"title": "Scores", "text": "Differences are B minus A, with 95 % intervals of the same images under both.", **_scores(self.scores)}
-        yield {"title": "Classes that lose", "text": few, **_table(moved[moved["difference"] < 0])}
-        yield {"title": "Classes that win", "text": "The greatest gain first.", **_table(moved[moved["difference"] > 0][::-1])}
+        text = "Differences are B minus A, with 95 % intervals of the same images under both."
+        yield {"title": "Scores", "text": text, **as_score_table(self.scores)}
+        yield {"title": "Classes that lose", "text": few, **as_table(moved[moved["difference"] < 0])}
+        yield {"title": "Classes that win", "text": "The greatest gain first.", **as_table(moved[moved["difference"] > 0][::-1])}
 
 
 def compare(a: Report, b: Report) -> Comparison:
@@ -238,15 +193,15 @@ def compare(a: Report, b: Report) -> Comparison:
     Raises:
         InputError: the reports are not about the same labelled images.
 
+    >>> from dataclasses import replace
     >>> data, model = load_dataset("emoji"), load_model()
     >>> few = replace(data.take(data.labels < 3), classnames=data.classnames[:3])
     >>> a, b = (audit(few, model, templates=name, made="today") for name in ("bare", "single"))
     >>> compare(a, b).scores["score"].tolist()
     ['accuracy', 'worst_3', 'harmonic_mean', 'geometric_mean', 'classes_at_zero']
     """
-    keys = ["id", "label_class"]
     ours, theirs = (report.images.sort_values("id", ignore_index=True) for report in (a, b))
-    if not (a.labelled and b.labelled and ours[keys].equals(theirs[keys])):
+    if not (a.labelled and b.labelled and ours[["id", "label_class"]].equals(theirs[["id", "label_class"]])):
         raise InputError(f"Expected two reports on the same labelled images, got {a.summary['dataset']} ({len(ours)} images) and "
                          f"{b.summary['dataset']} ({len(theirs)}), whose files or labels differ")
     labels, num_classes, k = ours["label_class"].to_numpy(), a.summary["classes"], min(len(a.worst), len(b.worst))
@@ -259,82 +214,35 @@ def compare(a: Report, b: Report) -> Comparison:
     rows += [{"score": name.replace("worst_k", f"worst_{k}"), **row[["a", "b", "difference", "low", "high"]]} for name, row in tail.iterrows()]
     n, only_a, only_b, both = (np.bincount(labels[known], which, num_classes).astype(int) for which in
                                (np.ones(len(right_a)), right_a & ~right_b, right_b & ~right_a, right_a & right_b))
-    classes, m = [], int((n > 0).sum())
-    for c in np.flatnonzero(n):
-        p = stats.binomtest(int(only_a[c]), int(only_a[c] + only_b[c])).pvalue if only_a[c] + only_b[c] else 1.0
-        low, high = worst._paired_count_interval(only_b[c], only_a[c], n[c], 0.95)
-        classes.append({"class": int(c), "classname": b.classes.set_index("class")["classname"][c], "images": int(n[c]), "a": (both + only_a)[c] / n[c],
-                        "b": (both + only_b)[c] / n[c], "difference": (only_b[c] - only_a[c]) / n[c], "low": max(-1.0, low / n[c]), "high": min(1.0, high / n[c]),
-                        "p": float(p), "beyond_chance": bool(p * m < 0.05)})
-    classes = pd.DataFrame(classes).sort_values("difference", kind="stable", ignore_index=True)
+    names = b.classes.set_index("class")["classname"]
+    classes = pd.DataFrame([_change(int(c), names[c], int(n[c]), int(both[c]), int(only_a[c]), int(only_b[c])) for c in np.flatnonzero(n)])
+    classes = classes.assign(beyond_chance=classes["p"] * len(classes) < 0.05).sort_values("difference", kind="stable", ignore_index=True)
     killed, revived = classes[(classes["a"] > 0) & (classes["b"] == 0)], classes[(classes["a"] == 0) & (classes["b"] > 0)]
     sure = classes[classes["beyond_chance"]]
-    about = {side: {key: report.summary[key] for key in ("dataset", "model", "pretrained", "model_fingerprint", "templates", "made")} for side, report in (("a", a), ("b", b))}
+    lost, won = int((sure["difference"] < 0).sum()), int((sure["difference"] > 0).sum())
+    keys = ("dataset", "model", "pretrained", "model_fingerprint", "templates", "made")
+    about = {side: {key: report.summary[key] for key in keys} for side, report in (("a", a), ("b", b))}
     summary = {**about, "images": int(known.sum()), "classes_killed": len(killed), "classes_revived": len(revived),
-               "classes_lost_beyond_chance": int((sure["difference"] < 0).sum()), "classes_won_beyond_chance": int((sure["difference"] > 0).sum()),
-               "made": max(about["a"]["made"], about["b"]["made"])}
+               "classes_lost_beyond_chance": lost, "classes_won_beyond_chance": won, "made": max(about["a"]["made"], about["b"]["made"])}
     for row in rows:
         summary |= {f"{row['score']}_change": row["difference"], f"{row['score']}_change_ci": (row["low"], row["high"])}
-    verdict = "beyond chance" if rows[0]["low"] > 0 or rows[0]["high"] < 0 else "no more than chance explains"
-    advice = [f"B is right on {rows[0]['b']:.1%}, A on {rows[0]['a']:.1%}: {100 * gain:+.1f} points ({100 * rows[0]['low']:+.1f} to {100 * rows[0]['high']:+.1f}), {verdict}."]
+    low, high = summary["accuracy_change_ci"]
+    verdict = "beyond chance" if low > 0 or high < 0 else "no more than chance explains"
+    advice = [f"B is right on {rows[0]['b']:.1%}, A on {rows[0]['a']:.1%}: {100 * gain:+.1f} points ({100 * low:+.1f} to {100 * high:+.1f}), {verdict}."]
     if len(killed):
-        advice.append(f"Before you switch to B: {len(killed)} classes that A recognises fall to 0 % ({_some(killed)}); {len(revived)} come up from 0 %.")
+        advice.append(f"Before you switch to B: {len(killed)} classes that A recognises fall to 0 % ({first_names(killed)}); "
+                      f"{len(revived)} come up from 0 %.")
     if len(sure):
-        advice.append(f"Beyond chance, all classes considered at once: {summary['classes_lost_beyond_chance']} classes lose, {summary['classes_won_beyond_chance']} win "
-                      f"({_some(sure)}).")
+        advice.append(f"Beyond chance, all classes considered at once: {lost} classes lose, {won} win ({first_names(sure)}).")
     return Comparison(summary, advice, pd.DataFrame(rows), classes)
 
 
-def _plain(value):
-    """`value` as JSON knows it."""
-    if isinstance(value, dict):
-        return {str(key): _plain(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple, np.ndarray)):
-        return [_plain(item) for item in value]
-    value = value.item() if isinstance(value, np.generic) else value
-    return None if isinstance(value, float) and not np.isfinite(value) else value
-
-
-def _text(name: str) -> str:
-    """A file name that is no UTF-8 (Linux allows it) cannot be written: its odd bytes are spelled out."""
-    return name.encode("utf-8", "backslashreplace").decode()
-
-
-def _short(text, most: int = 70):
-    return text if not isinstance(text, str) or len(text) <= most else text[: most - 1] + "…"
-
-
-def _some(table: pd.DataFrame) -> str:
-    """The first classnames of a table, and how many more there are."""
-    listed = [repr(_short(name, 40)) for name in table["classname"].head(3)]
-    return ", ".join(listed) + (f" and {len(table) - 3} more" if len(table) > 3 else "")
-
-
-def _cell(column: str, value) -> dict:
-    """What a table shows of a value, and the value to the last digit."""
-    value = _plain(value)
-    if isinstance(value, float):
-        whole = column in NOT_PERCENT and abs(value) > 1 and value.is_integer()
-        shown = f"{value:.0f}" if whole else f"{value:.3f}" if column in NOT_PERCENT else f"{value:.1%}".replace("%", " %")
-        return {"shown": shown, "exact": repr(value)}
-    if isinstance(value, list):
-        return {"shown": _short("; ".join(map(str, value)), 200)}
-    if isinstance(value, bool):
-        return {"shown": "yes" if value else "no"}
-    return {"shown": "–" if value is None else _short(str(value), 200), "exact": value if isinstance(value, int) else None}
-
-
-def _table(table: pd.DataFrame) -> dict:
-    rows = [[_cell(column, row[column]) for column in table] for row in table.head(MOST_ROWS).to_dict("records")]
-    more = len(table) - len(rows)
-    return {"columns": [column.replace("_", " ") for column in table], "rows": rows,
-            "more": f"{more} more rows are in the JSON and CSV files." if more > 0 else ""}
-
-
-def _scores(table: pd.DataFrame) -> dict:
-    """As `_table`, where a row is a score: its name in the first column, numbers in the others."""
-    rows = [[{"shown": name.replace("_", " ")}, *(_cell(name, value) for value in values)] for name, *values in table.itertuples(index=False)]
-    return {"columns": [column.replace("_", " ") for column in table], "rows": rows}
+def _change(c: int, name: str, n: int, both: int, only_a: int, only_b: int) -> dict:
+    """What B does to one class of n images, of which `both` get right, or only A or only B."""
+    low, high = (bound / n for bound in worst._paired_count_interval(only_b, only_a, n, 0.95))
+    p = float(stats.binomtest(only_a, only_a + only_b).pvalue) if only_a + only_b else 1.0
+    return {"class": c, "classname": name, "images": n, "a": (both + only_a) / n, "b": (both + only_b) / n,
+            "difference": (only_b - only_a) / n, "low": max(-1.0, low), "high": min(1.0, high), "p": p}
 
 
 def audit(dataset: str | LabeledImages = "emoji", model: str | Model = EMBEDDED, pretrained: str | None = None, *,
@@ -361,6 +269,7 @@ def audit(dataset: str | LabeledImages = "emoji", model: str | Model = EMBEDDED,
     Raises:
         InputError: an argument or file cannot be used, there are fewer than two classes, or no image can be read.
 
+    >>> from dataclasses import replace
     >>> data = load_dataset("emoji")
     >>> few = replace(data.take(data.labels < 3), classnames=data.classnames[:3])  # nine drawings of three classes
     >>> report = audit(few, made="today")
@@ -372,7 +281,7 @@ def audit(dataset: str | LabeledImages = "emoji", model: str | Model = EMBEDDED,
     named = with_classes(data, classes) if classes else data
     if len(named.classnames) < 2:
         way = "give a file of candidate names (`classes`, --classes FILE)"
-        raise InputError(f"Expected at least two classes in {data.name}, got one ({_short(named.classnames[0])!r}): every answer would be right; {way}"
+        raise InputError(f"Expected at least two classes in {data.name}, got one ({short(named.classnames[0])!r}): every answer would be right; {way}"
                          if named.classnames else f"Expected classnames for {data.name}, which has images only; {way}")
     chosen = prompts.template_set(templates) if isinstance(templates, str) else prompts.check_templates(templates)
     if descriptions is None and data.name.startswith("emoji") and classes is None:
@@ -404,8 +313,9 @@ def audit(dataset: str | LabeledImages = "emoji", model: str | Model = EMBEDDED,
     wordings = _wordings(model, vectors, result, banks, {c: texts[n] for c, n in enumerate(named.classnames) if n in texts}, k)
     images = _images(result, named)
     return Report(
-        summary=summary, advice=_advice(summary, findings, bad, wordings, result), findings=pd.DataFrame(map(asdict, findings), columns=["what", "where", "advice"]),
-        worst=bad, classes=ranked, wordings=wordings, reliability=reliability.rename_axis("score").reset_index(),
+        summary=summary, advice=_advice(summary, findings, bad, wordings, result),
+        findings=pd.DataFrame(map(asdict, findings), columns=["what", "where", "advice"]), worst=bad, classes=ranked,
+        wordings=wordings, reliability=reliability.rename_axis("score").reset_index(),
         unreadable=unreadable, images=images, pictures=_pictures(named, images, bad),
     )
 
@@ -425,8 +335,9 @@ def _readable(data: LabeledImages) -> tuple[np.ndarray, pd.DataFrame]:
         reasons = list(pool.map(reason, range(len(data))))
     good = [i for i, text in enumerate(reasons) if text is None]
     if not good:
-        raise InputError(f"Expected images that can be read in {data.name}, all {len(data)} are broken; the first: {_text(data.ids[0])!r}: {reasons[0]}")
-    bad = [{"id": _text(data.ids[i]), "reason": _text(text)} for i, text in enumerate(reasons) if text is not None]
+        raise InputError(f"Expected images that can be read in {data.name}, all {len(data)} are broken; the first: "
+                         f"{plain_text(data.ids[0])!r}: {reasons[0]}")
+    bad = [{"id": plain_text(data.ids[i]), "reason": plain_text(text)} for i, text in enumerate(reasons) if text is not None]
     return np.array(good), pd.DataFrame(bad, columns=["id", "reason"])
 
 
@@ -455,7 +366,8 @@ def _classes(result: EvaluationResult, names: list[str]) -> pd.DataFrame:
     table = pd.DataFrame({"class": range(len(names)), "classname": names})
     if result.n:
         counts = result.confusion.sum(axis=1)
-        interval = np.array([metrics.wilson_interval(int(right), int(n)) if n else (np.nan, np.nan) for right, n in zip(np.diag(result.confusion), counts)])
+        interval = np.array([metrics.wilson_interval(int(right), int(n)) if n else (np.nan, np.nan)
+                             for right, n in zip(np.diag(result.confusion), counts)])
         table = table.assign(images=counts, accuracy=result.per_class_accuracy, accuracy_low=interval[:, 0], accuracy_high=interval[:, 1],
                              precision=result.per_class_precision, margin=result.cmm["image"])
     table = table.assign(predicted=np.bincount(result.predictions, minlength=len(names)), margin_no_labels=result.cmm["pseudo_image"])
@@ -502,17 +414,18 @@ def _wordings(model: Model, vectors, base: EvaluationResult, banks: dict, texts:
             gain, (low, high) = metrics.paired_difference(right, before, confidence=sure)
             tail = worst.paired_tail_difference(result.predictions, base.predictions, base.labels, base.num_classes, k, confidence=sure)
             row |= {"accuracy": result.accuracy, "accuracy_change": gain, "accuracy_low": low, "accuracy_high": high}
-            row |= {f"worst_{k}": tail.loc["worst_k", "a"], f"worst_{k}_change": tail.loc["worst_k", "difference"], f"worst_{k}_low": tail.loc["worst_k", "low"],
-                    f"worst_{k}_high": tail.loc["worst_k", "high"], "classes_at_zero": int(tail.loc["classes_at_zero", "a"])}
+            row |= {f"worst_{k}{end}": tail.loc["worst_k", column] for end, column in
+                    (("", "a"), ("_change", "difference"), ("_low", "low"), ("_high", "high"))}
+            row["classes_at_zero"] = int(tail.loc["classes_at_zero", "a"])
         rows.append(row)
     return pd.DataFrame(rows)
 
 
 def _images(result: EvaluationResult, data: LabeledImages) -> pd.DataFrame:
     names = np.array([*data.classnames, None], dtype=object)  # the last is that of -1: unknown
-    return pd.DataFrame({"id": [_text(name) for name in data.ids], "label": names[data.labels], "prediction": names[result.predictions],
-                         "similarity": result.topk_similarity[:, 0].astype(float), "margin": result.margins.astype(float), "rival": names[result.rivals],
-                         "label_class": data.labels, "prediction_class": result.predictions})
+    return pd.DataFrame({"id": [plain_text(name) for name in data.ids], "label": names[data.labels], "prediction": names[result.predictions],
+                         "similarity": result.topk_similarity[:, 0].astype(float), "margin": result.margins.astype(float),
+                         "rival": names[result.rivals], "label_class": data.labels, "prediction_class": result.predictions})
 
 
 def _pictures(data: LabeledImages, images: pd.DataFrame, bad: pd.DataFrame) -> dict[str, list]:
@@ -528,11 +441,11 @@ def _pictures(data: LabeledImages, images: pd.DataFrame, bad: pd.DataFrame) -> d
         found[key] = []
         for i in rows:
             row = images.loc[i]
-            of = f"labelled {_short(row['label'])}, " if key == "labels" else ""
-            said = f"called {_short(row['prediction'])}" if labelled else f"nearly {_short(row['rival'])}"
+            of = f"labelled {short(row['label'])}, " if key == "labels" else ""
+            said = f"called {short(row['prediction'])}" if labelled else f"nearly {short(row['rival'])}"
             if labelled and row["label_class"] == row["prediction_class"]:
-                said = f"right, nearly {_short(row['rival'])}"
-            found[key].append({"source": _thumbnail(data[i][0]), "caption": of + said, "id": _short(row["id"], 200)})
+                said = f"right, nearly {short(row['rival'])}"
+            found[key].append({"source": _thumbnail(data[i][0]), "caption": of + said, "id": short(row["id"], 200)})
     return found
 
 
@@ -549,29 +462,31 @@ def _advice(summary: dict, findings, bad: pd.DataFrame, wordings: pd.DataFrame, 
         todo.append(f"Replace or remove the {summary['unreadable']} files that could not be read: they are in no score.")
     for what, group in pd.DataFrame([(f.what, f) for f in findings], columns=["what", "finding"]).groupby("what", sort=False)["finding"]:
         more = f" ({len(group) - 1} more below)" if len(group) > 1 else ""
-        todo.append(f"Mend the names: {_short(str(group.iloc[0]), 250)}{more}.")
+        todo.append(f"Mend the names: {short(str(group.iloc[0]), 250)}{more}.")
     if not result.n:
-        todo.append(f"Look at the images of {_some(bad)}, and label some thirty images of each: only labels tell how often the model is wrong.")
+        todo.append(f"Look at the images of {first_names(bad)}, and label some thirty images of each: only labels tell how often the model is wrong.")
         if summary["never_predicted"]:
-            todo.append(f"If some of the {summary['never_predicted']} classes that were never predicted are in these images, the model misses them altogether: "
-                        "check one you know to be there.")
+            todo.append(f"If some of the {summary['never_predicted']} classes that were never predicted are in these images, the model misses "
+                        "them altogether: check one you know to be there.")
         return todo
     guessing = summary["accuracy_ci"][0] <= summary["chance"]
     if guessing:
-        todo.append("On these images the model is not better than guessing beyond chance: check that the names say what the images show, or take another model.")
+        todo.append("On these images the model is not better than guessing beyond chance: check that the names say what the images show, or take "
+                    "another model.")
     better = wordings[wordings["accuracy_low"] > 0].sort_values("accuracy", ascending=False, kind="stable")
     if len(better):
         best = better.iloc[0]
         todo.append(f"Change the wording to '{best['wording']}': {best['accuracy']:.1%} right instead of {summary['accuracy']:.1%}, and "
                     f"{best['classes_at_zero']} classes at 0 % instead of {summary['classes_at_zero']}.")
     if summary["classes_at_zero"]:
-        todo.append(f"Do not rely on the model for the {summary['classes_at_zero']} classes of which no image was recognised; route them to a person.")
+        todo.append(f"Do not rely on the model for the {summary['classes_at_zero']} classes of which no image was recognised; route them to a "
+                    "person.")
     for verdict, what in (("name collision", "Give {} a name of its own: its images go to a class with the same name or text."),
                           ("near-synonym", "Reword {}, or merge it with the class it is taken for: their texts say nearly the same."),
-                          ("visual confusion", "Look at the images of {} beside those of the class they are taken for: if their labels are right, the model "
-                           "cannot tell the two apart; describe in words what differs, or train on examples.")):
+                          ("visual confusion", "Look at the images of {} beside those of the class they are taken for: if their labels are "
+                           "right, the model cannot tell the two apart; describe in words what differs, or train on examples.")):
         if len(rows := bad[bad["verdict"] == verdict]):
-            todo.append(what.format(_some(rows)))
+            todo.append(what.format(first_names(rows)))
     few = bad.attrs["min_images"]
     images = result.confusion.sum(axis=1)
     if not guessing and (count := int(((images > 0) & (images < few)).sum())):

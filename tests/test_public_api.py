@@ -12,7 +12,7 @@ import clipnb
 PACKAGE = Path(clipnb.__file__).parent
 # In the order of the flow: a module imports only from modules before it.
 FLOW = ["errors", "datasets", "prompts", "similarity", "metrics", "worst", "margin", "explain", "models", "embeddings", "encode", "zeroshot",
-        "ensemble", "describe", "plots", "widgets", "report", "cli"]
+        "ensemble", "describe", "plots", "widgets", "page", "report", "cli"]
 PUBLIC = {
     "": ["audit", "load_model", "load_dataset", "encode_images", "encode_texts", "zero_shot_classifier", "prompt_vectors", "evaluate",
          "evaluate_prompts", "evaluate_store", "EvaluationResult", "Embeddings", "InputError", "__version__"],
