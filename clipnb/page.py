@@ -110,6 +110,7 @@ def cell(column: str, value) -> dict:
 
 
 def as_table(table: pd.DataFrame) -> dict:
+    """Columns and cells of the first rows, and how many rows there are besides: what the template makes a table from."""
     rows = [[cell(column, row[column]) for column in table] for row in table.head(MOST_ROWS).to_dict("records")]
     more = len(table) - len(rows)
     return {"columns": [column.replace("_", " ") for column in table], "rows": rows,
