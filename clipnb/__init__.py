@@ -8,9 +8,9 @@ from importlib import import_module
 __version__ = "0.1.0"
 
 _MODULES = ("comparison", "datasets", "describe", "embeddings", "encode", "ensemble", "errors", "explain", "llm", "margin", "metrics", "models",
-            "plots", "prompts", "similarity", "widgets", "worst", "zeroshot")
+            "plots", "prompts", "report", "similarity", "widgets", "worst", "zeroshot")
 _NAMES = {
-    "Embeddings": "embeddings", "InputError": "errors", "encode_images": "encode", "encode_texts": "encode",
+    "audit": "report", "Embeddings": "embeddings", "InputError": "errors", "encode_images": "encode", "encode_texts": "encode",
     "evaluate": "zeroshot", "evaluate_prompts": "zeroshot", "evaluate_store": "zeroshot", "EvaluationResult": "zeroshot",
     "load_dataset": "datasets", "load_model": "models", "prompt_vectors": "zeroshot",
     "zero_shot_classifier": "zeroshot",

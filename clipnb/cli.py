@@ -1,6 +1,7 @@
-"""The command line: `clipnb check | encode | evaluate | margin | ensemble | describe`.
+"""The command line: `clipnb check | encode | evaluate | margin | ensemble | describe | audit`.
 
-Exit codes: 0 done, 1 a run failed, 2 unusable arguments or input (one line on stderr, a traceback only with --debug).
+Exit codes: 0 done, 1 a run failed, 2 unusable arguments or input (one line on stderr, a traceback only with --debug), 3 a
+score misses the bound that `audit --fail-under` sets.
 """
 
 from __future__ import annotations
@@ -90,18 +91,18 @@ _model = _options(
     click.option("--precision", default="auto", show_default=True, help="auto, fp32, bf16, fp16."),
 )
 _dataset = click.option("--dataset", default="emoji", show_default=True,
-                        help="emoji, emoji:validation, emoji:hard, folder:PATH, imagenet:PATH, torchvision:NAME:PATH, webdataset:PATTERN.")
+                        help="emoji, emoji:validation, emoji:hard, folder:PATH, imagenet:PATH, table:FILE, torchvision:NAME:PATH, webdataset:PATTERN.")
 _store = click.option("--store", type=click.Path(path_type=Path), help="Folder that keeps the image vectors: encode once, ask many.")
 
 
-def _json_target(ctx, param, value: str | None) -> str | None:
+def _target(ctx, param, value: str | None) -> str | None:
     """Refuse a file that cannot be written before anything is computed."""
     if value and value != "-" and (Path(value).is_dir() or not Path(value).parent.is_dir()):
-        raise InputError(f"Expected --json to name a file in an existing folder, got {value}")
+        raise InputError(f"Expected {param.opts[0]} to name a file in an existing folder, got {value}")
     return value
 
 
-_json = click.option("--json", "json_file", callback=_json_target,
+_json = click.option("--json", "json_file", callback=_target,
                      help='Write the result as JSON to this file ("-" = standard output).')
 
 
@@ -306,7 +307,7 @@ def ensemble(model, pretrained, device, precision, dataset, templates, store, me
               "environment. Default: nobody is asked, the shipped descriptions are used.")
 @click.option("--query", "query_file", type=click.Path(path_type=Path), help="Text file with the query; where there is none, the default is written there to be edited.")
 @click.option("--cache", type=click.Path(path_type=Path), default="descriptions-cache", show_default=True, help="Folder of raw answers: what is there is not asked again.")
-@click.option("--out", type=click.Path(path_type=Path), callback=lambda ctx, param, value: value and Path(_json_target(ctx, param, str(value))),
+@click.option("--out", type=click.Path(path_type=Path), callback=lambda ctx, param, value: value and Path(_target(ctx, param, str(value))),
               help="Write the descriptions to this JSON file, for `ensemble --descriptions`.")
 @click.option("--api-base", help="URL of a server of your own that speaks the OpenAI protocol.")
 @click.option("--price", help="US dollars per million tokens, IN,OUT; needed where litellm knows none; 0,0 for a local model.")
@@ -375,6 +376,68 @@ def _prices(price: str | None) -> tuple[float, float] | None:
     if not (0 <= one < float("inf") and 0 <= other < float("inf")):
         raise InputError(f"Expected --price IN,OUT in US dollars per million tokens, such as 0.15,0.60, got {price}")
     return one, other
+
+
+LOWER_IS_BETTER = {"classes_at_zero", "classes_at_zero_change", "classes_killed", "classes_lost_beyond_chance", "never_predicted", "unreadable"}
+
+
+def _gates(ctx, param, values) -> list[tuple[str, float]]:
+    try:
+        return [(name.strip(), float(bound)) for name, _, bound in (value.partition("=") for value in values)]
+    except ValueError:
+        raise InputError(f"Expected --fail-under as NAME=NUMBER, such as worst_10=0.05, got {' '.join(values)}") from None
+
+
+@main.command()
+@_dataset
+@_model
+@click.option("--classes", type=click.Path(path_type=Path),
+              help="Classnames: a list for unlabelled images (.txt, .json, COCO), or better names (.json or .csv: folder, name, synonyms).")
+@_templates("bare")
+@click.option("--descriptions", type=click.Path(path_type=Path), help="JSON file of texts about classes, tried as another wording.")
+@_store
+@click.option("--worst", "worst_k", type=click.IntRange(min=1), default=10, show_default=True, help="How many worst classes to explain.")
+@click.option("--out", callback=_target, help="HTML page to write: one file, opens without a network.")
+@_json
+@click.option("--csv", "csv_folder", type=click.Path(path_type=Path, file_okay=False), help="Folder for one CSV file a table.")
+@click.option("--compare", "compared", nargs=2, metavar="A.json B.json", help="Compare two audits of the same images instead (from --json).")
+@click.option("--fail-under", "gates", multiple=True, callback=_gates, metavar="NAME=NUMBER",
+              help="Exit with code 3 if this score of the JSON's summary is lower (for counts of failures: higher). May be repeated.")
+def audit(dataset, model, pretrained, device, precision, classes, templates, descriptions, store, worst_k, out, json_file, csv_folder,
+          compared, gates) -> None:
+    """Which classes of your data does the model fail on, why, and what to do first: a page for people, JSON and CSV.
+
+    \b
+    clipnb audit --dataset folder:photos --out report.html             one folder a class
+    clipnb audit --dataset folder:photos --classes names.txt           no labels: which classes to look at
+    clipnb audit --dataset table:photos.csv --model ViT-B-32 --pretrained openai --json b.json
+    clipnb audit --compare a.json b.json --fail-under classes_killed=0
+    """
+    from clipnb import report as reports
+
+    if compared:
+        report = reports.compare(*map(reports.Report.load, compared))
+    else:
+        wording = load_templates(templates) if Path(templates).is_file() else templates
+        report = reports.audit(dataset, model, pretrained, classes=classes, templates=wording, descriptions=descriptions, worst_k=worst_k,
+                               store=store, device=device, precision=precision, progress=sys.stderr.isatty())
+    for name, _ in gates:
+        if not isinstance(report.summary.get(name), (int, float)):
+            known = [key for key, value in report.summary.items() if isinstance(value, (int, float))]
+            raise InputError(f"Expected --fail-under to name a score of this audit ({', '.join(known)}), got {name!r}")
+    if out:
+        report.to_html(out)
+    if csv_folder:
+        report.to_csv(csv_folder)
+    if json_file and json_file != "-":
+        report.to_json(json_file)
+    click.echo(json.dumps(report.json(), indent=1) if json_file == "-" else repr(report))
+    missed = [f"{name} is {report.summary[name]:.6g}, {'over' if name in LOWER_IS_BETTER else 'under'} {bound:g}" for name, bound in gates
+              if (report.summary[name] > bound if name in LOWER_IS_BETTER else report.summary[name] < bound)]
+    for line in missed:
+        click.echo(f"clipnb: {line}", err=True)
+    if missed:
+        click.get_current_context().exit(3)
 
 
 def _open(model, pretrained, device, precision, dataset, loaded=None):

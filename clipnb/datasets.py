@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import hashlib
 import io
 import json
@@ -10,9 +11,10 @@ import zlib
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cached_property
+from functools import cached_property, lru_cache, partial
 from glob import glob
 from pathlib import Path
+from threading import Lock
 
 import numpy as np
 import pyarrow as pa
@@ -32,7 +34,9 @@ EMOJI_SPLITS = {
 }
 HARD_VIEWS = 3
 IMAGE_SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm"}
-SPECS = "emoji, emoji:SPLIT, folder:PATH, imagenet:PATH, torchvision:NAME:PATH, webdataset:PATTERN"
+SPECS = "emoji, emoji:SPLIT, folder:PATH, imagenet:PATH, table:FILE, torchvision:NAME:PATH, webdataset:PATTERN"
+PATH_COLUMNS = ("path", "file_name", "filename", "file", "image_path", "image")  # of a table, the first that is there
+LABEL_COLUMNS = ("label", "classname", "class", "category", "fine_label")
 
 
 @dataclass(frozen=True)
@@ -119,6 +123,8 @@ def load_dataset(spec: str = "emoji") -> LabeledImages:
             turned, shrunk and tinted views of the test drawings, "emoji:unseen" with other concepts),
             "folder:PATH" (one folder a class; its name is the classname, "_" read as a space; a folder of pictures
             alone is an unlabelled set), "imagenet:PATH" (1,000 synset folders, names from open_clip),
+            "table:FILE" (CSV, TSV or Parquet with the columns path, relative to the table, and label, empty where unknown;
+            or Parquet with the pictures inside, as Hugging Face stores them; FILE may be a pattern),
             "torchvision:NAME:PATH" (a torchvision set already on disk), "webdataset:PATTERN" (tar shards with
             image + .cls files and a classnames.txt beside them).
 
@@ -130,7 +136,7 @@ def load_dataset(spec: str = "emoji") -> LabeledImages:
     (True, dtype('int64'))
     """
     kind, _, rest = spec.partition(":")
-    openers = {"emoji": _emoji, "folder": _folder, "imagenet": _imagenet, "torchvision": _torchvision,
+    openers = {"emoji": _emoji, "folder": _folder, "imagenet": _imagenet, "table": _table, "torchvision": _torchvision,
                "webdataset": _webdataset}
     if kind not in openers:
         raise InputError(f"Unknown data set {spec!r}; known: {SPECS}")
@@ -195,9 +201,8 @@ def _pictures(folder: Path) -> list[Path]:
 
 def _from_files(spec: str, root: Path, files: list[Path], labels, classnames) -> LabeledImages:
     ids = [file.relative_to(root).as_posix() for file in files]
-    states = [file.stat() for file in files]
     return LabeledImages(spec, ids, np.asarray(labels, dtype=np.int64), classnames, lambda i: Image.open(files[i]),
-                         versions=[(state.st_size, state.st_mtime_ns) for state in states])
+                         versions=[_state(file) for file in files])
 
 
 def _folder(spec: str, path: str) -> LabeledImages:
@@ -308,3 +313,161 @@ def _webdataset(spec: str, pattern: str) -> LabeledImages:
 
 def _first_line(error: Exception) -> str:
     return (str(error).strip().splitlines() or [type(error).__name__])[0][:300]
+
+
+def _table(spec: str, pattern: str) -> LabeledImages:
+    pattern = str(Path(pattern).expanduser())
+    files = [Path(file) for file in ([pattern] if Path(pattern).is_file() else sorted(glob(pattern)))]
+    if not files:
+        raise InputError(f"Expected a CSV or Parquet table in {spec!r}, found none")
+    ids, labels, readers, versions, names = [], [], [], [], None
+    for file in files:
+        try:
+            rows, found = _parquet_rows(file) if file.suffix == ".parquet" else (_csv_rows(file), None)
+        except (pa.ArrowException, UnicodeDecodeError, OSError, csv.Error) as error:
+            raise InputError(f"Cannot read the table {file}: {_first_line(error)}") from None
+        names = names or found
+        for name, label, reader in rows:
+            ids.append(name)
+            labels.append(label)
+            readers.append(reader)
+            versions.append(_state(reader.args[0] if reader.func is Image.open else file))
+    if len(set(ids)) < len(ids):
+        raise InputError(f"Expected each picture once in {spec}, got {next(i for i, n in Counter(ids).items() if n > 1)!r} again")
+    if names is None:
+        known = {label for label in labels if label}
+        names = sorted(known, key=lambda name: (int(name) if name.isdecimal() else -1, name))  # class 10 comes after class 9
+        place = {name: i for i, name in enumerate(names)}
+        labels = [place.get(label, -1) for label in labels]
+    labels = class_indices(labels, f"labels in {spec}", num_classes=max(1, len(names)), unknown=True)
+    return LabeledImages(spec, ids, labels, names, lambda i: readers[i](), versions=versions)
+
+
+def _state(file: Path) -> tuple[int, int] | None:
+    """Size and time of change; None if it is not there, which is found out when it is read."""
+    try:
+        state = file.stat()
+    except OSError:
+        return None
+    return state.st_size, state.st_mtime_ns
+
+
+def _column(columns, wanted, file: Path, what: str, needed: bool = True) -> str | None:
+    found = next((name for name in wanted if name in columns), None)
+    if found is None and needed:
+        raise InputError(f"Expected a column of {what} ({', '.join(wanted)}) in {file}, got {', '.join(map(str, columns)) or 'none'}")
+    return found
+
+
+def _csv_rows(file: Path) -> list[tuple]:
+    """(id, label or "", reader) of each row."""
+    with open(file, encoding="utf-8-sig", newline="") as text:
+        rows = csv.DictReader(text, delimiter="\t" if file.suffix == ".tsv" else ",")
+        columns = rows.fieldnames or []
+        path, label = _column(columns, PATH_COLUMNS, file, "paths"), _column(columns, LABEL_COLUMNS, file, "labels", needed=False)
+        return [(row[path], row.get(label) or "", partial(Image.open, file.parent / row[path])) for row in rows if row[path]]
+
+
+def _parquet_rows(file: Path) -> tuple[list[tuple], list[str] | None]:
+    """(id, label, reader) of each row, and the names of numeric labels if the file knows them."""
+    table = pq.ParquetFile(file)
+    schema = table.schema_arrow
+    image = _column(schema.names, PATH_COLUMNS[::-1], file, "pictures or paths")  # rather the pictures, if it has both
+    label = _column(schema.names, LABEL_COLUMNS, file, "labels", needed=False)
+    labels = table.read([label])[label].to_pylist() if label else [None] * table.metadata.num_rows
+    features = json.loads((schema.metadata or {}).get(b"huggingface", b"{}")).get("info", {}).get("features", {})
+    names = features.get(label, {}).get("names")
+    labels = [-1 if value is None else value for value in labels] if names else ["" if value is None else str(value) for value in labels]
+    if pa.types.is_string(schema.field(image).type) or pa.types.is_large_string(schema.field(image).type):
+        paths = table.read([image])[image].to_pylist()
+        return [(path, value, partial(Image.open, file.parent / path)) for path, value in zip(paths, labels)], names
+
+    @lru_cache(maxsize=4)  # a row group at a time: the pictures of a whole set may be larger than memory
+    def group(number: int) -> list:
+        return table.read_row_group(number, [image])[image].to_pylist()
+
+    def picture(number: int, row: int) -> Image.Image:
+        with reading:
+            value = group(number)[row]
+        content = value["bytes"] if isinstance(value, dict) else value
+        if content is None:
+            raise OSError("the table holds no bytes of it")
+        return Image.open(io.BytesIO(content))
+
+    reading = Lock()
+    places = [(number, row) for number in range(table.num_row_groups) for row in range(table.metadata.row_group(number).num_rows)]
+    return [(f"{file.name}#{i}", value, partial(picture, *place)) for i, (value, place) in enumerate(zip(labels, places))], names
+
+
+def with_classes(data: LabeledImages, file: str | Path) -> LabeledImages:
+    """The same pictures under the classnames of a file: a list of candidates, or a mapping of names.
+
+    - A list (text with a name a line, a JSON list, or COCO's {"categories": [{"id", "name"}]}): the classes to choose from.
+      It names the classes of unlabelled pictures. Labelled classes must be among them (for COCO by name or id); there may be more.
+    - A mapping (JSON {folder: name} or {folder: [name, synonym, ...]}, or CSV rows "folder,name,synonym, ..."): what to call
+      some or all of the labelled classes.
+
+    Args:
+        data: from `load_dataset`.
+        file: .txt, .json or .csv, in UTF-8.
+
+    Returns:
+        `data` with new classnames and labels; `notes["synonyms"]` has of each class all its names, the shown one first.
+
+    Raises:
+        InputError: the file cannot be read, or does not fit the classes of `data`.
+
+    >>> from tempfile import TemporaryDirectory
+    >>> with TemporaryDirectory() as folder:
+    ...     _ = (Path(folder) / "names.txt").write_text("dog\\ncat\\n")
+    ...     with_classes(replace(load_dataset("emoji").take(2), classnames=[], labels=np.array([-1, -1])), folder + "/names.txt").classnames
+    ['dog', 'cat']
+    """
+    file = Path(file)
+    entries, mapping = _read_classes(file, data.classnames)
+    if any(not names or not all(isinstance(name, str) and name.strip() for name in names) for _, names in entries) or not entries:
+        raise InputError(f"Expected non-empty classnames in {file}, got none or an empty one")
+    place: dict[str, int] = {}
+    for i, (key, _) in enumerate(entries):
+        place.setdefault(_key(key), i)
+    own = [_key(name) for name in data.classnames]
+    if mapping:
+        if unknown := [key for key in place if key not in own]:
+            raise InputError(f"Expected classes of {data.name} in {file}, got {len(unknown)} others: {', '.join(map(repr, unknown[:3]))}")
+        names = [entries[place[key]][1] if key in place else [name] for key, name in zip(own, data.classnames)]
+        labels = data.labels
+    else:
+        if missing := [key for key in own if key not in place]:
+            raise InputError(f"Expected all classes of {data.name} in {file}, {len(missing)} are missing: {', '.join(map(repr, missing[:3]))}")
+        names = [names for _, names in entries]
+        labels = np.array([*(place[key] for key in own), -1])[data.labels]  # -1, unknown, takes the last: it stays -1
+    return replace(data, classnames=[group[0] for group in names], labels=labels, notes=data.notes | {"synonyms": names})
+
+
+def _key(name) -> str:
+    return str(name).replace("_", " ").strip()  # as `_folder` reads folder names
+
+
+def _read_classes(file: Path, known: list[str]) -> tuple[list[tuple], bool]:
+    """(what a class is called in the data, [names]) of each entry, and whether the file is a mapping."""
+    try:
+        text = file.read_text("utf-8-sig")
+        content = json.loads(text) if file.suffix == ".json" else None
+    except OSError as error:
+        raise InputError(f"Expected a file of classnames, got {file}: {error.strerror}") from None
+    except (json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise InputError(f"Cannot read the classnames in {file}: {_first_line(error)}") from None
+    if file.suffix == ".csv":
+        rows = [[cell.strip() for cell in row if cell.strip()] for row in csv.reader(io.StringIO(text))]
+        return [(row[0], row[1:]) for row in rows if row], True
+    if content is None:
+        return [(line.strip(), [line.strip()]) for line in text.splitlines() if line.strip()], False
+    try:
+        if isinstance(content, dict) and isinstance(content.get("categories"), list):
+            by = "id" if known and all(name.isdecimal() for name in known) else "name"
+            return [(category[by], [category["name"]]) for category in content["categories"]], False
+        if isinstance(content, dict):
+            return [(key, [value] if isinstance(value, str) else list(value)) for key, value in content.items()], True
+        return [(name, [name]) for name in content], False
+    except (KeyError, TypeError):
+        raise InputError(f"Expected {file} to hold a list of names, {{folder: name}} or COCO's categories") from None

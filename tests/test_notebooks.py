@@ -41,8 +41,8 @@ def write_notebook(path, *sources):
 
 # The files -------------------------------------------------------------------------------------------------------------
 
-def test_there_are_nine_chapters_in_order_and_in_the_book():
-    assert [path.name[:2] for path in NOTEBOOKS] == [f"{i:02}" for i in range(1, 10)]
+def test_there_are_ten_chapters_in_order_and_in_the_book():
+    assert [path.name[:2] for path in NOTEBOOKS] == [f"{i:02}" for i in range(1, 11)]
     listed = re.findall(r"file: notebooks/(\S+)", (ROOT / "book/_toc.yml").read_text("utf-8"))
     assert listed == [path.stem for path in NOTEBOOKS]
 

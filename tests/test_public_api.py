@@ -12,9 +12,10 @@ import clipnb
 PACKAGE = Path(clipnb.__file__).parent
 # In the order of the flow: a module imports only from modules before it.
 FLOW = ["errors", "datasets", "prompts", "similarity", "metrics", "worst", "margin", "explain", "models", "textcache", "embeddings",
-        "encode", "distributed", "zeroshot", "ensemble", "describe", "comparison", "llm", "plots", "widgets", "cli"]
+        "encode", "distributed", "zeroshot", "ensemble", "describe", "comparison", "llm", "plots", "widgets",
+        "page", "report", "cli"]
 PUBLIC = {
-    "": ["load_model", "load_dataset", "encode_images", "encode_texts", "zero_shot_classifier", "prompt_vectors", "evaluate",
+    "": ["audit", "load_model", "load_dataset", "encode_images", "encode_texts", "zero_shot_classifier", "prompt_vectors", "evaluate",
          "evaluate_prompts", "evaluate_store", "EvaluationResult", "Embeddings", "InputError", "__version__"],
     "metrics": ["accuracy", "recall_at_k", "retrieval_recall_at_k", "confusion_matrix", "per_class_accuracy", "per_class_precision",
                 "mean_per_class_accuracy", "precision_recall_curve", "average_precision", "wilson_interval", "paired_difference",
@@ -31,7 +32,8 @@ PUBLIC = {
     "comparison": ["compare_methods", "METHODS"],
     "llm": ["Asker", "ask", "estimate"],
     "prompts": ["template_set", "load_templates", "DRAWING_TEMPLATES", "twins", "near_twins", "lint", "check_templates", "too_long"],
-    "plots": [], "widgets": [], "datasets": ["load_dataset"], "models": ["load_model"], "similarity": ["unit_norm", "top_k"],
+    "plots": [], "widgets": [], "report": ["audit", "compare", "Report", "Comparison"],
+    "datasets": ["load_dataset", "with_classes"], "models": ["load_model"], "similarity": ["unit_norm", "top_k"],
 }
 
 
