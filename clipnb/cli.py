@@ -436,10 +436,12 @@ def _cell(value) -> str:
 @_model
 @click.option("--templates", help="Templates of the ensembles: openai-7, openai-80 ..., or a file with one a line.  [default: openai-80; emoji: drawing]")
 @click.option("--descriptions", help="JSON file of texts a class, for the rows with descriptions and their controls.")
-@click.option("--partial", is_flag=True, help="Accept other numbers of pictures a class than ImageNet's 50; no larger pool of templates. For a try-out.")
+@click.option("--partial", is_flag=True, help="Accept other numbers of pictures a class than ImageNet's 50: a try-out, not comparable with published figures.")
+@click.option("--pool/--no-pool", default=True, show_default=True, help="Also every template at hand, some 90: most of the work where there is no GPU.")
 @_store
 @_json
-def reproduce(imagenet, dataset, rehearsal, check_file, model, pretrained, device, precision, templates, descriptions, partial, store, json_file) -> None:
+def reproduce(imagenet, dataset, rehearsal, check_file, model, pretrained, device, precision, templates, descriptions, partial, pool, store,
+              json_file) -> None:
     """The paper's table in one command: every method and control, twin names repaired, published figures beside.
 
     Exit code 0; 1 if --rehearsal misses a planted answer or --check finds no agreement; 2 for a folder that is not as it should be.
@@ -460,7 +462,7 @@ def reproduce(imagenet, dataset, rehearsal, check_file, model, pretrained, devic
         found = whole.rehearse()
         _report(found, json_file, _reproduced(found))
         sys.exit(0 if all(line["ok"] for line in found["checks"]) else 1)
-    found = whole.run(imagenet, dataset, model, pretrained, device, precision, templates, descriptions, partial, store, sys.stderr.isatty())
+    found = whole.run(imagenet, dataset, model, pretrained, device, precision, templates, descriptions, partial, pool, store, sys.stderr.isatty())
     _report(found, json_file, _reproduced(found))
 
 

@@ -180,7 +180,7 @@ def make_world(classes: int = 1000, per_class: int = 50, seed: int = 0) -> World
     named[swallowed] = unit_norm(rng.normal(size=(SWALLOWED, WIDTH)))
     seen[swallowed] = unit_norm(0.6 * seen[rivals[swallowed]] + 0.8 * seen[swallowed])
     for first, *more in groups:
-        seen[more] = unit_norm(0.75 * seen[first] + 0.66 * seen[more])
+        seen[more] = unit_norm(0.4 * seen[first] + 0.92 * seen[more])
         named[more] = seen[more]
 
     labels = np.repeat(np.arange(classes), per_class)

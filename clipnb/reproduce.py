@@ -194,7 +194,7 @@ def reproduce(model, images: Embeddings, classnames: Sequence[str], templates: S
 
 def run(imagenet: str | Path | None = None, dataset: str | None = None, model: str = "clipnb-mini", pretrained: str | None = None,
         device: str = "auto", precision: str = "auto", templates: str | None = None, descriptions: str | None = None, partial: bool = False,
-        store: str | Path | None = None, progress: bool = False) -> dict:
+        pool: bool = True, store: str | Path | None = None, progress: bool = False) -> dict:
     """`reproduce` from a folder: the pictures checked, the model loaded, the images encoded. What `clipnb reproduce` does.
 
     Args:
@@ -203,7 +203,8 @@ def run(imagenet: str | Path | None = None, dataset: str | None = None, model: s
         model, pretrained, device, precision: as for `load_model`.
         templates: a named set or a file; None: OpenAI's 80 (and what a torchvision set is of), for the emoji set those for drawings.
         descriptions: JSON file of texts a class, "emoji", or None.
-        partial: accept other numbers of pictures a class than 50, and leave out the larger pool.
+        partial: accept other numbers of pictures a class than ImageNet's 50.
+        pool: also the ensembles of `template_pool`.
         store: folder of the embeddings store.
 
     Raises:
@@ -223,7 +224,7 @@ def run(imagenet: str | Path | None = None, dataset: str | None = None, model: s
         loaded = load_model(model, pretrained, device, precision)
     with steps.step("encode images"):
         images = encode_images(loaded, data, store, progress=progress)
-    return reproduce(loaded, images, data.classnames, chosen, [] if partial else template_pool(chosen), texts,
+    return reproduce(loaded, images, data.classnames, chosen, template_pool(chosen) if pool else (), texts,
                      repaired_classnames() if imagenet else None, bool(imagenet) and not partial, steps)
 
 
@@ -243,7 +244,7 @@ def rehearse(classes: int = 1000, per_class: int = 50, seed: int = 0, resamples:
 
 
 def tail(result: EvaluationResult, resamples: int = 1000, seed: int = 0) -> dict:
-    """Naive and honest worst-k for every k of KS that fits, with intervals, and the number of right images of each class.
+    """Naive and honest worst-k for every k of KS up to half the classes, with intervals, and the number of right images of each class.
 
     >>> sorted(tail(evaluate(np.eye(2), np.eye(2), [0, 1])))
     ['right']
@@ -251,7 +252,7 @@ def tail(result: EvaluationResult, resamples: int = 1000, seed: int = 0) -> dict
     images = result.confusion.sum(axis=1)
     found = {}
     for k in KS:
-        if k <= (images >= 2).sum():
+        if 2 * k <= (images >= 2).sum():  # more than half of all classes are no tail
             report = worst.worst_k_report(result.predictions, result.labels, result.num_classes, k, resamples, seed)
             found |= {f"worst_{k}": report.naive, f"worst_{k}_ci": report.naive_ci, f"worst_{k}_honest": report.honest,
                       f"worst_{k}_honest_ci": report.honest_ci}
