@@ -453,7 +453,7 @@ def reproduce(imagenet, dataset, rehearsal, check_file, model, pretrained, devic
     if check_file:
         results, lines = whole.check_results(check_file)
         verdicts = {line["verdict"] for line in lines}
-        agrees = "agrees" in verdicts and not verdicts & {"differs", "not comparable"}
+        agrees = "agrees" in verdicts and "differs" not in verdicts
         _report({"model": results["model"], "pretrained": results["pretrained"], "dataset": results["dataset"], "images": results["images"],
                  "agrees": agrees, "published": lines}, json_file,
                 {"model": results["model"], "dataset": results["dataset"], "agrees": agrees, "published": [whole.shown_published(line) for line in lines]})
@@ -473,5 +473,5 @@ def _reproduced(found: dict) -> dict:
     head = {key: found[key] for key in ("model", "pretrained", "device", "precision", "dataset", "images", "classes", "complete")}
     tables = {f"names {spelling} (worst-k: naive / honest)": [shown(row) for row in rows] for spelling, rows in found["tables"].items()}
     not_run = {f"not run: {row}": why for row, why in found["not_run"].items()}
-    published = {"published": [shown_published(line) for line in found["published"]]} if found["complete"] else {}
+    published = {"published": [shown_published(line) for line in found["published"]]} if str(found["dataset"]).startswith("imagenet:") else {}
     return head | tables | published | {key: found[key] for key in ("twins", "checks", "steps") if found.get(key)} | not_run

@@ -143,10 +143,9 @@ def open_imagenet(path: str | Path, partial: bool = False) -> LabeledImages:
                          f"Expected folders named by synset id (n01440764 ...) or ILSVRC2012_val_*.JPEG in {root}, got: {inside}")
     _check_counts(place, Counter(label for _, label in files), partial)
     states = [file.stat() for file, _ in files]
-    data = LabeledImages(f"imagenet:{path}", [file.relative_to(place).as_posix() for file, _ in files],
+    return LabeledImages(f"imagenet:{path}", [file.relative_to(place).as_posix() for file, _ in files],
                          np.array([label for _, label in files]), imagenet_classnames(), lambda i: Image.open(files[i][0]),
                          versions=[(state.st_size, state.st_mtime_ns) for state in states])
-    return data
 
 
 def _from_folders(place: Path, truth: dict[int, str] | None) -> list[tuple[Path, int]]:

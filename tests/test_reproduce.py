@@ -299,7 +299,7 @@ def made_up(right):
     zero, accuracy = int((right == 0).sum()), right.sum() / 50_000
     row = {"method": "bare", "accuracy": accuracy, "accuracy_ci": [accuracy - 0.004, accuracy + 0.004], "classes_at_zero": zero,
            "classes_at_zero_ci": [zero - 6, zero + 6], "worst_10": 0.0, "worst_10_ci": [0.0, 0.0], "right": right.tolist()}
-    return {"format": reproduce.FORMAT, "model": "ViT-B-16", "pretrained": "openai", "dataset": "imagenet:val", "complete": True, "images": 50_000,
+    return {"format": reproduce.FORMAT, "model": "ViT-B-16", "pretrained": "openai", "dataset": "imagenet:val", "complete": True, "templates": [], "images": 50_000,
             "images_per_class": [50] * 1000, "tables": {"as named": [row]}}
 
 
