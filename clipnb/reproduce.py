@@ -211,6 +211,8 @@ def run(imagenet: str | Path | None = None, dataset: str | None = None, model: s
         InputError: as those; and before anything is encoded, every picture that cannot be read.
     """
     steps = Steps()
+    if dataset and dataset.startswith("imagenet:"):
+        imagenet = dataset.removeprefix("imagenet:")
     with steps.step("open and check"):
         texts = load_descriptions(descriptions).by_class if descriptions else None
         data = open_imagenet(imagenet, partial) if imagenet else load_dataset(dataset)

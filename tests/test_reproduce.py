@@ -258,7 +258,7 @@ def test_a_wrong_folder_stops_the_command_before_encoding(command, folder, small
     monkeypatch.setattr("clipnb.reproduce.load_model", lambda *_: pytest.fail("a model was loaded"))
     next((folder / small[0]).iterdir()).write_bytes(b"no JPEG")
     for arguments, text in (((), "Expected 50 pictures of each synset"), (("--partial",), "got 1 that cannot: n01440764/")):
-        result = command("--imagenet", folder, "--json", tmp_path / "out.json", *arguments)
+        result = command("--dataset", f"imagenet:{folder}", "--json", tmp_path / "out.json", *arguments)
         assert result.exit_code == 2 and text in result.stderr and result.stderr.count("\n") == 1
         assert not (tmp_path / "out.json").exists()
 
