@@ -7,8 +7,8 @@ from importlib import import_module
 
 __version__ = "0.1.0"
 
-_MODULES = ("comparison", "datasets", "describe", "embeddings", "encode", "ensemble", "errors", "explain", "llm", "margin", "metrics", "models",
-            "plots", "prompts", "report", "similarity", "widgets", "worst", "zeroshot")
+_MODULES = ("comparison", "datasets", "describe", "embeddings", "encode", "ensemble", "errors", "explain", "imagenet", "llm", "margin",
+            "metrics", "models", "plots", "prompts", "rehearsal", "report", "reproduce", "similarity", "widgets", "worst", "zeroshot")
 _NAMES = {
     "audit": "report", "Embeddings": "embeddings", "InputError": "errors", "encode_images": "encode", "encode_texts": "encode",
     "evaluate": "zeroshot", "evaluate_prompts": "zeroshot", "evaluate_store": "zeroshot", "EvaluationResult": "zeroshot",

@@ -1,4 +1,4 @@
-"""The command line: `clipnb check | encode | evaluate | margin | ensemble | describe | audit`.
+"""The command line: `clipnb check | encode | evaluate | margin | ensemble | describe | audit | reproduce`.
 
 Exit codes: 0 done, 1 a run failed, 2 unusable arguments or input (one line on stderr, a traceback only with --debug), 3 a
 score misses the bound that `audit --fail-under` sets.
@@ -499,3 +499,53 @@ def _table(content: dict) -> str:
 
 def _cell(value) -> str:
     return "-" if value is None else f"{value:.4f}" if isinstance(value, float) else str(value)
+
+
+@main.command()
+@click.option("--imagenet", type=click.Path(path_type=Path), help="ImageNet's validation pictures: a folder a synset (with or without val/ above), "
+              "or all in one folder with the development kit beside it.")
+@click.option("--dataset", help="Another set: torchvision:CIFAR100:PATH, folder:PATH, emoji ...")
+@click.option("--rehearsal", is_flag=True, help="No model, no pictures: an ImageNet-shaped world with planted answers, and whether they are found.")
+@click.option("--check", "check_file", type=click.Path(path_type=Path), help="Results of an earlier run: do they agree with the published figures?")
+@_model
+@click.option("--templates", help="Templates of the ensembles: openai-7, openai-80 ..., or a file with one a line.  [default: openai-80; emoji: drawing]")
+@click.option("--descriptions", help="JSON file of texts a class, for the rows with descriptions and their controls.")
+@click.option("--partial", is_flag=True, help="Accept other numbers of pictures a class than ImageNet's 50: a try-out, not comparable with published figures.")
+@click.option("--pool/--no-pool", default=True, show_default=True, help="Also every template at hand, some 90: most of the work where there is no GPU.")
+@_store
+@_json
+def reproduce(imagenet, dataset, rehearsal, check_file, model, pretrained, device, precision, templates, descriptions, partial, pool, store,
+              json_file) -> None:
+    """The paper's table in one command: every method and control, twin names repaired, published figures beside.
+
+    Exit code 0; 1 if --rehearsal misses a planted answer or --check finds no agreement; 2 for a folder that is not as it should be.
+    """
+    from clipnb import reproduce as whole
+
+    if sum(map(bool, (imagenet, dataset, rehearsal, check_file))) != 1:
+        raise click.UsageError("Expected one of --imagenet, --dataset, --rehearsal, --check")
+    if check_file:
+        results, lines = whole.check_results(check_file)
+        verdicts = {line["verdict"] for line in lines}
+        agrees = "agrees" in verdicts and "differs" not in verdicts
+        _report({"model": results["model"], "pretrained": results["pretrained"], "dataset": results["dataset"], "images": results["images"],
+                 "agrees": agrees, "published": lines}, json_file,
+                {"model": results["model"], "dataset": results["dataset"], "agrees": agrees, "published": [whole.shown_published(line) for line in lines]})
+        sys.exit(0 if agrees else 1)
+    if rehearsal:
+        found = whole.rehearse()
+        _report(found, json_file, _reproduced(found))
+        sys.exit(0 if all(line["ok"] for line in found["checks"]) else 1)
+    found = whole.run(imagenet, dataset, model, pretrained, device, precision, templates, descriptions, partial, pool, store, sys.stderr.isatty())
+    _report(found, json_file, _reproduced(found))
+
+
+def _reproduced(found: dict) -> dict:
+    """Results of `reproduce` as tables for people."""
+    from clipnb.reproduce import shown, shown_published
+
+    head = {key: found[key] for key in ("model", "pretrained", "device", "precision", "dataset", "images", "classes", "complete")}
+    tables = {f"names {spelling} (worst-k: naive / honest)": [shown(row) for row in rows] for spelling, rows in found["tables"].items()}
+    not_run = {f"not run: {row}": why for row, why in found["not_run"].items()}
+    published = {"published": [shown_published(line) for line in found["published"]]} if str(found["dataset"]).startswith("imagenet:") else {}
+    return head | tables | published | {key: found[key] for key in ("twins", "checks", "steps") if found.get(key)} | not_run

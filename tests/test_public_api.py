@@ -12,8 +12,8 @@ import clipnb
 PACKAGE = Path(clipnb.__file__).parent
 # In the order of the flow: a module imports only from modules before it.
 FLOW = ["errors", "datasets", "prompts", "similarity", "metrics", "worst", "margin", "explain", "models", "textcache", "embeddings",
-        "encode", "distributed", "zeroshot", "ensemble", "describe", "comparison", "llm", "plots", "widgets",
-        "page", "report", "cli"]
+        "encode", "distributed", "zeroshot", "ensemble", "describe", "comparison", "imagenet", "rehearsal", "reproduce", "llm", "plots",
+        "widgets", "page", "report", "cli"]
 PUBLIC = {
     "": ["audit", "load_model", "load_dataset", "encode_images", "encode_texts", "zero_shot_classifier", "prompt_vectors", "evaluate",
          "evaluate_prompts", "evaluate_store", "EvaluationResult", "Embeddings", "InputError", "__version__"],
@@ -30,6 +30,9 @@ PUBLIC = {
     "describe": ["query", "load_query", "load_descriptions", "QUERY", "questions", "check_answer", "refusal", "shuffled", "random_words",
                  "keyword_texts"],
     "comparison": ["compare_methods", "METHODS"],
+    "imagenet": ["open_imagenet", "imagenet_classnames", "repaired_classnames", "synsets", "check_order", "check_readable"],
+    "rehearsal": ["make_world", "World"],
+    "reproduce": ["reproduce", "run", "rehearse", "compare_published", "check_results", "template_pool", "pool_results"],
     "llm": ["Asker", "ask", "estimate"],
     "prompts": ["template_set", "load_templates", "DRAWING_TEMPLATES", "twins", "near_twins", "lint", "check_templates", "too_long"],
     "plots": [], "widgets": [], "report": ["audit", "compare", "Report", "Comparison"],
