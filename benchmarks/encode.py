@@ -32,9 +32,8 @@ from clipnb.embeddings import StoreWriter
 from clipnb.encode import encode_to_store
 from clipnb.models import Model
 from clipnb.similarity import unit_norm
-from evaluate import machine, rounds, spread, status
+from evaluate import machine, publish, rounds, spread, status
 
-RESULTS = Path(__file__).parent / "results"
 CLASSES, WIDTH, SHARD = 1000, 512, 4096
 PHOTO_CLASSES = 10
 REAL, SYNTHETIC = (1_000, 5_000), (1_000, 10_000, 100_000, 1_000_000)
@@ -235,10 +234,7 @@ def main() -> None:
     found = {"machine": machine(("numpy", "torch", "open_clip_torch", "clip-benchmark")), "rounds": options.rounds,
              "texts": texts(model, options.names, options.rounds), "images": images(model, options.photos, options.rounds), "growth": growth()}
     found["load_average"] = [round(load, 1), round(os.getloadavg()[0], 1)]
-    RESULTS.mkdir(exist_ok=True)
-    (RESULTS / "encode.json").write_text(json.dumps(found, indent=1) + "\n")
-    (RESULTS / "encode.md").write_text(table(found))
-    print(table(found))
+    publish("encode", found, table(found))
 
 
 if __name__ == "__main__":

@@ -204,6 +204,14 @@ def table(found: dict) -> str:
     return "\n".join(lines) + "\n"
 
 
+def publish(name: str, found: dict, text: str) -> None:
+    """Write the figures as JSON and the table as Markdown, and print the table."""
+    RESULTS.mkdir(exist_ok=True)
+    (RESULTS / f"{name}.json").write_text(json.dumps(found, indent=1) + "\n")
+    (RESULTS / f"{name}.md").write_text(text)
+    print(text)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=9)
@@ -213,10 +221,7 @@ def main() -> None:
         print(measure_peak(options.peak))
         return
     found = run(options.rounds)
-    RESULTS.mkdir(exist_ok=True)
-    (RESULTS / "evaluate.json").write_text(json.dumps(found, indent=1) + "\n")
-    (RESULTS / "evaluate.md").write_text(table(found))
-    print(table(found))
+    publish("evaluate", found, table(found))
 
 
 if __name__ == "__main__":

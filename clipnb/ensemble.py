@@ -438,7 +438,7 @@ def compare(results: dict[str, EvaluationResult], k: int = 10, flagged=None, bas
         images = result.confusion.sum(axis=1)
         sample = worst.resample_per_class(result.per_class_accuracy, images, resamples, np.random.default_rng(seed))
         floored = worst.harmonic_mean(result.per_class_accuracy, FLOOR)
-        low, high = metrics.percentile_interval([worst.harmonic_mean(row, FLOOR) for row in sample])
+        low, high = metrics.percentile_interval(worst.tail_of_rows(sample, k, FLOOR)["harmonic_mean"])
         row = {"method": name, **result.summary(k, resamples, seed), "harmonic_mean_floored": floored,
                "harmonic_mean_floored_ci": (min(low, floored), max(high, floored))}
         if flagged is not None and inside.any():
