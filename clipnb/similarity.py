@@ -8,7 +8,7 @@ import numpy as np
 
 from clipnb.errors import InputError, floats
 
-BLOCK_ROWS = 512  # images a block: enough for a fast matrix product, and its similarities are still in the cache to be ranked
+BLOCK_ROWS = 384  # images a block: enough for a fast matrix product, and its similarities are still in the cache to be ranked
 BLOCK_BYTES = 8 * 2**20  # of similarities a block, where there are more than 4,096 classes
 MOST_PASSES = 32  # up to here, finding one maximum after the other beats sorting
 
@@ -75,7 +75,7 @@ def block_slices(count: int, num_classes: int) -> list[slice]:
     """Cut `count` images into blocks of rows whose similarities to `num_classes` classes fit in a processor's cache.
 
     >>> block_slices(1000, 10)
-    [slice(0, 512, None), slice(512, 1000, None)]
+    [slice(0, 384, None), slice(384, 768, None), slice(768, 1000, None)]
     """
     step = _block_rows(num_classes)
     return [slice(start, min(start + step, count)) for start in range(0, count, step)]

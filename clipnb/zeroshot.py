@@ -285,11 +285,10 @@ def evaluate(vectors, classifier, labels=None, ks=(1, 5), device: str = "cpu") -
         if not np.isfinite(similarity[:, 0]).all():  # a NaN or inf in a vector leaves no similarity finite
             floats(vectors, "vectors", 2)  # raises
         topk[rows], topk_similarity[rows] = best, similarity
-        for few in range(0, len(block), 128):  # so few that their double precision copy stays in the cache
-            part, exact = slice(few, few + 128), fixed_point(block[few : few + 128].double())
-            with turn:
-                for total, target in zip(sums, (labels[rows][part], best[part, 0])):
-                    _add_by_class(total, target, exact)
+        exact = fixed_point(block.double())
+        with turn:
+            for total, target in zip(sums, (labels[rows], best[:, 0])):
+                _add_by_class(total, target, exact)
 
     on_all_cores(visit, block_slices(count, num_classes))
     return EvaluationResult(labels, topk, topk_similarity, margins, rivals, leads, ks, classifier, sums[:, :-1].cpu().numpy())
@@ -415,11 +414,13 @@ def _evaluate_group(images: torch.Tensor, bank: np.ndarray, labels: np.ndarray, 
 
 def _rank(scores: torch.Tensor, labels: np.ndarray, depth: int) -> tuple[np.ndarray, ...]:
     """Of one block of similarities, which is used up: top k, their similarities, margins, rivals, leads (`EvaluationResult`)."""
-    own = scores[np.arange(len(labels)), np.maximum(labels, 0)].cpu().numpy()
-    deep = max(depth, 2)  # a margin takes the best two
+    rows, actual, deep = np.arange(len(labels)), np.maximum(labels, 0), max(depth, 2)  # a margin takes the best two
     if scores.device.type == "cpu":
-        topk, similarity = take_top(scores.numpy(), deep)
+        scores = scores.numpy()
+        own = scores[rows, actual]
+        topk, similarity = take_top(scores, deep)
     else:
+        own = scores[rows, actual].cpu().numpy()
         similarity, topk = (found[:, :deep].cpu().numpy() for found in scores.sort(dim=1, descending=True, stable=True))
     known = labels >= 0
     target, own = np.where(known, labels, topk[:, 0]), np.where(known, own, similarity[:, 0])
