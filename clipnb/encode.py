@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,7 @@ from tqdm.auto import tqdm
 from clipnb.embeddings import REASON, Embeddings, StoreWriter, read_provenance, read_skipped
 from clipnb.errors import InputError, one_of, whole_number
 from clipnb.models import DTYPES, Model
+from clipnb.prefixes import NODES, trees
 from clipnb.textcache import TextCache, cache_folder
 
 TEXTS_AT_ONCE = 16_384  # tokenised, encoded and kept together: what a kill can lose
@@ -25,14 +27,15 @@ def encode_texts(model: Model, texts, batch_tokens: int | None = None) -> np.nda
     """Unit-norm text vectors in the caller's order.
 
     Equal texts are encoded once, texts that this model encoded before are read from the user's cache
-    (`clipnb.textcache`). The rest are sorted by length, packed into batches by the number of their tokens, and cut to
-    the longest of their batch where the tower allows that exactly (`Model.trims_exactly`).
+    (`clipnb.textcache`). Of the rest, what prompts begin with in common is read once, where the tower allows that exactly
+    (`Model.shares_prefixes`); otherwise they are sorted by length, packed into batches by the number of their tokens, and
+    cut to the longest of their batch, where it allows that (`Model.trims_exactly`).
 
     Args:
         model: from `clipnb.load_model`.
         texts: P strings.
-        batch_tokens: tokens a batch, padding included; None: 65,536 on a GPU, 2,048 on a CPU (so that activations stay
-            in its cache).
+        batch_tokens: tokens a batch, padding included (at least one tree of `prefixes.NODES` of them); None: 65,536 on a GPU,
+            2,048 on a CPU (so that activations stay in its cache).
 
     Returns:
         (P, D) float32, rows of unit norm.
@@ -68,9 +71,14 @@ def encode_texts(model: Model, texts, batch_tokens: int | None = None) -> np.nda
 
 
 def _encode_missing(model: Model, texts: list[str], batch_tokens: int) -> dict[str, np.ndarray]:
-    tokens = model.tokenizer(texts)
+    tokens, vectors = model.tokenizer(texts), {}
+    if model.shares_prefixes:
+        grown = trees(tokens.numpy(), model.prompt_lengths(tokens).numpy())
+        while some := list(islice(grown, max(1, batch_tokens // NODES))):
+            vectors |= zip([texts[row] for tree in some for row in tree.prompts], model.encode_trees(some))
+        return vectors
     lengths = model.prompt_lengths(tokens) if model.trims_exactly else torch.full((len(texts),), tokens.shape[1])
-    order, vectors = lengths.argsort(stable=True), {}
+    order = lengths.argsort(stable=True)
     for rows in _packed(order, lengths, batch_tokens):
         found = model.encode_tokens(tokens[rows, : int(lengths[rows[-1]])])
         vectors |= zip([texts[row] for row in rows], found)

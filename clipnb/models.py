@@ -17,6 +17,7 @@ import numpy as np
 import torch
 
 from clipnb.errors import InputError, one_of
+from clipnb.prefixes import Tree, trees
 
 EMBEDDED = "clipnb-mini"
 EMBEDDED_DIR = Path(__file__).parent / "assets" / EMBEDDED
@@ -68,6 +69,22 @@ class Model:
         return True
 
     @cached_property
+    def shares_prefixes(self) -> bool:
+        """Whether prompts can be read as trees (`clipnb.prefixes`) without a change to their vectors (measured, not assumed).
+
+        True for causal towers built as open_clip builds its own, which pool at the end-of-text token.
+        """
+        prompts = ["dog", "a photo of a dog.", "a photo of a dog and a cat.", "a drawing of a very small red fire engine.", "!", "2 \u72ac, " * 5]
+        tokens = self.tokenizer(prompts)
+        try:
+            grown = list(trees(tokens.numpy(), self.prompt_lengths(tokens).numpy(), nodes=24))
+            vectors = self.encode_trees(grown)
+        except (AttributeError, RuntimeError, TypeError, IndexError):  # a tower that is built in a way unknown to us
+            return False
+        full = self.encode_tokens(tokens[np.concatenate([tree.prompts for tree in grown])])
+        return bool(np.abs(full - vectors).max() < 1e-5)
+
+    @cached_property
     def context_length(self) -> int:
         """Tokens that the tokenizer fills every prompt up to."""
         return self.tokenizer(["a"]).shape[1]
@@ -93,6 +110,28 @@ class Model:
         short = tower.cut(length) if length < self.context_length else {}
         with _ONE_AT_A_TIME:  # the call puts the shorter tensors into the module and takes them out again
             return _unit_norm(torch.func.functional_call(tower, short, tokens.to(self.device)))
+
+    @torch.inference_mode()
+    def encode_trees(self, trees: list[Tree]) -> np.ndarray:
+        """Unit-norm text vectors (B, D) float32 of all prompts of these trees, tree after tree; where `shares_prefixes`."""
+        tower = self.module if hasattr(self.module, "token_embedding") else self.module.text
+        shape = len(trees), max(len(tree.ids) for tree in trees)
+        ids, positions = np.zeros(shape, np.int64), np.zeros(shape, np.int64)
+        hidden = np.broadcast_to(~np.eye(shape[1], dtype=bool), (*shape, shape[1])).copy()  # what fills up sees itself
+        for row, tree in enumerate(trees):
+            n = len(tree.ids)
+            ids[row, :n], positions[row, :n], hidden[row, :n, :n] = tree.ids, tree.positions, ~tree.visible
+        x = tower.token_embedding(self._put(ids)) + tower.positional_embedding[self._put(positions)]
+        mask = torch.zeros(hidden.shape, dtype=x.dtype, device=self.device).masked_fill_(self._put(hidden), -torch.inf)
+        x = tower.transformer(x, attn_mask=mask.repeat_interleave(tower.transformer.resblocks[0].attn.num_heads, 0))
+        tree_of = np.repeat(np.arange(len(trees)), [len(tree.ends) for tree in trees])
+        x = tower.ln_final(x[self._put(tree_of), self._put(np.concatenate([tree.ends for tree in trees]))])
+        if tower.text_projection is not None:
+            x = tower.text_projection(x) if isinstance(tower.text_projection, torch.nn.Linear) else x @ tower.text_projection
+        return _unit_norm(x)
+
+    def _put(self, array: np.ndarray) -> torch.Tensor:
+        return torch.from_numpy(array).to(self.device)
 
     @cached_property
     def dimensions(self) -> int:

@@ -35,10 +35,8 @@ def test_texts_are_open_clips_own_vectors_in_order(request, which, batch_tokens)
     assert spread[0, 2] < 1 - 1e-4  # and different texts are not
 
 
-@pytest.mark.parametrize("which", ["model", "tiny"])
-def test_prompts_are_cut_and_packed_by_their_tokens(request, which, monkeypatch):
-    model = request.getfixturevalue(which)
-    assert model.trims_exactly
+def test_prompts_are_cut_and_packed_by_their_tokens(model, monkeypatch):
+    assert model.trims_exactly and not model.shares_prefixes  # it sees both ways
     seen, encode_tokens = [], type(model).encode_tokens
     monkeypatch.setattr(type(model), "encode_tokens", lambda self, tokens: seen.append(tuple(tokens.shape)) or encode_tokens(self, tokens))
     encode_texts(model, ["dog", "a drawing of a very small red fire engine", "cat", "pig", "dog"], batch_tokens=7)
@@ -46,7 +44,18 @@ def test_prompts_are_cut_and_packed_by_their_tokens(request, which, monkeypatch)
     assert (rows, last, one) == (2, 1, 1) and short == 3 and long > 7  # the longest is a batch of its own
 
 
-TOWERS = {  # of open_clip's own kind; whether padding can be cut off without a change
+def test_what_prompts_share_is_read_once(tiny, monkeypatch):
+    assert tiny.shares_prefixes
+    seen, encode_trees = [], type(tiny).encode_trees
+    monkeypatch.setattr(type(tiny), "encode_trees", lambda self, trees: seen.extend(trees) or encode_trees(self, trees))
+    prompts = [f"a photo of the {name}." for name in ("dog", "cat", "pig", "dog")]
+    found = encode_texts(tiny, prompts)
+    tree, = seen
+    assert len(tree.ids) == 5 + 3 * 3  # start, "a photo of the"; for each name itself, the stop, the end
+    assert np.allclose(found, by_open_clip(tiny, prompts), rtol=0, atol=1e-5)
+
+
+TOWERS = {  # of open_clip's own kind; whether padding can be cut off, and beginnings shared, without a change
     "custom text, causal, pools at the end of text": ({}, True),
     "pools at the last place": ({"pool_type": "last"}, False),
     "sees all": ({"no_causal_mask": True}, False),
@@ -66,7 +75,7 @@ def test_every_tower_gives_open_clips_vectors(tiny, tmp_path, tower):
     module = open_clip.create_model("tower").eval()
     torch.nn.init.normal_(module.text.positional_embedding)  # so that a place counts, as in a trained model
     model = dataclasses.replace(tiny, module=module)
-    assert model.trims_exactly is trims
+    assert model.trims_exactly is trims and model.shares_prefixes is trims
     assert np.allclose(encode_texts(model, TEXTS, 64), by_open_clip(model, TEXTS), rtol=0, atol=1e-5)
     before = {name: value.shape for name, value in module.state_dict().items()}
     assert before["text.positional_embedding"][0] >= 77  # what was cut for a call is whole again
@@ -78,7 +87,7 @@ def test_a_tower_that_reads_its_padding_gets_the_full_context(tiny):
             return torch.nn.functional.one_hot(tokens % 7, 7).float().mean(dim=1)  # padding counts
 
     model = dataclasses.replace(tiny, module=MeanPooled())
-    assert not model.trims_exactly
+    assert not model.trims_exactly and not model.shares_prefixes
     found = encode_texts(model, ["dog", "a much longer prompt about a dog"])
     expected = MeanPooled().encode_text(model.tokenizer(["dog"])).numpy()
     assert np.allclose(found[0], expected / np.linalg.norm(expected), atol=1e-6)

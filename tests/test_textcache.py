@@ -23,11 +23,12 @@ def folder(tmp_path, monkeypatch):
 
 @pytest.fixture
 def encoded(monkeypatch, tiny):
-    """How many rows of tokens the tower has seen."""
-    tiny.trims_exactly  # not to be counted
-    rows, encode_tokens = [], Model.encode_tokens
-    monkeypatch.setattr(Model, "encode_tokens", lambda self, tokens: rows.extend(tokens) or encode_tokens(self, tokens))
-    return rows
+    """One entry for every prompt that the tower has seen."""
+    tiny.shares_prefixes  # not to be counted
+    prompts, encode_trees = [], Model.encode_trees
+    monkeypatch.setattr(Model, "encode_trees",
+                        lambda self, trees: prompts.extend(p for tree in trees for p in tree.prompts) or encode_trees(self, trees))
+    return prompts
 
 
 def test_a_prompt_is_encoded_once(tiny, folder, encoded):
