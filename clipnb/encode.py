@@ -16,6 +16,7 @@ from clipnb.embeddings import REASON, Embeddings, StoreWriter, read_provenance, 
 from clipnb.errors import InputError, one_of, whole_number
 from clipnb.models import DTYPES, Model
 from clipnb.prefixes import NODES, trees
+from clipnb.similarity import on_all_cores
 from clipnb.textcache import TextCache, cache_folder
 
 TEXTS_AT_ONCE = 16_384  # tokenised, encoded and kept together: what a kill can lose
@@ -111,8 +112,9 @@ def encode_images(model: Model, data, store: str | Path | None = None, batch_siz
         store: folder of the embeddings store, or None to keep the vectors in memory only.
         batch_size: images a batch; None: 256 on a GPU, 16 on a CPU (activations then stay in its cache). A batch that does
             not fit into memory is halved, and those after it.
-        workers: processes that read and transform images while the network runs; 0 does it in turn. None: as many as there
-            are cores, up to 16; on systems that cannot fork 0, and for few images.
+        workers: processes that read and transform images while the network runs. None: on a CPU none, since every core does
+            all of it for batches of its own, in a thread (half as fast again); elsewhere as many as there are cores, up to
+            16, or none for few images and on systems that cannot fork.
         bad_images: "stop" at the first image that cannot be read, or "skip" it and say so in `skipped`.
         progress: show images/s and the time left on stderr.
 
@@ -192,40 +194,44 @@ def prepare(model: Model, data, store: str | Path | None, bad_images: str) -> Ta
 def encode_shards(task: Task, data, shards: list[range], batch_size: int | None = None, workers: int | None = None,
                   progress: bool = False):
     """Yield `Embeddings` for each of these runs of positions, in order."""
-    model = task.model
-    batch_size = (16 if model.device.type == "cpu" else 256) if batch_size is None else whole_number(batch_size, "batch_size", 1)
-    workers = workers if workers is None else whole_number(workers, "workers", 0)
+    model, on_cpu = task.model, task.model.device.type == "cpu"
+    size = batch_size = (16 if on_cpu else 256) if batch_size is None else whole_number(batch_size, "batch_size", 1)
     batches = [[rows[i : i + batch_size] for i in range(0, len(rows), batch_size)] for rows in shards]
-    loader = _loader(model, data, [batch for some in batches for batch in some], workers)
-    title, size = f"{model.name} on {model.device} in {model.precision}", batch_size
-    with tqdm(total=sum(map(len, shards)), unit=" images", desc=title, disable=not progress) as bar:
-        for some in batches:
-            rows, vectors, skipped = [], [np.empty((0, model.dimensions), dtype=np.float32)], {}
-            for batch, (good, pixels, bad) in zip(some, loader):
-                if bad and task.bad_images == "stop":
-                    raise InputError(next(iter(bad.values())))
-                if good:
-                    found, size = _encode_pixels(model, pixels, size)
-                    vectors.append(found)
-                rows += good
-                skipped |= {data.ids[i]: why for i, why in bad.items()}
-                bar.update(len(batch))
-            yield Embeddings(np.concatenate(vectors), data.labels[rows], [data.ids[i] for i in rows], data.classnames,
-                             task.provenance, skipped)
-
-
-def _loader(model: Model, data, batches: list[range], workers: int | None):
-    """Iterator over (positions that could be read, their pixels, reason by position of the others), batch by batch."""
     forks = sys.platform == "linux"
     if workers is None:  # four batches are the least that reading ahead is felt with
-        workers = min(len(os.sched_getaffinity(0)), 16) if forks and len(batches) >= 4 else 0
-    return iter(torch.utils.data.DataLoader(
-        _Pixels(data, model.preprocess), batch_sampler=batches, collate_fn=_collate, num_workers=workers,
+        workers = 0 if on_cpu or not forks or sum(map(len, batches)) < 4 else min(len(os.sched_getaffinity(0)), 16)
+    else:
+        workers = whole_number(workers, "workers", 0)
+    pixels = _Pixels(data, model.preprocess)
+    loader = iter(torch.utils.data.DataLoader(
+        pixels, batch_sampler=[batch for some in batches for batch in some], collate_fn=_collate, num_workers=workers,
         multiprocessing_context="fork" if forks and workers else None, pin_memory=model.device.type == "cuda"))
+    nothing = np.empty((0, model.dimensions), dtype=np.float32)
+
+    def encode(good: list[int], pixels: torch.Tensor | None, bad: dict[int, str]):
+        nonlocal size
+        if bad and task.bad_images == "stop":
+            raise InputError(next(iter(bad.values())))
+        found, size = _encode_pixels(model, pixels, size) if good else (nothing, size)
+        bar.update(len(good) + len(bad))
+        return good, found, {data.ids[i]: why for i, why in bad.items()}
+
+    title = f"{model.name} on {model.device} in {model.precision}"
+    with tqdm(total=sum(map(len, shards)), unit=" images", desc=title, disable=not progress) as bar:
+        for some in batches:
+            if on_cpu and not workers:
+                parts = on_all_cores(lambda batch: encode(*pixels.batch(batch)), some)
+            else:
+                parts = [encode(*read) for _, read in zip(some, loader)]
+            rows, skipped = [i for good, _, _ in parts for i in good], {}
+            for _, _, bad in parts:
+                skipped |= bad
+            yield Embeddings(np.concatenate([nothing, *(found for _, found, _ in parts)]), data.labels[rows],
+                             [data.ids[i] for i in rows], data.classnames, task.provenance, skipped)
 
 
 class _Pixels(torch.utils.data.Dataset):
-    """What a worker does for an image: (position, pixels, None) or (position, None, why not)."""
+    """Images ready for the network: (position, pixels, None) or (position, None, why not)."""
 
     def __init__(self, data, preprocess):
         self.data, self.preprocess = data, preprocess
@@ -235,6 +241,10 @@ class _Pixels(torch.utils.data.Dataset):
             return i, self.preprocess(self.data[i][0]), None
         except InputError as error:
             return i, None, str(error)
+
+    def batch(self, rows):
+        """(positions that could be read, their pixels, reason by position of the others)."""
+        return _collate([self[i] for i in rows])
 
 
 def _collate(items):
@@ -286,7 +296,8 @@ def changed_predictions(model: Model, other: Model, data) -> tuple[float, int]:
     sample = np.unique(np.linspace(0, len(data) - 1, PRECISION_SAMPLE).astype(int)).tolist()
     classifier = encode_texts(model, data.classnames)
     scores, shifts = [], []
-    for good, pixels, _ in _loader(model, data, [sample[i : i + 16] for i in range(0, len(sample), 16)], None):
+    batches, read = [sample[i : i + 16] for i in range(0, len(sample), 16)], _Pixels(data, model.preprocess).batch
+    for good, pixels, _ in on_all_cores(read, batches):
         if good:
             exact = model.encode_pixels(pixels)
             scores.append(exact @ classifier.T)

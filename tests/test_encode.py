@@ -106,10 +106,20 @@ def test_wrong_texts_are_told(tiny, texts, text):
         encode_texts(tiny, ["dog"], batch_tokens=0)
 
 
+@pytest.fixture
+def two_cores():
+    """Two threads in torch, as on a machine of two cores."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(2)
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.mark.parametrize("workers", [None, 2])
 @pytest.mark.parametrize("batch_size", [1, 5, 64])
-def test_images_are_open_clips_own_vectors_in_order(tiny, pictures, batch_size):
+def test_images_are_open_clips_own_vectors_in_order(tiny, pictures, two_cores, batch_size, workers):
     data = load_dataset(f"folder:{pictures}")
-    found = encode_images(tiny, data, batch_size=batch_size, workers=2)
+    found = encode_images(tiny, data, batch_size=batch_size, workers=workers)
     with torch.inference_mode():
         expected = torch.cat([tiny.module.encode_image(tiny.preprocess(image)[None], normalize=True) for image, _ in data]).numpy()
     assert np.allclose(found.vectors, expected, rtol=0, atol=1e-5) and found.vectors.dtype == np.float32

@@ -82,11 +82,10 @@ def test_killed_at_random_points(tiny_weights, photos, tmp_path):
 def test_a_full_disk_leaves_what_was_whole(tiny_weights, photos, tmp_path):
     """A limit on the size of a file stands for the disk: the write fails in the middle, as on a full one."""
     script = f"""
-import os, resource, sys, open_clip
+import resource, sys, open_clip
 open_clip.add_model_config({str(tiny_weights.with_name("tiny-clip.json"))!r})
 from clipnb import cli, encode
 encode.SHARD_SIZE = int(sys.argv[1])
-os.sched_getaffinity = lambda _: []  # no workers: the limit would hold for the memory they share as well
 resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[2]), resource.RLIM_INFINITY))
 cli.main(["encode", "--model", "tiny-clip", "--pretrained", {str(tiny_weights)!r}, "--precision", "fp32", "--dataset", "folder:{photos}",
           "--store", {str(tmp_path / "s")!r}])
