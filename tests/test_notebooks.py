@@ -11,7 +11,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 PARAMETERS = {"model", "pretrained", "dataset", "fast"}
-MOST_LINES = 15
+MOST_LINES, WIDEST = 15, 75  # a wider line is cut off at the edge of the page
 
 
 def cells(path):
@@ -20,6 +20,10 @@ def cells(path):
 
 def code_cells(path):
     return [cell for cell in cells(path) if cell["cell_type"] == "code"]
+
+
+def markdown(path):
+    return "\n\n".join("".join(cell["source"]) for cell in cells(path) if cell["cell_type"] == "markdown")
 
 
 def run(*arguments):
@@ -65,6 +69,24 @@ class TestSource:
                     if (n := len("".join(cell["source"]).splitlines())) > MOST_LINES}
         assert not too_long, f"{path.name}: code cells with more than {MOST_LINES} lines (cell: lines): {too_long}"
 
+    def test_visible_code_fits_the_page(self, path):
+        lines = [line for cell in code_cells(path) if "remove-cell" not in cell["metadata"].get("tags", [])
+                 for line in "".join(cell["source"]).splitlines()]
+        assert not [line for line in lines if len(line) > WIDEST and not line.startswith("    %pip")]
+
+    def test_exercises_are_graded_and_their_solutions_run(self, path):
+        text = markdown(path)
+        graded = re.findall(r"^`{3,}\{exercise\} (Easy|Medium|Hard): .+\n:label: (\S+)$", text, re.MULTILINE)
+        assert 2 <= len(graded) <= 4 and len(graded) == text.count("{exercise}")
+        levels = [["Easy", "Medium", "Hard"].index(level) for level, _ in graded]
+        assert levels == sorted(levels)
+        solutions = re.findall(r"^(`{3,})\{solution\} (\S+)\n:class: dropdown\n(.+?)^\1$", text, re.MULTILINE | re.DOTALL)
+        assert [label for _, label, _ in solutions] == [label for _, label in graded]
+        executed = "\n\n".join("".join(cell["source"]) for cell in code_cells(path))
+        for _, label, solution in solutions:
+            for shown in re.findall(r"```python\n(.+?)\n```", solution, re.DOTALL):
+                assert shown in executed, f"{label}: its code is in no cell"
+
     def test_executed_copy_has_no_error_and_no_warning(self, path):
         executed = ROOT / "book/notebooks" / path.name
         if not executed.is_file():
@@ -72,7 +94,9 @@ class TestSource:
         for i, cell in enumerate(code_cells(executed), 1):
             for output in cell["outputs"]:
                 assert output["output_type"] != "error", f"{path.name}, code cell {i}: {output.get('evalue')}"
-                assert output.get("name") != "stderr", f"{path.name}, code cell {i}: {''.join(output['text'])[:300]}"
+                text = "".join(output.get("text", ""))
+                assert output.get("name") != "stderr", f"{path.name}, code cell {i}: {text[:300]}"
+                assert "\r" not in text and "it/s" not in text, f"{path.name}, code cell {i}: a progress bar"
 
 
 # The runner ------------------------------------------------------------------------------------------------------------
