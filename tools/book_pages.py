@@ -89,7 +89,7 @@ def list_figures(app, docname: str, source: list[str]) -> None:
     if docname != "figures":
         return
     for path, notebook in executed(app):
-        rows = [f"| {figure} | {' '.join(caption.split()).replace('|', r'\|')} |" for figure, caption in figures(notebook)]
+        rows = ["| {} | {} |".format(figure, " ".join(caption.split()).replace("|", r"\|")) for figure, caption in figures(notebook)]
         if rows:
             source[0] += f"\n**{{doc}}`notebooks/{path.stem}`:** `python tools/run_notebooks.py {path.stem[:2]}`\n\n"
             source[0] += "\n".join(["| Figure | What it shows |", "|---|---|", *rows]) + "\n"
