@@ -49,6 +49,13 @@ class LiveFigure(anywidget.AnyWidget):
                              "show fewer pictures, classes or prompts")
         super().__init__(content=content, **state)
 
+    def _repr_mimebundle_(self, **options) -> tuple[dict, dict]:
+        """The live figure, and its picture for viewers and exports that run no script."""
+        data, metadata = super()._repr_mimebundle_(**options)
+        picture = io.BytesIO()
+        self.static_figure().savefig(picture, format="png")
+        return {**data, "image/png": base64.b64encode(picture.getvalue()).decode()}, metadata
+
 
 def _in_range(name: str, value, low, high):
     if not low <= value <= high:
