@@ -10,7 +10,7 @@ import numpy as np
 from clipnb import describe, ensemble
 from clipnb.embeddings import Embeddings
 from clipnb.encode import encode_texts
-from clipnb.errors import InputError, one_of, whole_number
+from clipnb.errors import InputError, generator, having, one_of, real, whole_number
 from clipnb.prompts import DRAWING_TEMPLATES, check_templates, template_set
 from clipnb.zeroshot import EvaluationResult, evaluate, prompt_vectors
 
@@ -88,6 +88,14 @@ def compare_methods(model, images: Embeddings, classnames: Sequence[str], fit: E
     (['bare', 'uniform'], np.float64(0.1))
     """
     one_of(method, "method", METHODS)
+    for name, value in (("images", images), ("fit", images if fit is None else fit)):
+        having(value, name, "provenance", "clipnb.encode_images")
+    for name, value in (("descriptions", descriptions), ("keywords", keywords)):
+        if value is not None:
+            describe.check_texts(value, name)
+    whole_number(worst_k, "worst_k", 1), generator(seed)
+    if not real(temperature, "temperature") > 0:
+        raise InputError(f"Expected `temperature` > 0, got {temperature}")
     wanted = [row for row in ROWS if method == "all" or row == method or row.startswith(f"{method}-")]
     fit, templates = images if fit is None else fit, check_templates(templates)
     if len(images.vectors) and len(fit.vectors) and images.vectors.shape[1] != fit.vectors.shape[1]:

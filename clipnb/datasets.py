@@ -21,7 +21,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from PIL import Image, ImageChops
 
-from clipnb.errors import InputError, class_indices, whole_number
+from clipnb.errors import InputError, as_numpy, class_indices, having, path_of, text_of, whole_number
 
 EMOJI_DIR = Path(__file__).parent / "assets" / "emoji"
 # The share-alike drawings lie in a file of their own; together they are the test split.
@@ -76,8 +76,17 @@ class LabeledImages:
         >>> load_dataset("emoji").take(5).labels.shape
         (5,)
         """
-        places = np.arange(len(self))
-        places = places[: whole_number(indices, "indices", 0)] if np.isscalar(indices) else places[np.asarray(indices)]
+        if np.isscalar(indices):
+            places = np.arange(whole_number(indices, "indices", 0))[: len(self)]
+        else:
+            places = as_numpy(indices, "indices")
+            if places.dtype == bool and places.shape == (len(self),):
+                places = np.flatnonzero(places)
+            if places.dtype.kind == "i":
+                places = np.where(places < 0, places + len(self), places)  # from the end, as NumPy counts
+            places = class_indices(places, "indices", num_classes=len(self))
+            if len(np.unique(places)) < len(places):
+                raise InputError(f"Expected `indices` without repeats, got {len(places) - len(np.unique(places))} too many")
         notes = self.notes | {key: [self.notes[key][i] for i in places] for key in ("family",) if key in self.notes}
         return replace(self, ids=[self.ids[i] for i in places], labels=self.labels[places], notes=notes,
                        positions=places if self.positions is None else self.positions[places])
@@ -135,7 +144,7 @@ def load_dataset(spec: str = "emoji") -> LabeledImages:
     >>> len(data.classnames) >= 500, data.labels.dtype
     (True, dtype('int64'))
     """
-    kind, _, rest = spec.partition(":")
+    kind, _, rest = (spec if isinstance(spec, str) else text_of(spec, "spec")).partition(":")
     openers = {"emoji": _emoji, "folder": _folder, "imagenet": _imagenet, "table": _table, "torchvision": _torchvision,
                "webdataset": _webdataset}
     if kind not in openers:
@@ -423,7 +432,8 @@ def with_classes(data: LabeledImages, file: str | Path) -> LabeledImages:
     ...     with_classes(replace(load_dataset("emoji").take(2), classnames=[], labels=np.array([-1, -1])), folder + "/names.txt").classnames
     ['dog', 'cat']
     """
-    file = Path(file)
+    file = path_of(file, "file")
+    having(data, "data", "classnames", "clipnb.load_dataset")
     entries, mapping = _read_classes(file, data.classnames)
     if any(not names or not all(isinstance(name, str) and name.strip() for name in names) for _, names in entries) or not entries:
         raise InputError(f"Expected non-empty classnames in {file}, got none or an empty one")

@@ -13,7 +13,9 @@ from pathlib import Path
 
 import numpy as np
 
-from clipnb.errors import InputError, one_of, whole_number
+from clipnb.errors import InputError, class_indices, generator, having, listed, one_of, path_of, text_of, whole_number
+from clipnb.prompts import check_classnames
+from clipnb.similarity import check_classifier
 
 SHIPPED_DIR = Path(__file__).parent / "assets" / "descriptions"
 
@@ -62,9 +64,11 @@ def questions(classnames, classifier, classes, rivals: int = 3, categories=None)
     >>> questions(["cat", "dog", "car"], np.array([[1, 0], [.9, .4], [0, 1.]]), [0], rivals=1)
     [Question(classname='cat', rivals=('dog',), category=None)]
     """
-    classifier = np.asarray(classifier, dtype=float)
-    found = []
-    for c in classes:
+    classnames, classifier = check_classnames(classnames), check_classifier(classifier).astype(float)
+    if len(classnames) != len(classifier):
+        raise InputError(f"Expected `classnames` of length C = {len(classifier)}, got {len(classnames)}")
+    rivals, found = whole_number(rivals, "rivals", 0), []
+    for c in class_indices(classes, "classes", num_classes=len(classnames)).tolist():
         similar = classifier @ classifier[c]
         similar[c] = -np.inf
         nearest = np.argsort(-similar, kind="stable")[: min(rivals, len(classnames) - 1)]
@@ -85,7 +89,11 @@ def query(classname: str, rivals, count: int = 5, category: str | None = None, t
     >>> print(query("sailboat", ["ferry", "motor boat"]).splitlines()[1])
     It is often mistaken for: ferry, motor boat.
     """
-    lines = [line for line in template.splitlines() if category is not None or "{category}" not in line]
+    rivals = [text_of(rival, "rivals") for rival in listed(rivals, "rivals")]
+    text_of(classname, "classname"), whole_number(count, "count", 1)
+    if category is not None:
+        text_of(category, "category")
+    lines = [line for line in text_of(template, "template").splitlines() if category is not None or "{category}" not in line]
     return "\n".join(lines).format(classname=classname, category=category, count=count,
                                    rivals=", ".join(rivals) or "nothing in particular")
 
@@ -96,8 +104,9 @@ def load_query(path: str | Path) -> str:
     Raises:
         InputError: the file cannot be read, a field is unknown, or {classname} is missing.
     """
+    path = path_of(path, "path")
     try:
-        text = Path(path).read_text("utf-8-sig").strip()
+        text = path.read_text("utf-8-sig").strip()
         fields = {name for _, name, _, _ in string.Formatter().parse(text) if name is not None}
     except OSError as error:
         raise InputError(f"Cannot read the query {path}: {error.strerror}") from None
@@ -118,6 +127,8 @@ def refusal(text: str) -> str | None:
     >>> refusal("a red fire engine with a ladder"), refusal("a <b>red</b> engine")
     (None, "the character '<'")
     """
+    if not isinstance(text, str):
+        raise InputError(f"Expected `text` to be a string, got {type(text).__name__}")
     for char in text:
         if char in MARKUP or unicodedata.category(char).startswith("C"):
             return f"the character {char!r}"
@@ -144,6 +155,10 @@ def check_answer(answer: str, question: Question, count: int = 5, allow_rivals: 
     Traceback (most recent call last):
     clipnb.errors.InputError: a description names 'cat'
     """
+    count = whole_number(count, "count", 1)
+    having(question, "question", "classname", "describe.questions")
+    if not isinstance(answer, str):
+        raise InputError(f"Expected `answer` to be a string, got {type(answer).__name__}")
     fenced = re.fullmatch(r"\s*```\w*\n(.*?)```\s*", answer, re.DOTALL)
     try:
         texts = json.loads(fenced.group(1) if fenced else answer)
@@ -194,7 +209,7 @@ def load_descriptions(source: str | Path = "emoji", kind: str | None = None) -> 
     >>> min(len(texts) for texts in found.by_class.values()) >= 5
     True
     """
-    path = SHIPPED_DIR / "emoji.json" if source == "emoji" else Path(source)
+    path = SHIPPED_DIR / "emoji.json" if isinstance(source, str) and source == "emoji" else path_of(source, "source")
     try:
         raw = path.read_bytes()
         content = json.loads(raw.decode("utf-8-sig"), object_pairs_hook=lambda pairs: _no_twins(pairs, path))
@@ -259,7 +274,7 @@ def shuffled(by_class: Mapping[str, Sequence[str]]) -> dict[str, list[str]]:
     >>> shuffled({"dog": ["a dog with long ears"], "car": ["a car with four wheels"]})
     {'dog': ['a dog with four wheels'], 'car': ['a car with long ears']}
     """
-    names = list(by_class)
+    names = list(check_texts(by_class, "by_class"))
     donors = names[len(names) // 2 :] + names[: len(names) // 2]  # half a turn: no class keeps its own, if there are two
     swapped = {}
     for name, donor in zip(names, donors):
@@ -279,8 +294,8 @@ def random_words(by_class: Mapping[str, Sequence[str]], seed: int = 0, words: in
     >>> random_words({"dog": ["a dog with long ears"]}, words=2)
     {'dog': ['dog, with long']}
     """
-    rng = np.random.default_rng(seed)
-    words = whole_number(words, "words", 1)
+    rng = generator(seed)
+    words, by_class = whole_number(words, "words", 1, 1000), check_texts(by_class, "by_class")
     own = {word for name in by_class for word in re.findall(r"\w+", name.lower())}
     vocabulary = sorted({word for texts in by_class.values() for text in texts for word in re.findall(r"\w+", text.lower())} - own) or ["thing"]
 
@@ -297,5 +312,16 @@ def keyword_texts(keywords: Mapping[str, Sequence[str]], count: int = 5) -> dict
     >>> keyword_texts({"dog": ["pet", "dog"], "car": []})
     {'dog': ['dog, pet'], 'car': ['car']}
     """
+    count = whole_number(count, "count", 1)
     return {name: [f"{name}, {word}" for word in words if word.casefold() != name.casefold()][:count] or [name]
-            for name, words in keywords.items()}
+            for name, words in check_texts(keywords, "keywords").items()}
+
+
+def check_texts(texts, name: str) -> dict[str, list[str]]:
+    """Return texts by classname as a dict of lists if each name and text is a non-empty string.
+
+    >>> check_texts({"dog": ("a dog",)}, "descriptions")
+    {'dog': ['a dog']}
+    """
+    given = having(texts, name, "items", "a dict of classname and texts").items()
+    return {text_of(key, name): [text_of(text, f"{name}[{key!r}]") for text in listed(group, f"{name}[{key!r}]")] for key, group in given}

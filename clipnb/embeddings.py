@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from clipnb.errors import InputError
+from clipnb.errors import InputError, path_of, whole_number
 
 PROVENANCE = "provenance.json"
 FORMAT = "clipnb-embeddings-1"
@@ -36,6 +36,10 @@ class Embeddings:
     provenance: dict = field(default_factory=dict)
     skipped: dict[str, str] = field(default_factory=dict)
 
+    def __post_init__(self):
+        if not len(self.vectors) == len(self.labels) == len(self.ids):
+            raise InputError(f"Expected `vectors`, `labels` and `ids` of one length N, got {len(self.vectors)}, {len(self.labels)} and {len(self.ids)}")
+
     def __len__(self) -> int:
         return len(self.vectors)
 
@@ -55,6 +59,7 @@ class Embeddings:
 
     def save(self, folder: str | Path, shard_size: int = 4096) -> None:
         """Write the store; an existing store of something else is refused."""
+        whole_number(shard_size, "shard_size", 1, 10**9)
         writer = StoreWriter(folder, self.provenance | {"n": len(self)}, self.classnames, shard_size)
         for start in range(0, len(self), shard_size):
             part = slice(start, start + shard_size)
@@ -76,7 +81,7 @@ class Embeddings:
         Raises:
             InputError: as `load`; a wrong number of vectors shows after the last shard only.
         """
-        folder = Path(folder)
+        folder = path_of(folder, "folder")
         header = _read_header(folder)
         if header is None:
             raise InputError(f"Expected an embeddings store (a folder with {PROVENANCE}), got {folder}")
@@ -105,7 +110,7 @@ class StoreWriter:
     """Writes shards atomically, so that a kill at any moment leaves whole shards or none."""
 
     def __init__(self, folder: str | Path, provenance: dict, classnames: list[str], shard_size: int):
-        self.folder = Path(folder)
+        self.folder = path_of(folder, "folder")
         header = {"format": FORMAT, "shard_size": shard_size, "provenance": provenance, "classnames": list(classnames)}
         present = _read_header(self.folder)
         if present is not None and _binding(present) != _binding(header):

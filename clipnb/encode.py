@@ -13,7 +13,7 @@ import torch
 from tqdm.auto import tqdm
 
 from clipnb.embeddings import REASON, Embeddings, StoreWriter, read_provenance, read_skipped
-from clipnb.errors import InputError, one_of, whole_number
+from clipnb.errors import InputError, having, listed, one_of, path_of, text_of, whole_number
 from clipnb.models import DTYPES, Model
 from clipnb.prefixes import NODES, trees
 from clipnb.similarity import on_all_cores
@@ -49,16 +49,16 @@ def encode_texts(model: Model, texts, batch_tokens: int | None = None) -> np.nda
     >>> vectors.shape, float(np.linalg.norm(vectors[0]).round(4))
     ((2, 256), 1.0)
     """
+    having(model, "model", "encode_tokens", "clipnb.load_model")
     batch_tokens = (2048 if model.device.type == "cpu" else 65_536) if batch_tokens is None else batch_tokens
     batch_tokens = whole_number(batch_tokens, "batch_tokens", 1)
-    if isinstance(texts, str):
-        raise InputError(f"Expected `texts` to be a list of strings, got the single string {texts!r}")
-    texts = list(texts)
+    texts = listed(texts, "texts")
     if not texts:
         raise InputError("Expected at least one text, got none")
     for position, text in enumerate(texts):
         if not isinstance(text, str) or not text.strip():
             raise InputError(f"Expected text {position} to be a non-empty string, got {text!r}")
+        text_of(text, "texts")
     unique, folder = list(dict.fromkeys(texts)), cache_folder()
     cache = TextCache(folder / "texts.sqlite", model.text_fingerprint) if folder else None
     vectors = cache.find(unique) if cache else {}
@@ -179,6 +179,9 @@ class Task:
 def prepare(model: Model, data, store: str | Path | None, bad_images: str) -> Task:
     """Settle precision and store, and find what is still to be done."""
     one_of(bad_images, "bad_images", ("stop", "skip"))
+    having(model, "model", "encode_pixels", "clipnb.load_model"), having(data, "data", "ids", "clipnb.load_dataset")
+    if store is not None:
+        path_of(store, "store")
     if not len(data):
         raise InputError("Expected at least one image, got none")
     model, reason = settle_precision(model, data, read_provenance(store))
@@ -195,13 +198,13 @@ def encode_shards(task: Task, data, shards: list[range], batch_size: int | None 
                   progress: bool = False):
     """Yield `Embeddings` for each of these runs of positions, in order."""
     model, on_cpu = task.model, task.model.device.type == "cpu"
-    size = batch_size = (16 if on_cpu else 256) if batch_size is None else whole_number(batch_size, "batch_size", 1)
+    size = batch_size = (16 if on_cpu else 256) if batch_size is None else whole_number(batch_size, "batch_size", 1, 10**6)
     batches = [[rows[i : i + batch_size] for i in range(0, len(rows), batch_size)] for rows in shards]
     forks = sys.platform == "linux"
     if workers is None:  # four batches are the least that reading ahead is felt with
         workers = 0 if on_cpu or not forks or sum(map(len, batches)) < 4 else min(len(os.sched_getaffinity(0)), 16)
     else:
-        workers = whole_number(workers, "workers", 0)
+        workers = whole_number(workers, "workers", 0, 1024)
     pixels = _Pixels(data, model.preprocess)
     loader = iter(torch.utils.data.DataLoader(
         pixels, batch_sampler=[batch for some in batches for batch in some], collate_fn=_collate, num_workers=workers,

@@ -13,9 +13,9 @@ from __future__ import annotations
 import numpy as np
 
 from clipnb import metrics, worst
-from clipnb.errors import InputError, class_indices, floats, one_of, whole_number
+from clipnb.errors import MOST_RESAMPLES, InputError, as_numpy, class_indices, floats, generator, having, one_of, real, whole_number
 from clipnb.margin import class_wise_matching_margin, pseudo_labels, worst_first
-from clipnb.similarity import Scorer, block_slices, check_bank, check_vectors, on_all_cores, similarity_blocks, tensor, unit_norm
+from clipnb.similarity import Scorer, block_slices, check_bank, check_classifier, check_vectors, on_all_cores, similarity_blocks, tensor, unit_norm
 from clipnb.zeroshot import EvaluationResult, evaluate, evaluate_prompts
 
 METHODS = ("uniform", "zpe", "autoclip", "cmm", "greedy")
@@ -36,8 +36,11 @@ def softmax_weights(scores, temperature: float, top_m: int | None = None) -> np.
     >>> softmax_weights([1., 2., 3., 0.], temperature=float("inf"), top_m=2)
     array([0. , 0.5, 0.5, 0. ])
     """
-    scores = np.asarray(scores, dtype=float)
-    if not temperature > 0:
+    scores = as_numpy(scores, "scores")
+    scores = floats(scores, "scores", 2 if scores.ndim == 2 else 1, finite=False).astype(float)
+    if not scores.size or np.isinf(scores).any():
+        raise InputError(f"Expected finite `scores` of at least one prompt (NaN: equal weights), got {int(np.isfinite(scores).sum())} finite of {scores.size}")
+    if not real(temperature, "temperature") > 0:
         raise InputError(f"Expected `temperature` > 0, got {temperature}")
     scores = np.where(np.isnan(scores).any(axis=0), 0.0, scores)
     weights = np.exp((scores - scores.max(axis=0)) / temperature)
@@ -85,7 +88,7 @@ def zpe_scores(vectors, bank, reference=None) -> np.ndarray:
     vectors = check_vectors(vectors, bank[0])[0].astype(float)
     mean = vectors.mean(axis=0)
     if reference is not None:
-        mean = (mean + check_vectors(reference, bank[0])[0].mean(axis=0, dtype=float)) / 2
+        mean = (mean + check_vectors(reference, bank[0], name="reference")[0].mean(axis=0, dtype=float)) / 2
     usual = tensor(bank @ mean)
     scorers, images = [Scorer(prompt) for prompt in bank], tensor(vectors)
 
@@ -111,7 +114,7 @@ def autoclip_weights(vectors, bank, entropy: float = 0.85) -> np.ndarray:
     >>> autoclip_weights(np.eye(2)[:1], np.stack([np.eye(2), -np.eye(2)]), entropy=0.5).round(2)
     array([[0.89, 0.11]])
     """
-    if not 0 < entropy <= 1:
+    if not 0 < real(entropy, "entropy") <= 1:
         raise InputError(f"Expected `entropy` in (0, 1], got {entropy}")
     bank = check_bank(bank).astype(float)
     vectors = check_vectors(vectors, bank[0])[0].astype(float)
@@ -223,17 +226,20 @@ def weighted_classifier(bank, weights) -> np.ndarray:
            [0., 1.]], dtype=float32)
     """
     bank = check_bank(bank)
-    weights = np.asarray(weights, dtype=np.float32)
+    weights = as_numpy(weights, "weights")
     if weights.shape not in ((len(bank),), bank.shape[:2]):
         raise InputError(f"Expected `weights` of shape (P,) = ({len(bank)},) or (P, C) = {bank.shape[:2]}, "
                          f"got {weights.shape}")
-    _check_weights(weights)
+    weights = _check_weights(weights)
     return unit_norm(np.einsum("pc,pcd->cd", np.broadcast_to(weights.reshape(len(bank), -1), bank.shape[:2]), bank))
 
 
-def _check_weights(weights) -> None:
-    if not (weights >= 0).all():
+def _check_weights(weights: np.ndarray) -> np.ndarray:
+    if weights.dtype.kind not in "fiub" or not (weights >= 0).all():
         raise InputError("Expected `weights` >= 0, got a negative or NaN weight")
+    if (weights > 1e9).any():
+        raise InputError(f"Expected `weights` up to 1e9, got {weights.max():g}")
+    return weights.astype(np.float32)
 
 
 def evaluate_per_image(vectors, bank, weights, labels=None, ks=(1, 5)) -> EvaluationResult:
@@ -254,10 +260,10 @@ def evaluate_per_image(vectors, bank, weights, labels=None, ks=(1, 5)) -> Evalua
     """
     bank = check_bank(bank)
     vectors, _ = check_vectors(vectors, bank[0])
-    weights = floats(weights, "weights", 2).astype(np.float32)
+    weights = floats(weights, "weights", 2)
     if weights.shape != (len(vectors), len(bank)):
         raise InputError(f"Expected `weights` of shape (N, P) = {(len(vectors), len(bank))}, got {weights.shape}")
-    _check_weights(weights)
+    weights = _check_weights(weights)
     labels = class_indices(np.full(len(vectors), -1) if labels is None else labels, "labels", len(vectors), bank.shape[1], unknown=True)
     texts = np.ascontiguousarray(bank.transpose(1, 0, 2)).reshape(bank.shape[1], -1)
     step = max(1, LIFT_BYTES // (4 * texts.shape[1]))
@@ -283,9 +289,11 @@ def evaluate_on_halves(vectors, fit, labels=None, ks=(1, 5), seed: int = 0) -> E
     >>> evaluate_on_halves(np.eye(2), lambda rows: np.eye(2), [0, 1]).accuracy
     1.0
     """
+    vectors = floats(vectors, "vectors", 2)
     if len(vectors) < 2:
         raise InputError(f"Expected at least two images to halve, got {len(vectors)}")
-    half = np.random.default_rng(seed).permutation(len(vectors)) % 2
+    having(fit, "fit", "__call__", "a function of rows")
+    half = generator(seed).permutation(len(vectors)) % 2
     classifiers = np.stack([fit(np.flatnonzero(half == 1)), fit(np.flatnonzero(half == 0))])
     return evaluate_per_image(vectors, classifiers, np.eye(2)[half], labels, ks)
 
@@ -355,10 +363,10 @@ def description_classifier(classifier, descriptions, vectors=None, labels=None, 
     >>> weights[0].round(3)
     array([1., 0.])
     """
-    classifier = floats(classifier, "classifier", 2).astype(np.float32)
-    if not 0 <= name_weight <= 1:
+    classifier = check_classifier(classifier)
+    if not 0 <= real(name_weight, "name_weight") <= 1:
         raise InputError(f"Expected `name_weight` in [0, 1], got {name_weight}")
-    descriptions = {c: _check_descriptions(c, texts, classifier) for c, texts in descriptions.items()}
+    descriptions = {c: _check_descriptions(c, texts, classifier) for c, texts in having(descriptions, "descriptions", "items", "a dict of class index and (P_c, D) vectors").items()}
     weights = {c: np.full(len(texts), 1 / len(texts)) for c, texts in descriptions.items()}
     first = _enriched(classifier, descriptions, weights, name_weight)
     if vectors is None or not descriptions or len(classifier) < 2:
@@ -371,7 +379,7 @@ def description_classifier(classifier, descriptions, vectors=None, labels=None, 
 
 
 def _check_descriptions(c: int, texts, classifier: np.ndarray) -> np.ndarray:
-    if not 0 <= c < len(classifier):
+    if isinstance(c, str) or not 0 <= c < len(classifier):
         raise InputError(f"Expected class indices in `descriptions` between 0 and {len(classifier) - 1}, got {c}")
     texts = floats(texts, f"descriptions[{c}]", 2).astype(np.float32)
     if not len(texts) or texts.shape[1] != classifier.shape[1]:
@@ -426,7 +434,8 @@ def compare(results: dict[str, EvaluationResult], k: int = 10, flagged=None, bas
     >>> rows[1]["accuracy"], rows[1]["difference"]["accuracy"]["value"], rows[1]["difference"]["accuracy"]["real"]
     (0.0, -1.0, 'no')
     """
-    one_of(baseline, "baseline", tuple(results))
+    one_of(baseline, "baseline", tuple(having(results, "results", "items", "a dict of name and result")))
+    resamples = whole_number(resamples, "resamples", 1, MOST_RESAMPLES)
     base, others = results[baseline], max(1, len(results) - 1)
     k = min(whole_number(k, "k", 1), int((base.confusion.sum(axis=1) > 0).sum()))
     if flagged is not None:
@@ -436,7 +445,7 @@ def compare(results: dict[str, EvaluationResult], k: int = 10, flagged=None, bas
         if not np.array_equal(result.labels, base.labels):
             raise InputError(f"Expected results on the same images, got other labels in {name!r} than in {baseline!r}")
         images = result.confusion.sum(axis=1)
-        sample = worst.resample_per_class(result.per_class_accuracy, images, resamples, np.random.default_rng(seed))
+        sample = worst.resample_per_class(result.per_class_accuracy, images, resamples, generator(seed))
         floored = worst.harmonic_mean(result.per_class_accuracy, FLOOR)
         low, high = metrics.percentile_interval(worst.tail_of_rows(sample, k, FLOOR)["harmonic_mean"])
         row = {"method": name, **result.summary(k, resamples, seed), "harmonic_mean_floored": floored,

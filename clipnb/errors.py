@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
+import os
+from pathlib import Path
+
 import numpy as np
+
+MOST_RESAMPLES = 100_000  # of a bootstrap: beyond it only memory grows
+MOST_CLASSES = 10**9
 
 
 class InputError(ValueError):
@@ -16,8 +22,11 @@ def as_numpy(value, name: str) -> np.ndarray:
     array([1, 2])
     """
     if hasattr(value, "detach"):  # a torch tensor, without importing torch
-        value = value.detach().cpu()
-        value = value.float().numpy() if str(value.dtype) in ("torch.bfloat16", "torch.float16") else value.numpy()
+        try:
+            value = value.detach().cpu()
+            value = value.float().numpy() if str(value.dtype) in ("torch.bfloat16", "torch.float16") else value.numpy()
+        except (NotImplementedError, RuntimeError, TypeError, AttributeError) as error:  # no data (device "meta"), or a sparse layout
+            raise InputError(f"Expected `{name}` to hold values in memory, got a tensor without: {str(error).splitlines()[0][:200]}") from None
     try:
         array = np.asarray(value)
     except ValueError as error:
@@ -61,6 +70,8 @@ def class_indices(value, name: str, length: int | None = None, num_classes: int 
         array = array.astype(np.int64)
     if array.dtype.kind not in "iu":
         raise InputError(f"Expected `{name}` to hold integers (class indices), got {array.dtype}")
+    if array.size and array.max() > MOST_CLASSES:  # whatever the number of classes; 2^64 - 1 would turn into -1
+        raise InputError(f"Expected `{name}` to hold class indices, got {array.max()} at position {array.argmax()}")
     array = array.astype(np.int64, copy=False)
     lowest = -1 if unknown else 0
     if array.size and array.min() < lowest:
@@ -94,11 +105,90 @@ def whole_number(value, name: str, lowest: int, highest: int | None = None) -> i
     5
     """
     if isinstance(value, bool) or not isinstance(value, (int, np.integer)):
-        raise InputError(f"Expected `{name}` to be a whole number, got {value!r}")
+        raise InputError(f"Expected `{name}` to be a whole number, got {_shown(value)}")
     if value < lowest or (highest is not None and value > highest):
-        span = f">= {lowest}" if highest is None else f"between {lowest} and {highest}"
+        guard = highest is not None and highest >= 1000 and value < lowest  # that only keeps memory in bounds: no news here
+        span = f">= {lowest}" if highest is None or guard else f"between {lowest} and {highest}"
         raise InputError(f"Expected `{name}` {span}, got {value}")
     return int(value)
+
+
+def real(value, name: str) -> float:
+    """Check that an argument is a real number; its range, and NaN, are the caller's to check.
+
+    >>> real(0.5, "temperature")
+    0.5
+    """
+    if isinstance(value, (bool, np.bool_)) or not isinstance(value, (int, float, np.integer, np.floating)):
+        raise InputError(f"Expected `{name}` to be a number, got {_shown(value)}")
+    return value
+
+
+def generator(seed) -> np.random.Generator:
+    """NumPy's generator of random numbers for a seed >= 0; no seed at all would give other numbers every time.
+
+    >>> int(generator(0).integers(10))
+    8
+    """
+    return np.random.default_rng(whole_number(seed, "seed", 0))
+
+
+def listed(values, name: str, what: str = "strings") -> list:
+    """A list of what an argument holds; a single string, which Python would take apart into letters, is refused.
+
+    >>> listed(("cat", "dog"), "classnames")
+    ['cat', 'dog']
+    """
+    if isinstance(values, str):
+        raise InputError(f"Expected `{name}` to be a list of {what}, got the single string {_shown(values)}")
+    try:
+        return list(values)
+    except TypeError:
+        raise InputError(f"Expected `{name}` to be a list of {what}, got {_shown(values)}") from None
+
+
+def text_of(value, name: str) -> str:
+    """Check that an argument is a text: a string, not blank, of characters that can be written (no half surrogates).
+
+    >>> text_of("cat", "classname")
+    'cat'
+    """
+    if not isinstance(value, str) or not value.strip():
+        raise InputError(f"Expected `{name}` to be a non-empty string, got {_shown(value)}")
+    if not value.isascii() and any("\ud800" <= char <= "\udfff" for char in value):
+        raise InputError(f"Expected `{name}` to be Unicode, got {_shown(value)}")
+    return value
+
+
+def path_of(value, name: str) -> Path:
+    """Check that an argument can be the path of a file or folder, there or not.
+
+    >>> path_of("a/b", "store").name
+    'b'
+    """
+    if not isinstance(value, (str, os.PathLike)) or not str(value) or "\0" in str(value):
+        raise InputError(f"Expected `{name}` to be the path of a file or folder, got {_shown(value)}")
+    try:
+        Path(value).exists()
+    except OSError as error:
+        raise InputError(f"Expected `{name}` to be the path of a file or folder, got {_shown(value)}: {error.strerror}") from None
+    return Path(value)
+
+
+def having(value, name: str, attribute: str, source: str):
+    """Check that an argument is the kind of thing that `source` gives, by an attribute that it cannot do without.
+
+    >>> having([], "texts", "append", "a list")
+    []
+    """
+    if not hasattr(value, attribute):
+        raise InputError(f"Expected `{name}` from {source}, got {_shown(value)}")
+    return value
+
+
+def _shown(value) -> str:
+    text = repr(value)
+    return text if len(text) <= 120 and "\n" not in text else f"{text.splitlines()[0][:100]} ... ({type(value).__name__})"
 
 
 def one_of(value, name: str, allowed) -> str:
@@ -107,6 +197,6 @@ def one_of(value, name: str, allowed) -> str:
     >>> one_of("image", "reduction", ("image", "class"))
     'image'
     """
-    if value not in allowed:
-        raise InputError(f"Expected `{name}` to be one of {', '.join(map(repr, allowed))}, got {value!r}")
+    if not isinstance(value, str) or value not in allowed:  # an array would be compared element by element
+        raise InputError(f"Expected `{name}` to be one of {', '.join(map(repr, allowed))}, got {_shown(value)}")
     return value

@@ -5,11 +5,11 @@ from __future__ import annotations
 import numpy as np
 from scipy import stats
 
-from clipnb.errors import InputError, class_indices, floats, whole_number
+from clipnb.errors import InputError, class_indices, floats, real, whole_number
 from clipnb.margin import nearest_text
 from clipnb.metrics import per_class_accuracy
 from clipnb.prompts import check_classnames, near_twins
-from clipnb.similarity import check_vectors
+from clipnb.similarity import check_classifier
 
 VERDICTS = ("name collision", "near-synonym", "visual confusion", "too few images", "unclear")  # the first that holds
 SAME_TEXT = 1e-5  # a cosine this near to 1 is one vector, as far as float32 can tell
@@ -64,18 +64,22 @@ def explain_classes(classes, confusion, cmm, classifier, classnames, *, min_imag
     accuracy = per_class_accuracy(confusion)  # checks the matrix
     confusion = np.asarray(confusion)
     classnames, num_classes = check_classnames(classnames), len(confusion)
-    classifier = check_vectors(classifier, classifier)[0]
+    classifier = check_classifier(classifier)
     cmm = floats(cmm, "cmm", 1, finite=False)
     for name, length in (("classnames", len(classnames)), ("classifier", len(classifier)), ("cmm", len(cmm))):
         if length != num_classes:
             raise InputError(f"Expected `{name}` of length C = {num_classes}, got {length}")
     classes = class_indices(classes, "classes", num_classes=num_classes)
-    if not 0 < majority <= 1:
+    if not 0 < real(majority, "majority") <= 1:
         raise InputError(f"Expected `majority` above 0 and at most 1, got {majority}")
-    if not 0 < significance < 1:
+    if not 0 < real(significance, "significance") < 1:
         raise InputError(f"Expected `significance` above 0 and below 1, got {significance}")
     rivals = whole_number(rivals, "rivals", 1)
     nearest, cosine = nearest_text(classifier)
+    if not (synonym_cosine is None or -1 <= real(synonym_cosine, "synonym_cosine") <= 1):
+        raise InputError(f"Expected `synonym_cosine` in [-1, 1], got {synonym_cosine}")
+    if min_images is not None:
+        whole_number(min_images, "min_images", 0)
     if synonym_cosine is None:
         synonym_cosine = float(np.nanquantile(cosine, 0.9)) if num_classes > 1 else 1.0
     if min_images is None:

@@ -14,8 +14,8 @@ import numpy as np
 from PIL import Image
 
 from clipnb.datasets import LabeledImages
-from clipnb.errors import InputError
-from clipnb.prompts import twins
+from clipnb.errors import InputError, having, path_of
+from clipnb.prompts import check_classnames, twins
 from clipnb.similarity import on_all_cores
 
 PER_CLASS = 50  # pictures of each class in the validation set
@@ -73,6 +73,7 @@ def check_order(classnames) -> None:
     Traceback (most recent call last):
     clipnb.errors.InputError: Expected classname 0 to be that of n01440764 (tench, Tinca tinca), got 'goldfish', which is n01443537: ...
     """
+    classnames = check_classnames(classnames)
     if len(classnames) != len(synsets()):
         raise InputError(f"Expected {len(synsets())} classnames, one a synset, got {len(classnames)}")
     plain = [_plain(name) for name in classnames]
@@ -122,7 +123,7 @@ def open_imagenet(path: str | Path, partial: bool = False) -> LabeledImages:
         InputError: no such folder; a class is missing, or one too many; pictures are missing; pictures of the training set;
             folders whose names are swapped; pictures that are not in the kit's list.
     """
-    root = Path(path).expanduser()
+    root = path_of(path, "path").expanduser()
     if not root.is_dir():
         raise InputError(f"Expected a folder with ImageNet's validation pictures, got {path}")
     places = [place for place in (root / "val", root / "validation", root / "ILSVRC2012_img_val", root) if place.is_dir()]
@@ -240,6 +241,7 @@ def check_readable(data: LabeledImages) -> None:
         except Exception as error:  # decoders raise anything on a broken file
             return f"{data.ids[i]} ({(str(error).splitlines() or [type(error).__name__])[0]})"
 
+    having(data, "data", "ids", "clipnb.load_dataset")
     bad = [found for found in on_all_cores(trouble, range(len(data))) if found]
     if bad:
         raise InputError(f"Expected {len(data)} pictures that can be read in {data.name}, got {len(bad)} that cannot: {_some(bad)}; fetch them again")

@@ -21,7 +21,7 @@ from pathlib import Path
 
 from clipnb.describe import QUERY, Descriptions, Question, check_answer, query
 from clipnb.embeddings import write_atomically
-from clipnb.errors import InputError, whole_number
+from clipnb.errors import InputError, having, listed, path_of, real, text_of, whole_number
 
 LONGEST_WAIT = 600  # seconds; a server that asks for more is left alone until the next run
 
@@ -53,13 +53,19 @@ class Asker:
     max_tokens: int = 600
 
     def __post_init__(self) -> None:
-        for name, lowest in (("concurrency", 1), ("asks", 1), ("retries", 0), ("max_tokens", 1)):
-            whole_number(getattr(self, name), name, lowest)
+        text_of(self.model, "model")
+        path_of(self.cache, "cache")
+        for name, lowest, highest in (("concurrency", 1, 1000), ("asks", 1, 100), ("retries", 0, 100), ("max_tokens", 1, 10**6)):
+            whole_number(getattr(self, name), name, lowest, highest)
         for name in ("timeout", "per_minute"):
-            if getattr(self, name) is not None and not getattr(self, name) > 0:
+            if not (name == "per_minute" and self.per_minute is None) and not 0 < real(getattr(self, name), name) < 1e9:
                 raise InputError(f"Expected `{name}` > 0, got {getattr(self, name)}")
-        if not self.max_cost >= 0:
+        if not 0 <= real(self.max_cost, "max_cost") < 1e9:
             raise InputError(f"Expected `max_cost` >= 0, got {self.max_cost}")
+        if self.price is not None and (len(pair := listed(self.price, "price", "two numbers")) != 2 or not all(0 <= real(p, "price") < 1e9 for p in pair)):
+            raise InputError(f"Expected `price` as two numbers >= 0, in and out, got {self.price}")
+        if self.api_base is not None:
+            text_of(self.api_base, "api_base")
         if self.api_base and re.search(r"//[^/]*@", self.api_base):
             raise InputError("Expected `api_base` without a user name or password: keys come from the environment only")
 
@@ -99,7 +105,9 @@ def estimate(asker: Asker, questions: Sequence[Question], count: int = 5, templa
     Raises:
         InputError: litellm has no price for the model and `asker.price` is None.
     """
-    texts = [_text(question, count, template) for question in questions]
+    having(asker, "asker", "max_tokens", "llm.Asker")
+    whole_number(count, "count", 1), text_of(template, "template")
+    texts = [_text(having(question, "questions", "classname", "describe.questions"), count, template) for question in listed(questions, "questions", "questions")]
     texts = [text for text in texts if not _cache_file(asker, text).exists()]
     tokens_in, tokens_out = sum(map(_tokens, texts)), asker.max_tokens * len(texts)
     price = _price(asker) if texts else (0.0, 0.0)

@@ -16,9 +16,9 @@ import numpy as np
 from scipy import stats
 from scipy.sparse import csr_array
 
-from clipnb.errors import InputError, class_indices, floats, one_of, whole_number
-from clipnb.metrics import percentile_interval, rank_correlation
-from clipnb.similarity import check_vectors, similarity_blocks, top_k
+from clipnb.errors import MOST_RESAMPLES, InputError, class_indices, floats, generator, having, one_of, real, whole_number
+from clipnb.metrics import check_confidence, percentile_interval, rank_correlation
+from clipnb.similarity import check_classifier, check_vectors, similarity_blocks, top_k
 
 
 def from_top_two(target, own, topk, topk_similarity) -> tuple[np.ndarray, np.ndarray]:
@@ -178,8 +178,8 @@ def margin_intervals(vectors, classifier, labels=None, reduction: str = "image",
            [ nan,  nan]])
     """
     vectors, classifier, labels = _targets(vectors, classifier, labels, reduction)
-    resamples = whole_number(resamples, "resamples", 1)
-    rng = np.random.default_rng(seed)
+    resamples = whole_number(resamples, "resamples", 1, MOST_RESAMPLES)
+    rng, confidence = generator(seed), check_confidence(confidence)
     margins = image_margins(vectors, classifier, labels)[0] if reduction == "image" else None
     intervals = np.full((len(classifier), 2), np.nan)
     for c in np.flatnonzero(np.bincount(labels[labels >= 0], minlength=len(classifier)) >= 2):
@@ -257,7 +257,7 @@ def softmax_confidence(vectors, classifier, logit_scale: float = 100.0) -> np.nd
     >>> softmax_confidence([[1., 0.]], [[1., 0.], [0., 1.]], logit_scale=1).round(3)
     array([0.731])
     """
-    if not 0 < logit_scale < np.inf:
+    if not 0 < real(logit_scale, "logit_scale") <= 1e6:
         raise InputError(f"Expected `logit_scale` > 0, got {logit_scale}")
     vectors, classifier = check_vectors(vectors, classifier)
     return np.concatenate([1 / np.exp(logit_scale * (block - block.max(axis=1, keepdims=True))).sum(axis=1, dtype=float)
@@ -272,7 +272,7 @@ def nearest_text(classifier) -> tuple[np.ndarray, np.ndarray]:
     >>> nearest_text([[1., 0.], [.6, .8], [0., 1.]])
     (array([1, 2, 1]), array([0.6, 0.8, 0.8]))
     """
-    classifier = check_vectors(classifier, classifier)[0]
+    classifier = check_classifier(classifier)
     nearest, cosine = np.full(len(classifier), -1), np.full(len(classifier), np.nan)
     if len(classifier) > 1:
         for rows, block in similarity_blocks(classifier, classifier):
@@ -332,10 +332,12 @@ def compare_scores(scores, per_class, k: int, resamples: int = 1000, seed: int =
     """
     import pandas as pd  # only tables need it
 
-    if not len(scores):
+    per_class = floats(per_class, "per_class", 1, finite=False)
+    if not len(having(scores, "scores", "items", "a dict of name and (C,) values")):
         raise InputError("Expected at least one score in `scores`, got none")
     rows = {}
     for name, score in scores.items():
+        _truly_worst(score, per_class, k)  # checks, under the names that the caller knows
         rho, (low, high) = rank_correlation(score, per_class, "worst", resamples, seed, confidence)
         rows[name] = {"rho": rho, "rho_low": low, "rho_high": high, "found": worst_found(score, per_class, k),
                       "auc": worst_auc(score, per_class, k)}

@@ -8,7 +8,10 @@ from __future__ import annotations
 import numpy as np
 from scipy import stats
 
-from clipnb.errors import InputError, as_numpy, booleans, class_indices, floats, one_of, whole_number
+from clipnb.errors import MOST_RESAMPLES, InputError, as_numpy, booleans, class_indices, floats, generator, one_of, real, whole_number
+
+
+MOST_CLASSES = 2**15  # of a confusion matrix, which takes 8 GB then
 
 
 def _paired(predictions, labels, num_classes=None):
@@ -116,7 +119,7 @@ def confusion_matrix(predictions, labels, num_classes: int) -> np.ndarray:
     array([[1, 1],
            [0, 1]])
     """
-    num_classes = whole_number(num_classes, "num_classes", 1)
+    num_classes = whole_number(num_classes, "num_classes", 1, MOST_CLASSES)
     predictions, labels = _paired(predictions, labels, num_classes)
     flat = np.bincount(labels * num_classes + predictions, minlength=num_classes**2)
     return flat.reshape(num_classes, num_classes).astype(np.int64, copy=False)
@@ -225,7 +228,7 @@ def calibration_bins(confidence, correct, bins: int = 10) -> tuple[np.ndarray, n
     """
     confidence = floats(confidence, "confidence", 1).astype(float)
     correct = booleans(correct, "correct", confidence.shape)
-    bins = whole_number(bins, "bins", 1)
+    bins = whole_number(bins, "bins", 1, 10**6)
     if len(confidence) and not 0 <= confidence.min() <= confidence.max() <= 1:
         raise InputError(f"Expected `confidence` in [0, 1], got {confidence.min():g} to {confidence.max():g}")
     place = np.minimum((confidence * bins).astype(np.int64), bins - 1)
@@ -271,7 +274,7 @@ def check_confidence(confidence: float) -> float:
     >>> check_confidence(0.95)
     0.95
     """
-    if not 0 < confidence < 1:
+    if not 0 < real(confidence, "confidence") < 1:
         raise InputError(f"Expected `confidence` strictly between 0 and 1, got {confidence}")
     return confidence
 
@@ -283,7 +286,10 @@ def percentile_interval(samples, confidence: float = 0.95) -> tuple[float, float
     (1.0, 3.0)
     """
     tail = (1 - check_confidence(confidence)) / 2
-    low, high = np.nanquantile(np.asarray(samples, dtype=float), [tail, 1 - tail])
+    samples = floats(samples, "samples", 1, finite=False)
+    if np.isinf(samples).any() or np.isnan(samples).all():
+        raise InputError(f"Expected finite `samples` (NaN is left out), got {int(np.isfinite(samples).sum())} finite of {len(samples)}")
+    low, high = np.nanquantile(samples, [tail, 1 - tail])
     return float(low), float(high)
 
 
@@ -309,7 +315,7 @@ def clustered_accuracy(correct, clusters, resamples: int = 2000, seed: int = 0,
         raise InputError(f"Expected `correct` and `clusters` of one shape (N,), N >= 1, got {correct.shape} and {clusters.shape}")
     _, cluster = np.unique(clusters, return_inverse=True)
     size, right = np.bincount(cluster), np.bincount(cluster, weights=booleans(correct, "correct", correct.shape))
-    draws = np.random.default_rng(seed).multinomial(len(size), np.full(len(size), 1 / len(size)), size=resamples)
+    draws = generator(seed).multinomial(len(size), np.full(len(size), 1 / len(size)), size=whole_number(resamples, "resamples", 1, MOST_RESAMPLES))
     return float(right.sum() / size.sum()), percentile_interval((draws @ right) / (draws @ size), confidence)
 
 
@@ -330,7 +336,7 @@ def paired_difference(correct_a, correct_b, resamples: int = 2000, seed: int = 0
     difference = a.astype(float) - b
     # The difference takes three values only, so a resample of the images is one multinomial draw.
     counts = np.array([(difference < 0).sum(), (difference == 0).sum(), (difference > 0).sum()])
-    draws = np.random.default_rng(seed).multinomial(len(a), counts / len(a), size=resamples)
+    draws = generator(seed).multinomial(len(a), counts / len(a), size=whole_number(resamples, "resamples", 1, MOST_RESAMPLES))
     return float(difference.mean()), percentile_interval((draws[:, 2] - draws[:, 0]) / len(a), confidence)
 
 
@@ -384,7 +390,7 @@ def rank_correlation(x, y, nan: str = "drop", resamples: int = 1000, seed: int =
     (x,), y = _comparable([x], ["x"], y, nan)
     if len(x) < 3:
         return float("nan"), (float("nan"), float("nan"))
-    picks = np.random.default_rng(seed).integers(len(x), size=(resamples, len(x)))
+    picks = generator(seed).integers(len(x), size=(whole_number(resamples, "resamples", 1, MOST_RESAMPLES), len(x)))
     return float(_spearman(x[None], y[None])[0]), _interval_or_nan(_spearman(x[picks], y[picks]), confidence)
 
 
@@ -408,7 +414,7 @@ def rank_correlation_difference(a, b, y, nan: str = "drop", resamples: int = 100
     (a, b), y = _comparable([a, b], ["a", "b"], y, nan)
     if len(y) < 3:
         return float("nan"), (float("nan"), float("nan"))
-    picks = np.random.default_rng(seed).integers(len(y), size=(resamples, len(y)))
+    picks = generator(seed).integers(len(y), size=(whole_number(resamples, "resamples", 1, MOST_RESAMPLES), len(y)))
     samples = _spearman(a[picks], y[picks]) - _spearman(b[picks], y[picks])
     return float((_spearman(a[None], y[None]) - _spearman(b[None], y[None]))[0]), _interval_or_nan(samples, confidence)
 

@@ -16,7 +16,7 @@ from threading import Lock
 import numpy as np
 import torch
 
-from clipnb.errors import InputError, one_of
+from clipnb.errors import InputError, one_of, text_of
 from clipnb.prefixes import Tree, trees
 
 EMBEDDED = "clipnb-mini"
@@ -220,6 +220,9 @@ def load_model(name: str = EMBEDDED, pretrained: str | None = None, device: str 
     >>> model.name, model.precision
     ('clipnb-mini', 'fp32')
     """
+    text_of(name, "name")
+    if not isinstance(trust_pickle, bool):  # "no" would count as yes
+        raise InputError(f"Expected `trust_pickle` to be True or False, got {trust_pickle!r}")
     where = find_device(device)
     precision = one_of(precision, "precision", ("auto", *DTYPES))
     with _quiet():
@@ -304,7 +307,7 @@ def find_device(device: str) -> torch.device:
     >>> find_device("cpu")
     device(type='cpu')
     """
-    if device == "auto":
+    if text_of(device, "device") == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
         where = torch.device(device)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 
-from clipnb.errors import InputError
+from clipnb.errors import InputError, having, listed, path_of, text_of
 
 # Templates written for drawings; ours. The bare name comes first.
 DRAWING_TEMPLATES = (
@@ -17,7 +17,7 @@ DRAWING_TEMPLATES = (
 )
 
 
-def check_templates(templates) -> list[str]:
+def check_templates(templates, name: str = "templates") -> list[str]:
     """Return the templates as a list if each is a non-empty string with exactly one slot "{}" and none occurs twice.
 
     >>> check_templates(["a photo of a {}."])
@@ -26,28 +26,30 @@ def check_templates(templates) -> list[str]:
     Traceback (most recent call last):
     clipnb.errors.InputError: Expected template 0 to have one slot {}, got 'a photo of a dog.'
     """
-    templates = _listed(templates, "templates")
+    templates, where = listed(templates, name), "" if name == "templates" else f", in `{name}`"
     if not templates:
-        raise InputError("Expected at least one template, got none")
+        raise InputError(f"Expected at least one template, got none{where}")
     for position, template in enumerate(templates):
         if not isinstance(template, str) or template.count("{}") != 1:
-            raise InputError(f"Expected template {position} to have one slot {{}}, got {template!r}")
-    _no_twins(templates, "templates")
+            raise InputError(f"Expected template {position} to have one slot {{}}, got {template!r}{where}")
+        text_of(template, name)
+    _no_twins(templates, name)
     return templates
 
 
-def check_classnames(classnames) -> list[str]:
+def check_classnames(classnames, argument: str = "classnames") -> list[str]:
     """Return the classnames as a list if each is a non-empty string; twins are allowed here (see `twins`).
 
     >>> check_classnames(["dog", "cat"])
     ['dog', 'cat']
     """
-    classnames = _listed(classnames, "classnames")
+    classnames, where = listed(classnames, argument), "" if argument == "classnames" else f", in `{argument}`"
     if not classnames:
-        raise InputError("Expected at least one classname, got none")
+        raise InputError(f"Expected at least one classname, got none{where}")
     for position, name in enumerate(classnames):
         if not isinstance(name, str) or not name.strip():
-            raise InputError(f"Expected classname {position} to be a non-empty string, got {name!r}")
+            raise InputError(f"Expected classname {position} to be a non-empty string, got {name!r}{where}")
+        text_of(name, argument)
     return classnames
 
 
@@ -92,12 +94,6 @@ def _groups(keys: list[str]) -> dict[str, list[int]]:
     return {key: where for key, where in places.items() if len(where) > 1}
 
 
-def _listed(strings, name: str) -> list:
-    if isinstance(strings, str):
-        raise InputError(f"Expected `{name}` to be a list of strings, got the single string {strings!r}")
-    return list(strings)
-
-
 @dataclass(frozen=True)
 class Finding:
     """One thing that `lint` found; `str(finding)` is one line."""
@@ -133,7 +129,7 @@ def lint(classnames, templates=("{}",), model=None) -> list[Finding]:
     duplicate classname: 0 'missile', 2 'missile'; give each a name of its own, or only the first is ever predicted
     template without a slot: 0 'a photo of a cat'; write {} where the classname goes
     """
-    classnames, templates = _listed(classnames, "classnames"), _listed(templates, "templates")
+    classnames, templates = listed(classnames, "classnames"), listed(templates, "templates")
     named = [i for i, name in enumerate(classnames) if isinstance(name, str) and name.strip()]
     empty = sorted(set(range(len(classnames))) - set(named))
     findings = [Finding("empty classname", _places(classnames, empty), "write what the pictures show")] if empty else []
@@ -180,7 +176,8 @@ def too_long(model, prompts) -> dict[str, int]:
     >>> too_long(load_model(), ["a dog", 100 * "very " + "long"])
     {'very very ... long': 103}
     """
-    context = model.tokenizer(["a"]).shape[1]
+    context = having(model, "model", "tokenizer", "clipnb.load_model").tokenizer(["a"]).shape[1]
+    prompts = [text_of(prompt, "prompts") for prompt in listed(prompts, "prompts")]
     # A token stands for a byte or more, but for a few that mark start and end: most prompts need no counting.
     doubtful = [prompt for prompt in dict.fromkeys(prompts) if len(prompt.encode()) + 4 > context]
     if not doubtful:
@@ -208,6 +205,7 @@ def template_set(name: str) -> list[str]:
     >>> template_set("single")
     ['a photo of a {}.']
     """
+    text_of(name, "name")
     if name == "bare":
         return ["{}"]
     if name == "single":
@@ -231,7 +229,7 @@ def load_templates(source: str | Path) -> list[str]:
     >>> load_templates("bare")
     ['{}']
     """
-    path = Path(source)
+    path = path_of(source, "source")
     if not path.is_file():
         return template_set(str(source))
     try:

@@ -15,7 +15,7 @@ import torch
 from scipy.stats import norm
 
 from clipnb.embeddings import Embeddings
-from clipnb.errors import InputError, whole_number
+from clipnb.errors import InputError, generator, whole_number
 from clipnb.imagenet import imagenet_classnames, repaired_classnames
 from clipnb.models import Model
 from clipnb.prompts import template_set, twins
@@ -155,8 +155,8 @@ def make_world(classes: int = 1000, per_class: int = 50, seed: int = 0) -> World
     """
     every, told_apart = imagenet_classnames(), repaired_classnames()
     whole_number(classes, "classes", 40, len(every))
-    whole_number(per_class, "per_class", 2)
-    rng = np.random.default_rng(seed)
+    whole_number(per_class, "per_class", 2, 1000)
+    rng = generator(seed)
     pairs = [c for group in twins(every).values() for c in group]
     others = np.setdiff1d(np.arange(len(every)), pairs)
     kept = np.sort(np.r_[pairs, rng.choice(others, classes - len(pairs), replace=False)])

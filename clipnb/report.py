@@ -20,7 +20,7 @@ from clipnb import ensemble, margin, metrics, plots, prompts, worst
 from clipnb.datasets import LabeledImages, load_dataset, with_classes
 from clipnb.describe import load_descriptions
 from clipnb.encode import encode_images, encode_texts
-from clipnb.errors import InputError, whole_number
+from clipnb.errors import InputError, having, path_of, text_of, whole_number
 from clipnb.explain import SAME_TEXT, explain_classes
 from clipnb.models import EMBEDDED, Model, load_model
 from clipnb.page import FORMAT, Page, as_score_table, as_table, cell, first_names, plain_text, short
@@ -61,10 +61,12 @@ class Report(Page):
             InputError: no such file, or not a report.
         """
         try:
-            content = json.loads(Path(path).read_text("utf-8"))
+            content = json.loads(path_of(path, "path").read_text("utf-8"))
             if content["format"] != FORMAT or content.pop("kind") != cls.__name__:
                 raise ValueError("another format")
             return cls(**{part.name: content[part.name] for part in fields(cls) if part.name != "pictures"})
+        except InputError:
+            raise
         except OSError as error:
             raise InputError(f"Expected a report that `clipnb audit --json` wrote, got {path}: {error.strerror}") from None
         except (ValueError, KeyError, TypeError, AttributeError):
@@ -199,6 +201,7 @@ def compare(a: Report, b: Report) -> Comparison:
     >>> compare(a, b).scores["score"].tolist()
     ['accuracy', 'worst_3', 'harmonic_mean', 'geometric_mean', 'classes_at_zero']
     """
+    having(a, "a", "images", "clipnb.audit"), having(b, "b", "images", "clipnb.audit")
     ours, theirs = (report.images.sort_values("id", ignore_index=True) for report in (a, b))
     if not (a.labelled and b.labelled and ours[["id", "label_class"]].equals(theirs[["id", "label_class"]])):
         raise InputError(f"Expected two reports on the same labelled images, got {a.summary['dataset']} ({len(ours)} images) and "
@@ -276,6 +279,15 @@ def audit(dataset: str | LabeledImages = "emoji", model: str | Model = EMBEDDED,
     (9, 3, ['class', 'classname', 'images'])
     """
     worst_k = whole_number(worst_k, "worst_k", 1)
+    for name, value in (("classes", classes), ("descriptions", descriptions), ("store", store)):
+        if value is not None:
+            path_of(value, name)
+    if isinstance(templates, str):
+        text_of(templates, "templates")
+    if not isinstance(model, str):
+        having(model, "model", "encode_pixels", "clipnb.load_model")
+    if not isinstance(dataset, str):
+        having(dataset, "dataset", "ids", "clipnb.load_dataset")
     data = load_dataset(dataset) if isinstance(dataset, str) else dataset
     named = with_classes(data, classes) if classes else data
     if len(named.classnames) < 2:

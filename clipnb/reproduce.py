@@ -20,11 +20,12 @@ from clipnb.datasets import load_dataset
 from clipnb.describe import load_descriptions
 from clipnb.embeddings import Embeddings
 from clipnb.encode import encode_images
-from clipnb.errors import InputError
+from clipnb.errors import MOST_RESAMPLES, InputError, having, listed, path_of, text_of, whole_number
 from clipnb.imagenet import check_readable, open_imagenet, repaired_classnames
 from clipnb.models import load_model
-from clipnb.prompts import DRAWING_TEMPLATES, load_templates, template_set, twins
+from clipnb.prompts import DRAWING_TEMPLATES, check_classnames, check_templates, load_templates, template_set, twins
 from clipnb.rehearsal import make_world
+from clipnb.similarity import check_bank
 from clipnb.zeroshot import EvaluationResult, evaluate, prompt_vectors
 
 FORMAT = "clipnb-reproduce-1"
@@ -106,6 +107,7 @@ def template_pool(more: Sequence[str] = ()) -> list[str]:
     (['a blurry {}.', '{}'], True)
     """
     named = (template for name in ("bare", "single", "openai-80", "openai-7") for template in template_set(name))
+    more = check_templates(dict.fromkeys(listed(more, "more")), "more") if more or more is None else []
     return list(dict.fromkeys([*more, *named, *DRAWING_TEMPLATES]))
 
 
@@ -124,6 +126,7 @@ def pool_results(vectors, bank, labels, temperature: float = 0.01) -> tuple[dict
     >>> list(results), weights["pool-uniform"]
     (['pool-uniform', 'pool-zpe', 'pool-cmm'], array([0.5, 0.5]))
     """
+    bank = check_bank(bank)
     parts = [bank[start : start + ZPE_AT_ONCE] for start in range(0, len(bank), ZPE_AT_ONCE)]
     scores = np.concatenate([ensemble.zpe_scores(vectors, part) for part in parts])
     weights = {"pool-uniform": ensemble.prompt_weights(vectors, bank, method="uniform"),
@@ -166,6 +169,11 @@ def reproduce(model, images: Embeddings, classnames: Sequence[str], templates: S
     >>> [row["method"] for row in found["tables"]["as named"]][:3], found["published"][0]["verdict"]
     (['bare', 'single', 'uniform'], 'not comparable')
     """
+    check_classnames(classnames), whole_number(resamples, "resamples", 1, MOST_RESAMPLES)  # before hours of work
+    if pool or pool is None:
+        check_templates(pool, "pool")
+    if repaired is not None and len(check_classnames(repaired, "repaired")) != len(classnames):
+        raise InputError(f"Expected `repaired` to hold a name for each of {len(classnames)} classes, got {len(repaired)}")
     steps = steps or Steps()
     spellings = {"as named": list(classnames)} | ({"repaired": list(repaired)} if repaired and list(repaired) != list(classnames) else {})
     tables, flagged, not_run = {}, {}, {}
@@ -210,6 +218,14 @@ def run(imagenet: str | Path | None = None, dataset: str | None = None, model: s
     Raises:
         InputError: as those; and before anything is encoded, every picture that cannot be read.
     """
+    for name, value in (("imagenet", imagenet), ("descriptions", descriptions), ("store", store)):
+        if value is not None:
+            path_of(value, name)
+    for name, value in (("dataset", dataset), ("model", model), ("pretrained", pretrained), ("templates", templates)):
+        if value is not None or name == "model":
+            text_of(value, name)
+    if imagenet is None and dataset is None:
+        raise InputError("Expected `imagenet` or `dataset`, got neither")
     steps = Steps()
     if dataset and dataset.startswith("imagenet:"):
         imagenet = dataset.removeprefix("imagenet:")
@@ -237,6 +253,7 @@ def rehearse(classes: int = 1000, per_class: int = 50, seed: int = 0, resamples:
     >>> found["checks"][0]["what"], found["checks"][0]["ok"]
     ('twin names', True)
     """
+    whole_number(resamples, "resamples", 1, MOST_RESAMPLES)
     steps = Steps()
     with steps.step("make the world"):
         world = make_world(classes, per_class, seed)
@@ -297,6 +314,8 @@ def compare_published(results: dict) -> list[dict]:
     >>> [(line["published"], line["verdict"]) for line in compare_published(run)][:2]
     [(0.641, 'agrees'), (10, 'not run')]
     """
+    if not isinstance(results, Mapping):
+        raise InputError(f"Expected `results` of `reproduce`, got {type(results).__name__}")
     rows = {row["method"]: row for row in results["tables"]["as named"]}
     complete = str(results["dataset"]).startswith("imagenet:") and results["complete"] and results["pretrained"] == "openai"
     found = []
@@ -325,8 +344,9 @@ def check_results(path: str | Path) -> tuple[dict, list[dict]]:
     Traceback (most recent call last):
     clipnb.errors.InputError: Cannot read results of `clipnb reproduce` in nowhere.json: FileNotFoundError: ...
     """
+    path = path_of(path, "path")
     try:
-        results = json.loads(Path(path).read_text("utf-8"))
+        results = json.loads(path.read_text("utf-8"))
         if results["format"] != FORMAT:
             raise ValueError(f"format {results['format']!r}, expected {FORMAT!r}")
         images = np.array(results["images_per_class"])

@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
-from clipnb.errors import InputError, floats
+from clipnb.errors import InputError, as_numpy, floats, whole_number
 
 BLOCK_ROWS = 384  # images a block: enough for a fast matrix product, and its similarities are still in the cache to be ranked
 BLOCK_BYTES = 8 * 2**20  # of similarities a block, where there are more than 4,096 classes
@@ -19,13 +19,19 @@ def unit_norm(vectors: np.ndarray) -> np.ndarray:
     >>> unit_norm(np.array([[3., 4.]]))
     array([[0.6, 0.8]])
     """
-    norm = np.linalg.norm(vectors, axis=-1, keepdims=True)
+    vectors = as_numpy(vectors, "vectors")
+    if not vectors.ndim or vectors.dtype.kind not in "fiub":
+        raise InputError(f"Expected `vectors` to be rows of real numbers, got {vectors.dtype} of shape {vectors.shape}")
+    with np.errstate(over="ignore"):
+        norm = np.linalg.norm(vectors, axis=-1, keepdims=True)
+    if not np.isfinite(norm).all():
+        raise InputError(f"Expected `vectors` of finite length, got {int((~np.isfinite(norm)).sum())} that are not")
     if (norm == 0).any():
         raise InputError("Expected vectors with a direction, got a row of zeros")
     return vectors / norm
 
 
-def check_vectors(vectors, classifier, finite: bool = True) -> tuple[np.ndarray, np.ndarray]:
+def check_vectors(vectors, classifier, finite: bool = True, name: str = "vectors") -> tuple[np.ndarray, np.ndarray]:
     """Return image and class vectors as float32 arrays of one width D, with at least one row each.
 
     `finite=False` leaves it to the caller to look for NaN and inf in `vectors`, which takes a pass over them.
@@ -33,14 +39,36 @@ def check_vectors(vectors, classifier, finite: bool = True) -> tuple[np.ndarray,
     >>> check_vectors([[1, 0]], [[1, 0], [0, 1]])[1].dtype
     dtype('float32')
     """
-    vectors = floats(vectors, "vectors", 2, finite).astype(np.float32, copy=False)
-    classifier = floats(classifier, "classifier", 2).astype(np.float32, copy=False)
+    vectors, classifier = _single(vectors, name, 2, finite), _single(classifier, "classifier", 2)
     if vectors.shape[1] != classifier.shape[1]:
-        raise InputError(f"Expected `vectors` and `classifier` of one width D, got {vectors.shape[1]} "
+        raise InputError(f"Expected `{name}` and `classifier` of one width D, got {vectors.shape[1]} "
                          f"and {classifier.shape[1]}: they come from different models")
     if not len(vectors) or not len(classifier):
         raise InputError(f"Expected at least one image and one class, got {len(vectors)} and {len(classifier)}")
     return vectors, classifier
+
+
+def check_classifier(classifier) -> np.ndarray:
+    """Return class vectors as a float32 array (C, D) with C >= 1.
+
+    >>> check_classifier([[1, 0]]).shape
+    (1, 2)
+    """
+    classifier = _single(classifier, "classifier", 2)
+    if not len(classifier):
+        raise InputError("Expected at least one class in `classifier`, got none")
+    return classifier
+
+
+def _single(values, name: str, ndim: int, finite: bool = True) -> np.ndarray:
+    """`floats` in single precision, where numbers beyond 3e38 would turn into infinity."""
+    values = floats(values, name, ndim, finite)
+    if values.dtype != np.float32:
+        with np.errstate(over="ignore"):
+            values = values.astype(np.float32)
+        if finite and not np.isfinite(values).all():
+            raise InputError(f"Expected `{name}` within single precision, got a number beyond 3e38")
+    return values
 
 
 def check_bank(bank) -> np.ndarray:
@@ -49,7 +77,7 @@ def check_bank(bank) -> np.ndarray:
     >>> check_bank([[[1, 0]]]).shape
     (1, 1, 2)
     """
-    bank = floats(bank, "bank", 3).astype(np.float32, copy=False)
+    bank = _single(bank, "bank", 3)
     if not bank.shape[0] or not bank.shape[1]:
         raise InputError(f"Expected `bank` of shape (P, C, D) with P, C >= 1, got {bank.shape}")
     return bank
@@ -168,6 +196,9 @@ def top_k(similarity: np.ndarray, k: int) -> np.ndarray:
     >>> top_k(np.array([[.5, .9, .5, .5]]), 3)
     array([[1, 0, 2]])
     """
+    similarity, k = floats(similarity, "similarity", 2), whole_number(k, "k", 1)
+    if not similarity.size:
+        raise InputError(f"Expected at least one row and column in `similarity`, got shape {similarity.shape}")
     return take_top(np.array(similarity), k)[0] if k > 1 else similarity.argmax(axis=1)[:, None]
 
 

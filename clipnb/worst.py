@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import stats
 
-from clipnb.errors import InputError, as_numpy, floats, whole_number
+from clipnb.errors import MOST_RESAMPLES, InputError, as_numpy, class_indices, floats, generator, real, whole_number
 from clipnb.metrics import check_confidence, confusion_matrix, percentile_interval
 
 
@@ -100,7 +100,7 @@ def _raised(per_class, floor: float) -> np.ndarray:
 
 
 def _fraction(floor: float) -> float:
-    if not 0 <= floor <= 1:
+    if not 0 <= real(floor, "floor") <= 1:
         raise InputError(f"Expected `floor` in [0, 1], got {floor}")
     return floor
 
@@ -144,7 +144,7 @@ def worst_k_report(predictions, labels, num_classes: int, k: int, splits: int = 
     >>> report.naive, report.honest, report.classes
     (0.0, 0.0, array([0]))
     """
-    splits = whole_number(splits, "splits", 1)
+    splits = whole_number(splits, "splits", 1, MOST_RESAMPLES)
     check_confidence(confidence)
     confusion = confusion_matrix(predictions, labels, num_classes)
     images, right = confusion.sum(axis=1), np.diag(confusion)
@@ -154,7 +154,7 @@ def worst_k_report(predictions, labels, num_classes: int, k: int, splits: int = 
         raise InputError(f"Expected at least k = {k} classes with two or more images, got {len(usable)}")
     per_class = np.divide(right, images, out=np.full(len(images), np.nan), where=images > 0)
     naive = worst_k_accuracy(per_class, k)
-    rng = np.random.default_rng(seed)
+    rng = generator(seed)
     n, correct = images[usable], right[usable]
     first = n // 2
     # A random half of n images of which `correct` are right: the number right in it is hypergeometric.
@@ -232,7 +232,8 @@ def paired_tail_difference(predictions_a, predictions_b, labels, num_classes: in
     """
     import pandas as pd  # only tables need it
 
-    resamples = whole_number(resamples, "resamples", 1)
+    resamples = whole_number(resamples, "resamples", 1, MOST_RESAMPLES)
+    predictions_a, predictions_b = class_indices(predictions_a, "predictions_a"), class_indices(predictions_b, "predictions_b")
     images = confusion_matrix(predictions_a, labels, num_classes).sum(axis=1)
     confusion_matrix(predictions_b, labels, num_classes)  # checks
     if not images.any():
@@ -240,11 +241,11 @@ def paired_tail_difference(predictions_a, predictions_b, labels, num_classes: in
     k = whole_number(k, "k", 1, int((images > 0).sum()))
     labels = as_numpy(labels, "labels").astype(np.int64)  # a narrow type would overflow below
     # Of each image only this matters: 3 both right, 2 only A, 1 only B, 0 none. A resample of a class is one multinomial.
-    outcome = 2 * (as_numpy(predictions_a, "predictions_a") == labels) + (as_numpy(predictions_b, "predictions_b") == labels)
+    outcome = 2 * (predictions_a == labels) + (predictions_b == labels)
     known = labels >= 0
     counts = np.bincount(labels[known] * 4 + outcome[known], minlength=4 * num_classes).reshape(-1, 4)[images > 0]
     images = images[images > 0]
-    draws = np.random.default_rng(seed).multinomial(images, counts / images[:, None], size=(resamples, len(images)))
+    draws = generator(seed).multinomial(images, counts / images[:, None], size=(resamples, len(images)))
     right = [counts[:, side].sum(axis=1) for side in ([2, 3], [1, 3])]  # A, B
     found = [tail_of_rows(side[None] / images, k, floor) for side in right]
     samples = [tail_of_rows(draws[:, :, side].sum(axis=2) / images, k, floor) for side in ([2, 3], [1, 3])]

@@ -13,7 +13,7 @@ import torch
 from clipnb import margin, metrics, worst
 from clipnb.embeddings import Embeddings
 from clipnb.encode import encode_texts
-from clipnb.errors import InputError, class_indices, floats, whole_number
+from clipnb.errors import MOST_RESAMPLES, InputError, class_indices, floats, generator, having, listed, whole_number
 from clipnb.models import find_device
 from clipnb.prompts import check_classnames, check_templates
 from clipnb.similarity import (Scorer, block_slices, check_bank, check_vectors, fixed_point, on_all_cores, take_top, tensor,
@@ -96,7 +96,8 @@ class EvaluationResult:
         True
         """
         first, per_image = None, {name: [] for name in ("labels", "topk", "topk_similarity", "margins", "rivals", "leads")}
-        for part in parts:
+        for part in having(parts, "parts", "__iter__", "results of evaluate"):
+            having(part, "parts", "vector_sums", "results of evaluate")
             if first is None:
                 first, sums = part, part.vector_sums.copy()
             elif part.ks != first.ks or not np.array_equal(part.classifier, first.classifier):
@@ -211,12 +212,12 @@ class EvaluationResult:
         >>> result.summary()["accuracy"]
         1.0
         """
-        k = whole_number(k, "k", 1)
+        k, resamples = whole_number(k, "k", 1), whole_number(resamples, "resamples", 1, MOST_RESAMPLES)
         if not self.n:
             raise InputError(f"Expected labelled images, got {len(self.labels)} with label -1: there is nothing to score")
         images, per_class = self.confusion.sum(axis=1), self.per_class_accuracy
         present = int((images > 0).sum())
-        sample = worst.resample_per_class(per_class, images, resamples, np.random.default_rng(seed))
+        sample = worst.resample_per_class(per_class, images, resamples, generator(seed))
         scores = {
             "n": self.n, "unlabelled": self.num_unlabelled, "classes": self.num_classes,
             "classes_with_images": present, "chance": 1 / self.num_classes,
@@ -462,7 +463,7 @@ def _check_labels(labels, count: int, num_classes: int) -> np.ndarray:
 
 
 def _check_depths(ks) -> tuple[int, ...]:
-    ks = tuple(sorted({whole_number(k, "ks", 1) for k in ks}))
+    ks = tuple(sorted({whole_number(k, "ks", 1) for k in listed(ks, "ks", "depths")}))
     if not ks:
         raise InputError("Expected at least one depth in `ks`, got none")
     return ks

@@ -302,7 +302,7 @@ RESULT = evaluate(VECTORS, BANK[0], LABELS)
     (lambda: ensemble.prompt_weights(VECTORS, BANK, method="autoclip", entropy=0), "Expected `entropy` in (0, 1], got 0"),
     (lambda: ensemble.prompt_weights(VECTORS, BANK, method="greedy"), "Expected `labels` with method 'greedy', got none"),
     (lambda: ensemble.prompt_weights(VECTORS, BANK, method="zpe", reference=VECTORS[:, :5]),
-     "Expected `vectors` and `classifier` of one width D, got 5 and 32"),
+     "Expected `reference` and `classifier` of one width D, got 5 and 32"),
     (lambda: ensemble.evaluate_per_image(VECTORS, BANK, np.ones((4, 240))), "Expected `weights` of shape (N, P) = (240, 4), got (4, 240)"),
     (lambda: ensemble.evaluate_per_image(VECTORS, BANK, -np.ones((240, 4))), "Expected `weights` >= 0, got a negative or NaN weight"),
     (lambda: ensemble.evaluate_on_halves(VECTORS[:1], lambda rows: BANK[0]), "Expected at least two images to halve, got 1"),

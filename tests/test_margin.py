@@ -229,7 +229,7 @@ def test_the_table_holds_every_score_and_chance():
     (lambda: margin.worst_auc([0.1], [0.1, 0.2], 1), "Expected `per_class` of shape (C,) = (1,), got (2,)"),
     (lambda: margin.softmax_confidence(VECTORS, CLASSIFIER, 0), "Expected `logit_scale` > 0, got 0"),
     (lambda: margin.compare_scores({}, [0.1], 1), "Expected at least one score in `scores`, got none"),
-    (lambda: margin.compare_scores({"x": [1.0]}, [0.1, 0.2], 1), "Expected `y` of shape (C,) = (1,), got (2,)"),
+    (lambda: margin.compare_scores({"x": [1.0]}, [0.1, 0.2], 1), "Expected `per_class` of shape (C,) = (1,), got (2,)"),
 ])
 def test_wrong_input_of_the_comparison_is_told(call, text):
     with pytest.raises(InputError, match="^" + re.escape(text)):

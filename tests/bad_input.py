@@ -1,0 +1,374 @@
+"""The table behind `test_bad_input` and the page "What is promised": one valid call of every public function, and what to spoil in it.
+
+An argument has a kind (KINDS, by its name); a kind has mutations (MUTATIONS); each mutation must be refused unless ALLOWED says why not.
+"""
+
+import inspect
+import re
+import tempfile
+import time
+import warnings
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+
+import clipnb
+from clipnb import describe, errors, llm
+from clipnb.embeddings import Embeddings
+
+SLOWEST = 10  # seconds
+SLOW = ("audit", "load_model", "comparison.compare_methods", "reproduce.reproduce", "reproduce.run", "reproduce.rehearse")  # valid calls are made once
+EYE, NAN = np.eye(3), float("nan")
+BANK = np.stack([EYE, EYE[[1, 0, 2]]])
+
+
+def changed(value, place, new):
+    array = np.array(value, dtype=float)
+    array.flat[place] = new
+    return array
+
+
+def shaped(value):
+    return np.asarray(value).shape
+
+
+NOT_NUMBERS = {
+    "wrong type: text": lambda v: "text", "wrong type: None": lambda v: None, "wrong type: dict": lambda v: {"a": 1}, "wrong type: object": lambda v: object(),
+    "wrong dtype: strings": lambda v: np.full(shaped(v), "a"), "wrong dtype: objects": lambda v: np.full(shaped(v), None),
+    "wrong device: meta": lambda v: torch.empty(shaped(v), device="meta"),
+    "wrong shape: a dimension more": lambda v: np.asarray(v)[None], "wrong shape: a single number": lambda v: 3.5,
+    "wrong shape: ragged": lambda v: [[1.0], [1.0, 2.0]],
+}
+FLOATS = {
+    **NOT_NUMBERS, "wrong dtype: complex": lambda v: np.asarray(v).astype(complex), "NaN": lambda v: changed(v, 0, NAN),
+    "infinity": lambda v: changed(v, 0, np.inf), "huge: beyond single precision": lambda v: changed(v, 0, 1e300),
+    "empty": lambda v: np.asarray(v)[:0], "mismatched: wider": lambda v: np.concatenate([v, v], axis=-1),
+    "mismatched: longer": lambda v: np.concatenate([v, v], axis=0),
+}
+INDICES = {
+    **NOT_NUMBERS, "wrong dtype: float": lambda v: np.asarray(v, dtype=float), "wrong dtype: bool": lambda v: np.asarray(v) > 0,
+    "NaN": lambda v: changed(v, 0, NAN), "negative": lambda v: np.asarray(v) - 2, "huge": lambda v: np.asarray(v) + 2**40,
+    "huge: unsigned": lambda v: np.full(shaped(v), 2**64 - 1, dtype=np.uint64), "empty": lambda v: [], "mismatched: longer": lambda v: [*v, *v],
+}
+TRUTHS = {
+    **NOT_NUMBERS, "NaN": lambda v: changed(v, 0, NAN), "negative": lambda v: changed(v, 0, -1), "huge": lambda v: changed(v, 0, 1e300),
+    "empty": lambda v: np.asarray(v)[:0], "mismatched: longer": lambda v: np.concatenate([v, v], axis=0),
+}
+NUMBER = {
+    "wrong type: text": lambda v: "1", "wrong type: None": lambda v: None, "wrong type: list": lambda v: [1], "wrong type: bool": lambda v: True,
+    "wrong type: array": lambda v: np.array([1.0, 2.0]), "NaN": lambda v: NAN, "negative": lambda v: -3,
+}
+COUNT = {**NUMBER, "wrong type: fraction": lambda v: 1.5, "infinity": lambda v: float("inf"), "huge": lambda v: 10**30}
+STRINGS = {
+    "wrong type: one string": lambda v: "cat", "wrong type: None": lambda v: None, "wrong type: number": lambda v: 5,
+    "wrong type: numbers inside": lambda v: [1, 2, 3], "wrong type: None inside": lambda v: [None, *v[1:]], "empty": lambda v: [],
+    "empty: a blank": lambda v: [" ", *v[1:]], "no Unicode": lambda v: ["a\ud800" + v[0], *v[1:]],
+}
+TEXT = {"wrong type: None": lambda v: None, "wrong type: number": lambda v: 5, "wrong type: list": lambda v: ["a"], "empty": lambda v: ""}
+THING = {"wrong type: text": lambda v: "text", "wrong type: None": lambda v: None, "wrong type: number": lambda v: 5}
+FILE = {**TEXT, "not there": lambda v: "no/such/thing", "a zero byte": lambda v: "a\0b", "huge: a long name": lambda v: "a" * 5000}
+TEXTS_BY_NAME = {"wrong type: text": lambda v: "text", "wrong type: None": lambda v: None, "wrong type: list": lambda v: ["cat"], "empty": lambda v: {},
+                 "wrong type: a text each": lambda v: {"cat": "a cat"}, "wrong type: numbers inside": lambda v: {"cat": [1]}}
+MUTATIONS = {
+    "floats": FLOATS, "indices": INDICES, "truths": TRUTHS, "count": COUNT, "strings": STRINGS, "text": TEXT, "thing": THING, "file": FILE,
+    "number": {**NUMBER, "huge": lambda v: 1e300, "infinity": lambda v: float("inf")}, "texts": TEXTS_BY_NAME,
+    "templates": {**STRINGS, "no slot": lambda v: ["cat"], "two slots": lambda v: ["{} {}"], "duplicate": lambda v: [v[0], v[0]]},
+    "folder": {**{key: FILE[key] for key in FILE if key != "not there"}, "a file": lambda v: __file__},
+    "option": {**TEXT, "unknown": lambda v: "no such option"},
+    "depths": {**{key: COUNT[key] for key in COUNT if key.startswith("wrong type")} , "empty": lambda v: (), "negative": lambda v: (-1,), "zero": lambda v: (0, 1),
+               "wrong type: fractions": lambda v: (1.5,)},
+    "flag": {}, "free": {},
+}
+KINDS = {
+    "floats": "vectors classifier similarity bank scores confusion cmm per_class a b x y samples weights reference confidence_of recall precision",
+    "indices": "predictions labels predictions_a predictions_b classes flagged", "truths": "relevant positives correct correct_a correct_b",
+    "count": "k num_classes resamples seed splits bins n successes worst_k top_m batch_size workers batch_tokens rivals min_images count words "
+             "concurrency asks retries max_tokens shard_size enrich most columns top",
+    "number": "confidence floor temperature entropy logit_scale synonym_cosine majority significance name_weight max_cost per_minute timeout",
+    "strings": "classnames texts prompts", "templates": "templates pool", "text": "classname template answer text made category",
+    "option": "reduction method nan device precision bad_images baseline kind name spec", "depths": "ks", "file": "file path source folder",
+    "folder": "store cache", "thing": "model data asker question questions images result fit results",
+    "flag": "progress trust_pickle partial letters allow_rivals per_class_weights complete",
+    "free": "ax said steps api_base price pretrained",
+}
+KIND = {name: kind for kind, names in KINDS.items() for name in names.split()}
+
+QUESTION = describe.Question("cat", ("dog",))
+ASKER = {"model": "openai/x", "cache": Path(tempfile.gettempdir(), "clipnb-no-answers"), "price": (0.0, 0.0)}
+VECTORS = {"vectors": EYE, "classifier": EYE}
+LABELLED = {**VECTORS, "labels": [0, 1, 2]}
+PER_CLASS = {"per_class": [0.1, 0.5, 0.9]}
+MODEL_OPTIONS = {"classnames": ["cat", "dog", "pig"], "templates": ["{}", "a {}."]}
+
+
+class Lazy:
+    """Things that take a moment to make, made once."""
+
+    def __init__(self):
+        self.folder = Path(tempfile.mkdtemp())
+
+    def __getattr__(self, name):
+        made = getattr(type(self), f"make_{name}")(self)
+        setattr(self, name, made)
+        return made
+
+    def make_model(self):
+        return clipnb.load_model(device="cpu")
+
+    def make_data(self):
+        for name in ("cat", "dog"):
+            (self.folder / "photos" / name).mkdir(parents=True)
+            for i in range(2):
+                Image.new("RGB", (8, 8), (90 * i, 50, len(name) * 20)).save(self.folder / "photos" / name / f"{i}.png")
+        return clipnb.load_dataset(f"folder:{self.folder / 'photos'}")
+
+    def make_images(self):
+        return Embeddings(np.eye(256, dtype=np.float32)[:4], np.array([0, 0, 1, 1]), list("abcd"), ["cat", "dog"], {"model_fingerprint": "x"})
+
+    def make_store(self):
+        Embeddings(EYE.astype(np.float32), np.arange(3), list("abc"), ["x", "y", "z"]).save(self.folder / "store")
+        return self.folder / "store"
+
+    def make_result(self):
+        return clipnb.evaluate(EYE, EYE, [0, 1, 2])
+
+    def make_report(self):
+        return clipnb.audit(self.data, self.model, made="today")
+
+    def file(self, name, text):
+        (self.folder / name).write_text(text, "utf-8")
+        return self.folder / name
+
+
+made = Lazy()
+# name: (a valid call's arguments, kinds of arguments that are called alike elsewhere)
+ROWS = {
+    "audit": (lambda: dict(dataset=made.data, model=made.model, made="today", classes=made.file("n.txt", "cat\ndog\n"), worst_k=2),
+              dict(dataset="thing", classes="file", descriptions="file", templates="option", worst_k="count", device="free", precision="free", made="free")),
+    "load_model": (dict, dict(trust_pickle="truth", pretrained="option")),
+    "load_dataset": (dict, {}),
+    "encode_images": (lambda: dict(model=made.model, data=made.data), {}),
+    "encode_texts": (lambda: dict(model=made.model, texts=["cat"]), {}),
+    "prompt_vectors": (lambda: dict(model=made.model, **MODEL_OPTIONS), {}),
+    "zero_shot_classifier": (lambda: dict(model=made.model, **MODEL_OPTIONS), {}),
+    "evaluate": (lambda: dict(LABELLED), {}),
+    "evaluate_prompts": (lambda: dict(vectors=EYE, bank=BANK, labels=[0, 1, 2]), {}),
+    "evaluate_store": (lambda: dict(folder=made.store, classifier=EYE), {}),
+    "EvaluationResult.merge": (lambda: dict(parts=[made.result]), dict(parts="thing")),
+    "EvaluationResult.summary": (lambda: dict(self=made.result, k=1, resamples=20), dict(self="free")),
+    "Embeddings.load": (lambda: dict(folder=made.store), {}),
+    "Embeddings.save": (lambda: dict(self=made.images, folder=made.folder / "new"), dict(self="free", folder="folder")),
+    "metrics.accuracy": (lambda: dict(predictions=[0, 1, 1], labels=[0, 1, 2]), {}),
+    "metrics.recall_at_k": (lambda: dict(similarity=EYE, labels=[0, 1, 2], k=1), {}),
+    "metrics.retrieval_recall_at_k": (lambda: dict(similarity=EYE, relevant=EYE, k=1), {}),
+    "metrics.confusion_matrix": (lambda: dict(predictions=[0, 1, 1], labels=[0, 1, 2], num_classes=3), {}),
+    "metrics.per_class_accuracy": (lambda: dict(confusion=EYE), {}),
+    "metrics.per_class_precision": (lambda: dict(confusion=EYE), {}),
+    "metrics.mean_per_class_accuracy": (lambda: dict(confusion=EYE), {}),
+    "metrics.precision_recall_curve": (lambda: dict(scores=[0.9, 0.8, 0.3], positives=[1, 0, 1]), {}),
+    "metrics.average_precision": (lambda: dict(scores=[0.9, 0.8, 0.3], positives=[1, 0, 1]), {}),
+    "metrics.wilson_interval": (lambda: dict(successes=1, n=3), {}),
+    "metrics.paired_difference": (lambda: dict(correct_a=[1, 0, 1], correct_b=[0, 0, 1]), {}),
+    "metrics.rank_correlation": (lambda: dict(x=[1.0, 2, 3], y=[3.0, 1, 2]), {}),
+    "metrics.rank_correlation_difference": (lambda: dict(a=[1.0, 2, 3], b=[3.0, 1, 2], y=[1.0, 3, 2]), {}),
+    "metrics.label_rank": (lambda: dict(similarity=EYE, labels=[0, 1, 2]), {}),
+    "metrics.percentile_interval": (lambda: dict(samples=[1.0, 2, 3]), {}),
+    "metrics.mcnemar": (lambda: dict(correct_a=[1, 0, 1], correct_b=[0, 0, 1]), {}),
+    "metrics.calibration_bins": (lambda: dict(confidence=[0.2, 0.7, 0.9], correct=[0, 1, 1]), dict(confidence="floats")),
+    "metrics.expected_calibration_error": (lambda: dict(confidence=[0.2, 0.7, 0.9], correct=[0, 1, 1]), dict(confidence="floats")),
+    "worst.worst_classes": (lambda: dict(PER_CLASS, k=1), {}),
+    "worst.worst_k_accuracy": (lambda: dict(PER_CLASS, k=1), {}),
+    "worst.worst_k_report": (lambda: dict(predictions=[0, 1, 1, 1], labels=[0, 0, 1, 1], num_classes=2, k=1), {}),
+    "worst.classes_at_zero": (lambda: dict(PER_CLASS), {}),
+    "worst.harmonic_mean": (lambda: dict(PER_CLASS), {}),
+    "worst.geometric_mean": (lambda: dict(PER_CLASS), {}),
+    "worst.paired_tail_difference": (lambda: dict(predictions_a=[0, 1], predictions_b=[1, 1], labels=[0, 1], num_classes=2, k=1), {}),
+    "margin.class_wise_matching_margin": (lambda: dict(LABELLED), {}),
+    "margin.image_margins": (lambda: dict(LABELLED), {}),
+    "margin.worst_first": (lambda: dict(cmm=[0.1, 0.2, 0.3]), {}),
+    "margin.worst_found": (lambda: dict(PER_CLASS, cmm=[0.1, 0.2, 0.3], k=1), {}),
+    "margin.worst_auc": (lambda: dict(PER_CLASS, cmm=[0.1, 0.2, 0.3], k=1), {}),
+    "margin.margin_intervals": (lambda: dict(LABELLED), {}),
+    "margin.softmax_confidence": (lambda: dict(VECTORS), {}),
+    "margin.nearest_text": (lambda: dict(classifier=EYE), {}),
+    "margin.baseline_scores": (lambda: dict(VECTORS), {}),
+    "margin.compare_scores": (lambda: dict(PER_CLASS, scores={"a": [0.1, 0.2, 0.3]}, k=1), dict(scores="thing")),
+    "explain.explain_classes": (lambda: dict(classes=[0, 1], confusion=EYE * 3, cmm=[0.1, 0.2, 0.3], classifier=EYE, classnames=["cat", "dog", "pig"]), {}),
+    "ensemble.prompt_margins": (lambda: dict(vectors=EYE, bank=BANK, labels=[0, 1, 2]), {}),
+    "ensemble.prompt_weights": (lambda: dict(vectors=EYE, bank=BANK, labels=[0, 1, 2], reference=EYE), dict(per_class="flag")),
+    "ensemble.softmax_weights": (lambda: dict(scores=[1.0, 2, 3], temperature=1), {}),
+    "ensemble.weighted_classifier": (lambda: dict(bank=BANK, weights=[0.5, 0.5]), {}),
+    "ensemble.pseudo_labels": (lambda: dict(VECTORS), {}),
+    "ensemble.description_classifier": (lambda: dict(LABELLED, descriptions={0: EYE[:2]}), dict(descriptions="thing")),
+    "ensemble.zpe_scores": (lambda: dict(vectors=EYE, bank=BANK, reference=EYE), {}),
+    "ensemble.autoclip_weights": (lambda: dict(vectors=EYE, bank=BANK), {}),
+    "ensemble.evaluate_per_image": (lambda: dict(vectors=EYE, bank=BANK, weights=np.full((3, 2), 0.5), labels=[0, 1, 2]), {}),
+    "ensemble.evaluate_on_halves": (lambda: dict(vectors=EYE, fit=lambda rows: EYE, labels=[0, 1, 2]), {}),
+    "ensemble.find_worst": (lambda: dict(VECTORS, k=2), {}),
+    "ensemble.compare": (lambda: dict(results={"bare": made.result, "b": made.result}, k=1, flagged=[0], resamples=20), {}),
+    "describe.query": (lambda: dict(classname="cat", rivals=["dog"]), dict(rivals="strings")),
+    "describe.load_query": (lambda: dict(path=made.file("q.txt", "What is a {classname}?")), {}),
+    "describe.load_descriptions": (dict, dict(source="file")),
+    "describe.questions": (lambda: dict(classnames=["cat", "dog", "pig"], classifier=EYE, classes=[0, 1]), dict(categories="free")),
+    "describe.check_answer": (lambda: dict(answer='["a cat"]', question=QUESTION, count=1), dict(too_long="free")),
+    "describe.refusal": (lambda: dict(text="a cat"), {}),
+    "describe.shuffled": (lambda: dict(by_class={"cat": ["a cat"], "dog": ["a dog"]}), dict(by_class="texts")),
+    "describe.random_words": (lambda: dict(by_class={"cat": ["a cat"], "dog": ["a dog"]}), dict(by_class="texts")),
+    "describe.keyword_texts": (lambda: dict(keywords={"cat": ["pet"]}), dict(keywords="texts")),
+    "comparison.compare_methods": (lambda: dict(model=made.model, images=made.images, classnames=["cat", "dog"], method="uniform"),
+                                   dict(fit="thing", descriptions="texts", keywords="texts")),
+    "imagenet.open_imagenet": (dict, dict(partial="flag")),
+    "imagenet.imagenet_classnames": (dict, {}), "imagenet.repaired_classnames": (dict, {}), "imagenet.synsets": (dict, {}),
+    "imagenet.check_order": (lambda: dict(classnames=clipnb.imagenet.imagenet_classnames()), {}),
+    "imagenet.check_readable": (lambda: dict(data=made.data), {}),
+    "rehearsal.make_world": (lambda: dict(classes=60, per_class=2), dict(classes="count", per_class="count")),
+    "reproduce.reproduce": (lambda: dict(model=made.model, images=made.images, classnames=["cat", "dog"], templates=["{}"], pool=["{}", "a {}."],
+                                           repaired=["cat", "hound"], resamples=20),
+                            dict(descriptions="texts", repaired="strings", pool="templates")),
+    "reproduce.run": (lambda: dict(dataset=made.data.name, model="clipnb-mini", pool=False, templates="bare"),
+                      dict(imagenet="file", dataset="option", model="option", pretrained="option", templates="option", descriptions="file", pool="flag")),
+    "reproduce.rehearse": (lambda: dict(classes=60, per_class=2, resamples=20), dict(classes="count", per_class="count")),
+    "reproduce.compare_published": (lambda: dict(results={"dataset": "x", "complete": False, "model": "m", "pretrained": "p", "templates": [],
+                                                          "tables": {"as named": []}}), {}),
+    "reproduce.check_results": (dict, {}),
+    "reproduce.template_pool": (lambda: dict(more=["a {}."]), dict(more="templates")),
+    "reproduce.pool_results": (lambda: dict(vectors=EYE, bank=BANK, labels=[0, 1, 2]), {}),
+    "llm.Asker": (lambda: dict(ASKER), dict(model="text", cache="folder", api_base="text", price="pair")),
+    "llm.ask": (lambda: dict(asker=llm.Asker(**ASKER), questions=[]), dict(questions="thing", too_long="free")),
+    "llm.estimate": (lambda: dict(asker=llm.Asker(**ASKER), questions=[QUESTION]), dict(questions="thing")),
+    "prompts.template_set": (lambda: dict(name="bare"), {}),
+    "prompts.load_templates": (lambda: dict(source="bare"), {}),
+    "prompts.twins": (lambda: dict(classnames=["cat", "dog"]), {}),
+    "prompts.near_twins": (lambda: dict(classnames=["cat", "dog"]), {}),
+    "prompts.lint": (lambda: dict(classnames=["cat", "dog"], templates=["{}"], model=made.model), {}),
+    "prompts.check_templates": (lambda: dict(templates=["{}"]), dict(name="free")),
+    "prompts.too_long": (lambda: dict(model=made.model, prompts=["cat"]), {}),
+    "report.compare": (lambda: dict(a=made.report, b=made.report), dict(a="thing", b="thing")),
+    "report.Report.load": (dict, {}),
+    "datasets.with_classes": (lambda: dict(data=made.data, file=made.file("n.txt", "cat\ndog\n")), dict(file="file")),
+    "datasets.LabeledImages.take": (lambda: dict(self=made.data, indices=[0, 1]), dict(self="free", indices="indices")),
+    "similarity.unit_norm": (lambda: dict(vectors=EYE), {}),
+    "similarity.top_k": (lambda: dict(similarity=EYE, k=1), {}),
+}
+MUTATIONS["truth"] = {"wrong type: text": lambda v: "no", "wrong type: number": lambda v: 1, "wrong type: None": lambda v: None}
+MUTATIONS["pair"] = {"wrong type: text": lambda v: "ab", "wrong type: number": lambda v: 1.0, "negative": lambda v: (-1.0, 1.0), "NaN": lambda v: (NAN, 1.0),
+                     "mismatched: one": lambda v: (1.0,)}
+# classes that `clipnb` fills and people read
+NOT_CALLED = {"EvaluationResult": "made by evaluate", "Embeddings": "made by encode_images and Embeddings.load", "InputError": "an exception",
+              "rehearsal.World": "made by make_world", "report.Report": "made by audit and Report.load", "report.Comparison": "made by report.compare",
+              "report.audit": "is clipnb.audit", "models.load_model": "is clipnb.load_model", "datasets.load_dataset": "is clipnb.load_dataset"}
+
+ALLOWED = [  # function, argument, mutation (regular expressions), and why it is valid
+    (r"(?!.*calibration)metrics\..*|worst\.paired.*|margin\.worst.*|margin\.compare.*|similarity.top_k|ensemble.softmax_weights|plots\..*", "(?!vectors|classifier|bank).*",
+     "huge: beyond single precision", "computed in double precision"),
+    (r"metrics.rank_correlation.*", "x|y|a|b", "NaN|infinity", "NaN is a class without a value, infinity ranks"),
+    (r"metrics.percentile_interval", "samples", "NaN|mismatched.*", "any number of samples; NaN is a resample without a value"),
+    (r".*", "seed", "huge", "seeds are of any size"),
+    (r"metrics.(recall_at_k|label_rank)|similarity.top_k", "similarity", "mismatched: wider", "as many classes as columns"),
+    (r".*", "temperature", "huge|infinity", "equal weights"),
+    (r"EvaluationResult.summary|ensemble.(prompt_weights|softmax_weights|compare)|audit|comparison.*|explain.*|describe.*|plots.*", "k|worst_k|top_m|rivals|enrich|top|most|columns", "huge", "all, if there are fewer"),
+    (r"ensemble.prompt_weights", "reference|entropy", "(?!None).*", "looked at by the methods that use it: zpe_scores, autoclip_weights"),
+    (r".*", "ks", "wrong type: list", "a list of depths is valid"),
+    (r"explain.*", "classes", "empty|mismatched.*", "any classes in any order"),
+    (r"explain.*", "cmm", "NaN|infinity|huge.*", "shown as it is; NaN without images"),
+    (r"explain.*|ensemble.weighted.*|describe.questions", "classifier|bank", "mismatched: wider", "vectors of any width"),
+    (r"explain.*", "confusion", "huge.*", "a count of any size"), (r"explain.*", "min_images", "huge", "all classes have too few then"),
+    (r"ensemble.softmax_weights", "scores", "wrong shape: a dimension more|mismatched.*|NaN", "(P,) or (P, C); NaN gives equal weights"),
+    (r"ensemble.compare", "flagged", "empty|mismatched.*", "any classes"),
+    (r"describe.query", "rivals", "empty", "nothing in particular"), (r"describe.query", "count", "huge", "as asked"),
+    (r"describe.questions", "classes", "empty|mismatched.*", "any classes"), (r"describe.refusal", "text", "empty", "nothing in it to refuse"),
+    (r"describe.*", "by_class|keywords", "empty", "no class, no texts"), (r"describe.keyword_texts|llm.*", "count", "huge", "as many as there are"),
+    (r"prompts.lint", "classnames|templates", "(?!wrong type: (one string|None|number)$|no Uni).*", "reported, not raised: that is what lint is for"),
+    (r"prompts.too_long", "prompts", "empty", "none is too long"),
+    (r"llm.Asker", "cache", "a file", "found by ask, which makes the folder"),
+    (r"llm.ask", "questions", "empty", "no question, no call"),
+    (r"datasets.*take", "indices", "negative", "counted from the end, as in NumPy"),
+    (r"datasets.*take", "indices", "empty", "an empty set, which encoding refuses"),
+    (r"load_model|reproduce.run", "pretrained", "empty", "as None"),
+    (r"encode_texts", "batch_tokens", "huge", "all texts at once"),
+    (r"comparison.*|reproduce.reproduce", "descriptions|keywords", "empty", "no class has texts"), (r"reproduce.*", "pool|more", "empty", "no more templates"),
+    (r"reproduce.template_pool", "more", "duplicate", "each is taken once"), (r"reproduce.pool_results", "labels", "wrong type: None", "no image has a label"),
+    (r"metrics.wilson_interval", "n", "huge", "a count of any size"),
+    (r"margin.worst.*|margin.compare.*", "cmm|per_class", "NaN|infinity", "NaN is a class that is never predicted, infinity ranks"),
+    (r"margin.worst_first", "cmm", "mismatched.*|empty", "any number of classes"),
+    (r"similarity.*", ".*", "mismatched.*", "any number of rows and columns"),
+    (r"similarity.unit_norm", ".*", "empty|wrong shape: a dimension more", "rows in any arrangement"),
+    (r"similarity.top_k", "k", "huge", "k counts as C if it is larger"),
+    (r"(?!explain|describe).*", "classifier", "mismatched: longer", "more classes than images have labels"),
+    (r"margin.(softmax|baseline).*|ensemble.(find_worst|pseudo_labels|zpe_scores|autoclip_weights)", "vectors", "mismatched: longer", "any number of images"),
+    (r"margin.nearest_text", "classifier", "mismatched: wider", "vectors of any width"),
+    (r"(?!ensemble.weighted|ensemble.evaluate_per).*", "bank", "mismatched: longer", "any number of prompts"),
+    (r".*", "reference", "mismatched: longer", "any number of images"),
+    (r"metrics.*|worst.*", "per_class", "mismatched.*|NaN", "any number of classes; NaN is one without images"),
+]
+
+
+def calls():
+    """(function's name, argument, mutation) of everything that is tried."""
+    for name, (_, kinds) in ROWS.items():
+        for argument, kind in kinds_of(name).items():
+            for mutation in MUTATIONS[kind]:
+                yield name, argument, mutation
+
+
+def function_of(name):
+    thing = clipnb
+    for part in name.split("."):
+        thing = getattr(thing, part)
+    return thing
+
+
+def kinds_of(name):
+    own = ROWS[name][1]
+    return {argument: own.get(argument) or KIND[argument] for argument in inspect.signature(function_of(name)).parameters}
+
+
+def why_allowed(name, argument, mutation):
+    default = inspect.signature(function_of(name)).parameters[argument].default
+    if mutation == "wrong type: None" and default is None and (name, argument) not in (("reproduce.run", "dataset"),):
+        return "None is its default"
+    return next((why for f, a, m, why in ALLOWED if re.fullmatch(f, name) and re.fullmatch(a, argument) and re.fullmatch(m, mutation)), None)
+
+
+def spoiled(name, argument, mutation):
+    """A valid call's arguments, one of them spoiled."""
+    given = ROWS[name][0]()
+    valid = given.get(argument, inspect.signature(function_of(name)).parameters[argument].default)
+    return given | {argument: MUTATIONS[kinds_of(name)[argument]][mutation](valid)}
+
+
+def fault(name, argument, mutation):
+    """What is wrong with how one spoiled call is answered; None if it is refused as documented."""
+    if name in SLOW and why_allowed(name, argument, mutation):
+        return None
+    given = spoiled(name, argument, mutation)
+    begin = time.monotonic()
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            returned = function_of(name)(**given)
+    except errors.InputError as error:
+        text = str(error)
+    except Exception as error:
+        return f"{type(error).__name__}: {str(error)[:160]!r}"
+    else:
+        return None if why_allowed(name, argument, mutation) else f"returned {str(returned)[:60]!r}"
+    if (seconds := time.monotonic() - begin) > SLOWEST:
+        return f"took {seconds:.0f} s"
+    if why := why_allowed(name, argument, mutation):
+        return f"refused ({text}), though allowed: {why}"
+    if "\n" in text or len(text) > 700:
+        return f"not one line: {text[:200]!r}"
+    if name == "describe.check_answer" and text.startswith("it "):  # words that a second query repeats
+        return None
+    value = given[argument]
+    said = [argument, argument.rstrip("s"), *{"vectors": ["image"], "reference": ["image"], "classifier": ["class"], "spec": ["data set"]}.get(argument, []), *([str(value), repr(value)] if isinstance(value, (str, Path)) and str(value) else [])]
+    if name == "prompts.lint":  # a prompt is made of both
+        said.append("prompts")
+    if mutation.startswith(("mismatched", "empty")):  # of two that do not fit, either may be named
+        said += list(given)
+    if not any(word in text for word in said):
+        return f"does not name it: {text}"
+    return None if re.search("Expected .*got|Unknown .*(known|all):|[Cc]annot ", text) else f"says not what was expected and what came: {text}"
