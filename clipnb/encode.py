@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 import sys
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +20,7 @@ from clipnb.prefixes import NODES, trees
 from clipnb.similarity import on_all_cores
 from clipnb.textcache import TextCache, cache_folder
 
-TEXTS_AT_ONCE = 16_384  # tokenised, encoded and kept together: what a kill can lose
+TEXTS_AT_ONCE = 4096  # tokenised, encoded and kept together: what a kill can lose
 SHARD_SIZE = 4096  # images a shard: small enough to lose little on a kill, large enough for few files
 PRECISION_SAMPLE, MAY_CHANGE = 64, 0.005  # images that bf16 is checked on, and the share of predictions that may change
 
@@ -63,30 +64,36 @@ def encode_texts(model: Model, texts, batch_tokens: int | None = None) -> np.nda
     cache = TextCache(folder / "texts.sqlite", model.text_fingerprint) if folder else None
     vectors = cache.find(unique) if cache else {}
     missing = [text for text in unique if text not in vectors]
-    for start in range(0, len(missing), TEXTS_AT_ONCE):
-        found = _encode_missing(model, missing[start : start + TEXTS_AT_ONCE], batch_tokens)
-        vectors |= found
-        if cache:
-            cache.keep(found)
+    parts = [missing[start : start + TEXTS_AT_ONCE] for start in range(0, len(missing), TEXTS_AT_ONCE)]
+    # Tokenising is one core's work; it goes ahead while the network has the rest. Closed, so that a stop waits for nothing.
+    with ThreadPoolExecutor(1) as ahead, closing(ahead.map(model.tokenizer, parts)) as tokens:
+        for part, ids in zip(parts, tokens):
+            found = dict(zip(part, _encode_tokens(model, ids, batch_tokens)))
+            vectors |= found
+            if cache:
+                cache.keep(found)
     return np.stack([vectors[text] for text in texts])
 
 
-def _encode_missing(model: Model, texts: list[str], batch_tokens: int) -> dict[str, np.ndarray]:
-    tokens, vectors = model.tokenizer(texts), {}
+def _encode_tokens(model: Model, tokens: torch.Tensor, batch_tokens: int) -> np.ndarray:
     if model.shares_prefixes:
-        grown = trees(tokens.numpy(), model.prompt_lengths(tokens).numpy())
-        while some := list(islice(grown, max(1, batch_tokens // NODES))):
-            vectors |= zip([texts[row] for tree in some for row in tree.prompts], model.encode_trees(some))
-        return vectors
-    lengths = model.prompt_lengths(tokens) if model.trims_exactly else torch.full((len(texts),), tokens.shape[1])
-    order = lengths.argsort(stable=True)
-    for rows in _packed(order, lengths, batch_tokens):
-        found = model.encode_tokens(tokens[rows, : int(lengths[rows[-1]])])
-        vectors |= zip([texts[row] for row in rows], found)
-    return vectors
+        grown, size = list(trees(tokens.numpy(), model.prompt_lengths(tokens).numpy())), max(1, batch_tokens // NODES)
+        order, encode = np.concatenate([tree.prompts for tree in grown]), model.encode_trees
+        batches = [grown[start : start + size] for start in range(0, len(grown), size)]
+    else:
+        lengths = model.prompt_lengths(tokens).numpy() if model.trims_exactly else np.full(*tokens.shape)
+        order = lengths.argsort(kind="stable")
+        batches = list(_packed(order, lengths, batch_tokens))
+
+        def encode(rows: np.ndarray) -> np.ndarray:
+            return model.encode_tokens(tokens[rows, : lengths[rows[-1]]])
+
+    each = on_all_cores if model.device.type == "cpu" else map
+    vectors = np.concatenate(list(each(encode, batches)))
+    return vectors[order.argsort()]
 
 
-def _packed(order: torch.Tensor, lengths: torch.Tensor, batch_tokens: int):
+def _packed(order: np.ndarray, lengths: np.ndarray, batch_tokens: int):
     """Cut `order`, which is by ascending length, into batches of at most so many tokens, or of one prompt."""
     start = 0
     for end in range(1, len(order) + 1):

@@ -8,10 +8,9 @@ import difflib
 import hashlib
 import json
 import logging
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from threading import Lock
 
 import numpy as np
 import torch
@@ -21,7 +20,6 @@ from clipnb.prefixes import Tree, trees
 
 EMBEDDED = "clipnb-mini"
 EMBEDDED_DIR = Path(__file__).parent / "assets" / EMBEDDED
-_ONE_AT_A_TIME = Lock()  # texts; images are free of it
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
@@ -31,9 +29,9 @@ class Model:
 
     name: str
     pretrained: str
-    module: torch.nn.Module
-    preprocess: object  # PIL image -> (3, H, W) float tensor
-    tokenizer: object  # list of strings -> (B, context) token ids
+    module: torch.nn.Module = field(repr=False)
+    preprocess: object = field(repr=False)  # PIL image -> (3, H, W) float tensor
+    tokenizer: object = field(repr=False)  # list of strings -> (B, context) token ids
     device: torch.device
     precision: str  # of the image tower: "fp32", "bf16" or "fp16"; the text tower stays in fp32
     auto: bool = False  # whether `encode_images` may choose another precision
@@ -53,8 +51,8 @@ class Model:
     def trims_exactly(self) -> bool:
         """Whether cutting padding off short prompts leaves their vectors unchanged (measured, not assumed).
 
-        True for causal towers that pool at the end-of-text token and for towers that mask padding; a tower that
-        attends to padding or pools elsewhere always gets its full context.
+        True for towers of transformers, which mask padding. open_clip's own take their full context only: of those that are
+        causal, see `shares_prefixes`.
         """
         prompts = ["dog", "a photo of a dog.", "a drawing of a very small red fire engine.", "!", "2 \u72ac, " * 5]
         tokens = self.tokenizer(prompts)
@@ -62,7 +60,7 @@ class Model:
         for rows in ([0], [0, 1, 2], [0, 1, 2, 3, 4]):  # alone, with longer ones, and with the longest
             try:
                 cut = self.encode_tokens(self.trim(tokens[rows]))
-            except (RuntimeError, IndexError):  # a tower that asks for its full length in a way unknown to us
+            except (RuntimeError, IndexError):  # a tower that asks for its full length
                 return False
             if np.abs(full[rows] - cut).max() >= 1e-5:
                 return False
@@ -106,10 +104,7 @@ class Model:
     @torch.inference_mode()
     def encode_tokens(self, tokens: torch.Tensor) -> np.ndarray:
         """Unit-norm text vectors (B, D) float32 of token ids (B, context), or (B, L) where `trims_exactly`."""
-        tower, length = _TextTower(self.module), tokens.shape[1]
-        short = tower.cut(length) if length < self.context_length else {}
-        with _ONE_AT_A_TIME:  # the call puts the shorter tensors into the module and takes them out again
-            return _unit_norm(torch.func.functional_call(tower, short, tokens.to(self.device)))
+        return _unit_norm(self.module.encode_text(tokens.to(self.device)))
 
     @torch.inference_mode()
     def encode_trees(self, trees: list[Tree]) -> np.ndarray:
@@ -159,33 +154,6 @@ def _fingerprint(weights: dict[str, torch.Tensor], other) -> str:
         digest.update(key.encode())
         digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
     return digest.hexdigest()[:16]
-
-
-class _TextTower(torch.nn.Module):
-    """The text half of an open_clip model, for prompts of any length up to its context.
-
-    open_clip's own towers add a positional embedding of fixed length and a mask of fixed size. Their first rows are
-    all that a shorter prompt needs, if attention is causal; whether it is shows in `Model.trims_exactly`.
-    """
-
-    def __init__(self, module: torch.nn.Module):
-        super().__init__()
-        self.module = module
-
-    def forward(self, tokens: torch.Tensor) -> torch.Tensor:
-        return self.module.encode_text(tokens)
-
-    def cut(self, length: int) -> dict[str, torch.Tensor]:
-        """What stands in for the tower's tensors of fixed length, by name."""
-        own = dict(self.module.named_parameters()) | dict(self.module.named_buffers())
-        short = {}
-        for prefix in ("", "text."):  # CLIP holds its text tower's parts itself, CustomTextCLIP in `text`
-            positions, mask = own.get(prefix + "positional_embedding"), own.get(prefix + "attn_mask")
-            if positions is not None:
-                short[f"module.{prefix}positional_embedding"] = positions[:length]
-                if mask is not None:
-                    short[f"module.{prefix}attn_mask"] = mask[:length, :length]
-        return short
 
 
 def _unit_norm(vectors: torch.Tensor) -> np.ndarray:
