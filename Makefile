@@ -16,7 +16,7 @@ API_SOURCES := $(shell find clipnb -name '*.py' -o -name '*.md')
 # nothing outside this folder is touched: text vectors are kept here too
 export CLIPNB_CACHE ?= $(CURDIR)/.cache/clipnb
 
-.PHONY: help book notebooks test bench linkcheck lock clean install
+.PHONY: help book pdf notebooks test bench linkcheck lock clean install
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -25,6 +25,10 @@ book: notebooks ## run the notebooks and build the book into _build/html
 	@$(VENV)/bin/python tools/fetch_page_scripts.py
 	@$(MAKE) -s $(PAGE)
 	@echo "The book: $(CURDIR)/$(PAGE)"
+
+pdf: book ## the book as one PDF, _build/book.pdf (needs a Chromium, as the tests do)
+	@$(VENV)/bin/python tools/chromium.py
+	@$(VENV)/bin/python tools/book_pdf.py
 
 notebooks: install ## run the notebooks that changed, into book/notebooks
 	@$(VENV)/bin/python tools/run_notebooks.py

@@ -4,6 +4,7 @@ import functools
 import http.server
 import io
 import json
+import os
 import statistics
 import threading
 from html.parser import HTMLParser
@@ -59,6 +60,7 @@ class Reader:
     def __init__(self, browser, root, **options):
         self.root, self.problems = root, []
         self.context = browser.new_context(**options)
+        self.context.set_default_timeout(120_000)  # of a busy machine
         self.context.route("**/*", self.gate)
         self.page = page = self.context.new_page()
         page.on("requestfailed", lambda r: self.note(f"request failed: {r.url} ({r.failure})"))
@@ -86,9 +88,7 @@ class Reader:
         self.page.wait_for_load_state("networkidle")
         self.page.wait_for_function(
             """() => [...document.querySelectorAll('script[type="application/vnd.jupyter.widget-view+json"]')]
-                     .every(s => s.parentElement.querySelector('.widget-subarea, .jupyter-widgets, .lm-Widget, .jp-OutputArea'))""",
-            timeout=20_000,
-        )
+                     .every(s => s.previousElementSibling?.querySelector(".clipnb-figure"))""")
         return self.page
 
     def __enter__(self):
@@ -205,14 +205,13 @@ def test_pages_are_light(visits):
     assert not {name: weight for name, weight in weights.items() if weight > 5e6}
 
 
-def test_first_content_comes_soon(visits, reader, roots):
+def test_first_content_comes_soon(visits, browser, roots):
     """Under two seconds from a local server: in the walk, where pages load side by side, or else the best of three alone."""
-    slow = {}
-    for name in (name for name, visit in visits.items() if visit.first > 2):
-        alone = [reader.open(name).evaluate(FIRST_CONTENT) / 1000 for _ in range(3)]
-        if min(alone) > 2:
-            slow[name] = alone
-    assert not slow
+    late = [name for name, visit in visits.items() if visit.first > 2]
+    if late and os.getloadavg()[0] > 1.5 * os.cpu_count():
+        pytest.skip("other work holds the processor: a stopwatch says nothing about the pages")
+    with Reader(browser, roots["http"]) as reader:
+        assert not [name for name in late if min(reader.open(name).evaluate(FIRST_CONTENT) for _ in range(3)) > 2000]
 
 
 def test_every_page_says_what_it_is_about(pages):

