@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -216,7 +217,11 @@ def _loader(model: Model, data, batches: list[range], workers: int | None):
         workers = min(len(os.sched_getaffinity(0)), 16) if forks and len(batches) >= 4 else 0
     return iter(torch.utils.data.DataLoader(
         _Pixels(data, model.preprocess), batch_sampler=batches, collate_fn=_collate, num_workers=workers,
-        multiprocessing_context="fork" if forks and workers else None, pin_memory=model.device.type == "cuda"))
+        multiprocessing_context="fork" if forks and workers else None, worker_init_fn=_unmoved, pin_memory=model.device.type == "cuda"))
+
+
+def _unmoved(_worker) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent ends its workers and says so
 
 
 class _Pixels(torch.utils.data.Dataset):
