@@ -1,6 +1,6 @@
 """The command line: `clipnb check | encode | evaluate | margin | ensemble | describe | audit | reproduce`.
 
-Exit codes: 0 done, 1 a run failed, 2 unusable arguments or input (one line on stderr, a traceback only with --debug), 3 a
+Exit codes: 0 done, 1 a run failed, 130 interrupted, 2 unusable arguments or input (one line on stderr, a traceback only with --debug), 3 a
 score misses the bound that `audit --fail-under` sets.
 """
 
@@ -44,7 +44,7 @@ class _Group(click.Group):
             ctx.exit(2)
         except KeyboardInterrupt:
             click.echo("clipnb: interrupted; what was written so far is whole", err=True)
-            ctx.exit(1)
+            ctx.exit(130)
         except (click.ClickException, click.exceptions.Exit, click.Abort, BrokenPipeError):
             raise  # click ends quietly where the reader of a pipe has gone (`clipnb check | head -3`)
         except Exception as error:

@@ -6,12 +6,13 @@ import csv
 import hashlib
 import io
 import json
+import os
 import tarfile
 import zlib
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cached_property, lru_cache, partial
+from functools import cache, cached_property, lru_cache, partial
 from glob import glob
 from pathlib import Path
 from threading import Lock
@@ -21,9 +22,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from PIL import Image, ImageChops
 
-from clipnb.errors import InputError, as_numpy, class_indices, having, path_of, text_of, whole_number
+from clipnb.errors import InputError, as_numpy, class_indices, having, path_of, read_text, text_of, whole_number
 
-EMOJI_DIR = Path(__file__).parent / "assets" / "emoji"
+ASSETS = Path(__file__).parent / "assets"
+EMOJI_DIR = ASSETS / "emoji"
 # The share-alike drawings lie in a file of their own; together they are the test split.
 EMOJI_SPLITS = {
     "test": ("test.parquet", "test-openmoji.parquet"),
@@ -155,10 +157,29 @@ def load_dataset(spec: str = "emoji") -> LabeledImages:
     return data
 
 
+@cache
+def check_asset(file: Path) -> None:
+    """Raise InputError unless a shipped file is byte by byte what was released (`assets/SHA256SUMS`).
+
+    >>> check_asset(EMOJI_DIR / "classes.json")
+    """
+    name = file.relative_to(ASSETS).as_posix()
+    released = dict(line.split("  ")[::-1] for line in (ASSETS / "SHA256SUMS").read_text("utf-8").splitlines())
+    try:
+        found = hashlib.sha256(file.read_bytes()).hexdigest()
+    except OSError as error:
+        raise InputError(f"Cannot read {file}, which belongs to clipnb: {error.strerror}; install clipnb again") from None
+    if found != released.get(name):
+        raise InputError(f"Expected {file} as it was released (SHA-256 {released.get(name, 'unknown')[:16]} ...), got another content "
+                         f"({found[:16]} ...): it is damaged or was changed; install clipnb again")
+
+
 def _emoji(spec: str, split: str) -> LabeledImages:
     split = split or "test"
     if split not in EMOJI_SPLITS:
         raise InputError(f"Unknown split {split!r} of the emoji set; known: {', '.join(EMOJI_SPLITS)}")
+    for name in EMOJI_SPLITS[split]:
+        check_asset(EMOJI_DIR / name)
     table = pa.concat_tables([pq.read_table(EMOJI_DIR / name) for name in EMOJI_SPLITS[split]])
     names = "unseen-classes.json" if split == "unseen" else "classes.json"
     classes = json.loads((EMOJI_DIR / names).read_text("utf-8"))
@@ -198,7 +219,7 @@ def harder(image: Image.Image, seed: int) -> Image.Image:
 
 
 def _existing_folder(path: str, spec: str) -> Path:
-    folder = Path(path).expanduser()
+    folder = path_of(path or ".", spec).expanduser()
     if not path or not folder.is_dir():
         raise InputError(f"Expected an existing folder in {spec!r}, got {path or '(nothing)'}")
     return folder
@@ -279,18 +300,23 @@ def _open_torchvision(kind, root: Path, spec: str):
 
 
 def _webdataset(spec: str, pattern: str) -> LabeledImages:
-    shards = sorted(glob(str(Path(pattern).expanduser())))
+    shards = sorted(glob(str(path_of(pattern or ".", spec).expanduser())))
     if not shards:
         raise InputError(f"Expected tar shards for {spec!r}, found none")
     names_file = Path(shards[0]).parent / "classnames.txt"
     if not names_file.is_file():
         raise InputError(f"Expected a classname a line in {names_file}, found no such file")
-    classnames = names_file.read_text("utf-8").splitlines()
+    try:
+        classnames = read_text(names_file).splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"Cannot read the classnames in {names_file}: {_first_line(error)}") from None
     samples: dict[str, dict] = {}
     for shard in shards:
         try:
             with tarfile.open(shard, "r:") as archive:  # uncompressed only: images are read by their offsets
                 for member in archive:
+                    if not member.isfile():  # nothing is unpacked, and links lead nowhere
+                        continue
                     stem, _, suffix = member.name.rpartition(".")
                     sample = samples.setdefault(f"{Path(shard).name}/{stem}", {})
                     if f".{suffix.lower()}" in IMAGE_SUFFIXES:
@@ -298,7 +324,7 @@ def _webdataset(spec: str, pattern: str) -> LabeledImages:
                             raise InputError(f"Expected one image a sample in {shard}, got two of the name {stem!r}")
                         sample["image"] = (shard, member.offset_data, member.size)
                     elif suffix == "cls":
-                        sample["label"] = int(archive.extractfile(member).read())
+                        sample["label"] = int(archive.extractfile(member).read(64))
         except InputError:
             raise
         except (tarfile.TarError, ValueError, OSError) as error:
@@ -306,8 +332,8 @@ def _webdataset(spec: str, pattern: str) -> LabeledImages:
                              f"{_first_line(error)}") from None
     samples = {key: sample for key, sample in samples.items() if "image" in sample}
     places = [sample["image"] for sample in samples.values()]
-    labels = np.array([sample.get("label", -1) for sample in samples.values()], dtype=np.int64)
-    class_indices(labels, f"labels in {spec}", num_classes=len(classnames), unknown=True)
+    labels = [sample.get("label", -1) for sample in samples.values()]
+    labels = class_indices(labels, f"labels in {spec}", num_classes=len(classnames), unknown=True)
 
     def read(i: int) -> Image.Image:
         shard, offset, size = places[i]
@@ -325,7 +351,7 @@ def _first_line(error: Exception) -> str:
 
 
 def _table(spec: str, pattern: str) -> LabeledImages:
-    pattern = str(Path(pattern).expanduser())
+    pattern = str(path_of(pattern or ".", spec).expanduser())
     files = [Path(file) for file in ([pattern] if Path(pattern).is_file() else sorted(glob(pattern)))]
     if not files:
         raise InputError(f"Expected a CSV or Parquet table in {spec!r}, found none")
@@ -333,7 +359,9 @@ def _table(spec: str, pattern: str) -> LabeledImages:
     for file in files:
         try:
             rows, found = _parquet_rows(file) if file.suffix == ".parquet" else (_csv_rows(file), None)
-        except (pa.ArrowException, UnicodeDecodeError, OSError, csv.Error) as error:
+        except InputError:
+            raise
+        except (pa.ArrowException, OSError, csv.Error, ValueError, TypeError, AttributeError, RecursionError) as error:
             raise InputError(f"Cannot read the table {file}: {_first_line(error)}") from None
         names = names or found
         for name, label, reader in rows:
@@ -368,13 +396,20 @@ def _column(columns, wanted, file: Path, what: str, needed: bool = True) -> str 
     return found
 
 
+def _inside(table: Path, path: str) -> Path:
+    """A picture of a table, which lies in the table's folder or below: a table from elsewhere reaches no other files."""
+    if not isinstance(path, str) or "\0" in path or os.path.isabs(path) or os.path.normpath(path).split(os.sep)[0] == os.pardir:
+        raise InputError(f"Expected paths of pictures below the folder of the table {table}, got {path!r}; put the table above its pictures")
+    return table.parent / path
+
+
 def _csv_rows(file: Path) -> list[tuple]:
     """(id, label or "", reader) of each row."""
     with open(file, encoding="utf-8-sig", newline="") as text:
         rows = csv.DictReader(text, delimiter="\t" if file.suffix == ".tsv" else ",")
         columns = rows.fieldnames or []
         path, label = _column(columns, PATH_COLUMNS, file, "paths"), _column(columns, LABEL_COLUMNS, file, "labels", needed=False)
-        return [(row[path], row.get(label) or "", partial(Image.open, file.parent / row[path])) for row in rows if row[path]]
+        return [(row[path], row.get(label) or "", partial(Image.open, _inside(file, row[path]))) for row in rows if row[path]]
 
 
 def _parquet_rows(file: Path) -> tuple[list[tuple], list[str] | None]:
@@ -389,7 +424,7 @@ def _parquet_rows(file: Path) -> tuple[list[tuple], list[str] | None]:
     labels = [-1 if value is None else value for value in labels] if names else ["" if value is None else str(value) for value in labels]
     if pa.types.is_string(schema.field(image).type) or pa.types.is_large_string(schema.field(image).type):
         paths = table.read([image])[image].to_pylist()
-        return [(path, value, partial(Image.open, file.parent / path)) for path, value in zip(paths, labels)], names
+        return [(path, value, partial(Image.open, _inside(file, path))) for path, value in zip(paths, labels)], names
 
     @lru_cache(maxsize=4)  # a row group at a time: the pictures of a whole set may be larger than memory
     def group(number: int) -> list:
@@ -461,7 +496,7 @@ def _key(name) -> str:
 def _read_classes(file: Path, known: list[str]) -> tuple[list[tuple], bool]:
     """(what a class is called in the data, [names]) of each entry, and whether the file is a mapping."""
     try:
-        text = file.read_text("utf-8-sig")
+        text = read_text(file)
         content = json.loads(text) if file.suffix == ".json" else None
     except OSError as error:
         raise InputError(f"Expected a file of classnames, got {file}: {error.strerror}") from None

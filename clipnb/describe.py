@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from clipnb.errors import InputError, class_indices, generator, having, listed, one_of, path_of, text_of, whole_number
+from clipnb.errors import InputError, class_indices, generator, having, listed, one_of, path_of, read_text, text_of, whole_number
 from clipnb.prompts import check_classnames
 from clipnb.similarity import check_classifier
 
@@ -106,7 +106,7 @@ def load_query(path: str | Path) -> str:
     """
     path = path_of(path, "path")
     try:
-        text = path.read_text("utf-8-sig").strip()
+        text = read_text(path).strip()
         fields = {name for _, name, _, _ in string.Formatter().parse(text) if name is not None}
     except OSError as error:
         raise InputError(f"Cannot read the query {path}: {error.strerror}") from None
@@ -211,8 +211,8 @@ def load_descriptions(source: str | Path = "emoji", kind: str | None = None) -> 
     """
     path = SHIPPED_DIR / "emoji.json" if isinstance(source, str) and source == "emoji" else path_of(source, "source")
     try:
-        raw = path.read_bytes()
-        content = json.loads(raw.decode("utf-8-sig"), object_pairs_hook=lambda pairs: _no_twins(pairs, path))
+        text = read_text(path)
+        content = json.loads(text, object_pairs_hook=lambda pairs: _no_twins(pairs, path))
     except OSError as error:
         raise InputError(f"Expected 'emoji' or a JSON file of descriptions, got {source}: {error.strerror}") from None
     except (json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
@@ -234,7 +234,7 @@ def load_descriptions(source: str | Path = "emoji", kind: str | None = None) -> 
                 raise InputError(f"Expected plain texts in {path}, got {reason} in one of class {name!r}")
     provenance = content.get("provenance") if ours else None
     provenance = provenance if isinstance(provenance, dict) else {}
-    return Descriptions(by_class, provenance | {"file": path.name, "kind": kind, "sha256": hashlib.sha256(raw).hexdigest()[:16]})
+    return Descriptions(by_class, provenance | {"file": path.name, "kind": kind, "sha256": hashlib.sha256(path.read_bytes()).hexdigest()[:16]})
 
 
 def _no_twins(pairs, path: Path) -> dict:

@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from clipnb.errors import InputError, path_of, whole_number
+from clipnb.errors import InputError, path_of, read_text, whole_number
 
 PROVENANCE = "provenance.json"
 FORMAT = "clipnb-embeddings-1"
@@ -89,7 +89,7 @@ class Embeddings:
         for start in range(0, n, header["shard_size"]):
             path = folder / _shard_name(start)
             try:
-                table = pq.read_table(path)
+                table = pq.read_table(path, page_checksum_verification=True)
                 vectors = table["vector"].combine_chunks()
                 part = cls(vectors.flatten().to_numpy().reshape(-1, vectors.type.list_size).astype(np.float32, copy=False),
                            table["label"].to_numpy(), table["id"].to_pylist(), header["classnames"], header["provenance"],
@@ -120,7 +120,7 @@ class StoreWriter:
             raise InputError(f"The store {self.folder} belongs to something else "
                              f"({'; '.join(differs) or 'other classnames or shard size'}); name another folder")
         if present is None:
-            if self.folder.exists() and (not self.folder.is_dir() or any(self.folder.iterdir())):
+            if self.folder.exists() and (not self.folder.is_dir() or any(file.suffix != ".tmp" for file in self.folder.iterdir())):  # of another run that just begins
                 raise InputError(f"Expected a new or empty folder for the store, got {self.folder}")
             self.folder.mkdir(parents=True, exist_ok=True)
             write_atomically(self.folder / PROVENANCE, json.dumps(header, indent=1, ensure_ascii=False).encode())
@@ -138,7 +138,7 @@ class StoreWriter:
         if part.skipped:
             table = table.replace_schema_metadata({SKIPPED: json.dumps(part.skipped)})
         sink = pa.BufferOutputStream()
-        pq.write_table(table, sink)
+        pq.write_table(table, sink, write_page_checksum=True)  # a flipped bit is found when it is read
         write_atomically(self.folder / _shard_name(start), sink.getvalue())
 
 
@@ -188,11 +188,14 @@ def _read_header(folder: Path) -> dict | None:
     if not path.is_file():
         return None
     try:
-        header = json.loads(path.read_text("utf-8"))
+        header = json.loads(read_text(path))
         if header["format"] != FORMAT:
             raise ValueError(f"format {header['format']!r}")
-        header["provenance"]["n"], header["shard_size"], header["classnames"]  # all are there
+        for name, value in (("n", header["provenance"]["n"]), ("shard_size", header["shard_size"])):
+            whole_number(value, name, 1)
+        if not isinstance(header["classnames"], list) or not all(isinstance(name, str) for name in header["classnames"]):
+            raise ValueError("classnames that are no list of strings")
         return header
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, RecursionError, OSError) as error:
         raise InputError(f"Cannot read {path}: expected the provenance of a {FORMAT} store, "
                          f"got {type(error).__name__}: {error}") from None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
@@ -215,7 +216,7 @@ def encode_shards(task: Task, data, shards: list[range], batch_size: int | None 
     pixels = _Pixels(data, model.preprocess)
     loader = iter(torch.utils.data.DataLoader(
         pixels, batch_sampler=[batch for some in batches for batch in some], collate_fn=_collate, num_workers=workers,
-        multiprocessing_context="fork" if forks and workers else None, pin_memory=model.device.type == "cuda"))
+        multiprocessing_context="fork" if forks and workers else None, worker_init_fn=_unmoved, pin_memory=model.device.type == "cuda"))
     nothing = np.empty((0, model.dimensions), dtype=np.float32)
 
     def encode(good: list[int], pixels: torch.Tensor | None, bad: dict[int, str]):
@@ -238,6 +239,10 @@ def encode_shards(task: Task, data, shards: list[range], batch_size: int | None 
                 skipped |= bad
             yield Embeddings(np.concatenate([nothing, *(found for _, found, _ in parts)]), data.labels[rows],
                              [data.ids[i] for i in rows], data.classnames, task.provenance, skipped)
+
+
+def _unmoved(_worker) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent ends its workers and says so
 
 
 class _Pixels(torch.utils.data.Dataset):

@@ -9,6 +9,7 @@ import numpy as np
 
 MOST_RESAMPLES = 100_000  # of a bootstrap: beyond it only memory grows
 MOST_CLASSES = 10**9
+MOST_BYTES = 512 * 2**20  # of a file of text that is read as a whole
 
 
 class InputError(ValueError):
@@ -169,10 +170,24 @@ def path_of(value, name: str) -> Path:
     if not isinstance(value, (str, os.PathLike)) or not str(value) or "\0" in str(value):
         raise InputError(f"Expected `{name}` to be the path of a file or folder, got {_shown(value)}")
     try:
-        Path(value).exists()
-    except OSError as error:
-        raise InputError(f"Expected `{name}` to be the path of a file or folder, got {_shown(value)}: {error.strerror}") from None
+        Path(value).expanduser().exists()
+    except (OSError, RuntimeError) as error:  # a name too long; ~ of nobody
+        raise InputError(f"Expected `{name}` to be the path of a file or folder, got {_shown(value)}: {getattr(error, 'strerror', None) or error}") from None
     return Path(value)
+
+
+def read_text(file: Path, most: int = MOST_BYTES) -> str:
+    """The text of a file in UTF-8, with or without a byte order mark; one too large to be what it should be is refused unread.
+
+    Raises:
+        OSError, UnicodeDecodeError: as reading does; whoever asks says what was expected there.
+
+    >>> len(read_text(Path(__file__))) > 1000
+    True
+    """
+    if (size := file.stat().st_size) > most:
+        raise InputError(f"Expected a file of at most {most / 2**20:.0f} MB in {file}, got {size / 2**20:.0f} MB")
+    return file.read_text("utf-8-sig")
 
 
 def having(value, name: str, attribute: str, source: str):

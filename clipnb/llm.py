@@ -295,7 +295,7 @@ def _cache_file(asker: Asker, text: str) -> Path:
 def _read(path: Path) -> str:
     try:
         answer = json.loads(path.read_text("utf-8"))["answer"]
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         answer = None
     if not isinstance(answer, str):
         raise InputError(f"Cannot read the cached answer {path}: delete it to ask again")

@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from clipnb.datasets import check_asset
 from clipnb.errors import InputError, one_of, text_of
 from clipnb.prefixes import Tree, trees
 
@@ -221,6 +222,7 @@ def _create(name: str, pretrained: str | None, trust_pickle: bool):
         if pretrained not in (None, "", EMBEDDED):
             raise InputError(f"Expected no `pretrained` with model {EMBEDDED!r} (its weights are shipped), "
                              f"got {pretrained!r}; name the architecture, for example ViT-B-32")
+        check_asset(EMBEDDED_DIR / "open_clip_model.safetensors")
         module, preprocess, tokenizer = _from_directory(EMBEDDED_DIR)
         return module, preprocess, tokenizer, "shipped"
     if name.startswith("local-dir:"):

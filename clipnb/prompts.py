@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 
-from clipnb.errors import InputError, having, listed, path_of, text_of
+from clipnb.errors import InputError, having, listed, path_of, read_text, text_of
 
 # Templates written for drawings; ours. The bare name comes first.
 DRAWING_TEMPLATES = (
@@ -233,7 +233,7 @@ def load_templates(source: str | Path) -> list[str]:
     if not path.is_file():
         return template_set(str(source))
     try:
-        lines = path.read_text("utf-8-sig").splitlines()  # an editor's byte order mark is no part of a prompt
+        lines = read_text(path).splitlines()  # an editor's byte order mark is no part of a prompt
     except UnicodeDecodeError:
         raise InputError(f"Expected {source} to hold one template a line in UTF-8") from None
     try:

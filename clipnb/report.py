@@ -20,7 +20,7 @@ from clipnb import ensemble, margin, metrics, plots, prompts, worst
 from clipnb.datasets import LabeledImages, load_dataset, with_classes
 from clipnb.describe import load_descriptions
 from clipnb.encode import encode_images, encode_texts
-from clipnb.errors import InputError, having, path_of, text_of, whole_number
+from clipnb.errors import InputError, having, path_of, read_text, text_of, whole_number
 from clipnb.explain import SAME_TEXT, explain_classes
 from clipnb.models import EMBEDDED, Model, load_model
 from clipnb.page import FORMAT, Page, as_score_table, as_table, cell, first_names, plain_text, short
@@ -61,7 +61,7 @@ class Report(Page):
             InputError: no such file, or not a report.
         """
         try:
-            content = json.loads(path_of(path, "path").read_text("utf-8"))
+            content = json.loads(read_text(path_of(path, "path")))
             if content["format"] != FORMAT or content.pop("kind") != cls.__name__:
                 raise ValueError("another format")
             return cls(**{part.name: content[part.name] for part in fields(cls) if part.name != "pictures"})
@@ -69,7 +69,7 @@ class Report(Page):
             raise
         except OSError as error:
             raise InputError(f"Expected a report that `clipnb audit --json` wrote, got {path}: {error.strerror}") from None
-        except (ValueError, KeyError, TypeError, AttributeError):
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
             raise InputError(f"Expected a report that `clipnb audit --json` wrote, got {path}, which holds something else") from None
 
     @property

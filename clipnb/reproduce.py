@@ -20,7 +20,7 @@ from clipnb.datasets import load_dataset
 from clipnb.describe import load_descriptions
 from clipnb.embeddings import Embeddings
 from clipnb.encode import encode_images
-from clipnb.errors import MOST_RESAMPLES, InputError, having, listed, path_of, text_of, whole_number
+from clipnb.errors import MOST_RESAMPLES, InputError, having, listed, path_of, read_text, text_of, whole_number
 from clipnb.imagenet import check_readable, open_imagenet, repaired_classnames
 from clipnb.models import load_model
 from clipnb.prompts import DRAWING_TEMPLATES, check_classnames, check_templates, load_templates, template_set, twins
@@ -346,7 +346,7 @@ def check_results(path: str | Path) -> tuple[dict, list[dict]]:
     """
     path = path_of(path, "path")
     try:
-        results = json.loads(path.read_text("utf-8"))
+        results = json.loads(read_text(path))
         if results["format"] != FORMAT:
             raise ValueError(f"format {results['format']!r}, expected {FORMAT!r}")
         images = np.array(results["images_per_class"])
@@ -355,7 +355,7 @@ def check_results(path: str | Path) -> tuple[dict, list[dict]]:
             if not np.isclose(accuracy, row["accuracy"]) or int((per_class == 0).sum()) != row["classes_at_zero"]:
                 raise ValueError(f"the scores of row {row['method']!r} do not follow from its counts")
         return results, compare_published(results)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise InputError(f"Cannot read results of `clipnb reproduce` in {path}: {type(error).__name__}: {(str(error).splitlines() or [''])[0]}") from None
 
 

@@ -280,4 +280,5 @@ if __name__ == "__main__":
     try:
         sys.exit(main())
     except KeyboardInterrupt:
-        sys.exit("run_notebooks: interrupted")
+        print("run_notebooks: interrupted; what is done is kept", file=sys.stderr)
+        sys.exit(130)
