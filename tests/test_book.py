@@ -246,7 +246,7 @@ def test_the_browser_test_sees_a_request_to_another_host(browser, tmp_path):
 
 
 def figures_of(source):
-    """Kinds of live figures that a notebook's executed copy shows."""
+    """States of the live figures that a notebook's executed copy shows, in order."""
     notebook = json.loads((ROOT / "book/notebooks" / source.name).read_text("utf-8"))
     states = notebook["metadata"].get("widgets", {}).get("application/vnd.jupyter.widget-state+json", {}).get("state", {})
     shown = [output["data"][VIEW]["model_id"] for cell in notebook["cells"] for output in cell.get("outputs", [])
