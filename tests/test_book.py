@@ -116,7 +116,7 @@ ONE_OF_EACH = """() => {
   }
 }"""
 START_AXE = """(options) => { window.axeFound = new Promise((done) => setTimeout(() =>
-  axe.run({exclude: [["[data-seen]"]]}, {...options, resultTypes: ["violations"]}).then(done, done))); }"""
+  axe.run({exclude: [["[data-seen]"]]}, {...options, resultTypes: ["violations"], preload: false}).then(done, done))); }"""
 SERIOUS = """async () => (await window.axeFound).violations.filter((found) => ["serious", "critical"].includes(found.impact))
   .flatMap((found) => found.nodes.map((node) => `${found.id}: ${node.html.slice(0, 200)} (${node.failureSummary})`))"""
 WEIGHT = """() => [...performance.getEntriesByType("navigation"), ...performance.getEntriesByType("resource")]
@@ -142,6 +142,7 @@ def visits(browser, roots, pages):
         for reader, name in batch:
             page = reader.settle()
             visits[name] = SimpleNamespace(weight=page.evaluate(WEIGHT), first=page.evaluate(FIRST_CONTENT) / 1000)
+            page.add_style_tag(content="* { transition: none !important }")  # axe would see colours half-way to dark
         for options, scheme in ({}, "light"), ({"runOnly": ["color-contrast"]}, "dark"):
             for reader, _ in batch:
                 reader.page.emulate_media(color_scheme=scheme)
