@@ -116,7 +116,7 @@ ONE_OF_EACH = """() => {
   }
 }"""
 START_AXE = """(options) => { window.axeFound = new Promise((done) => setTimeout(() =>
-  axe.run({exclude: [["[data-seen]"]]}, {...options, resultTypes: ["violations"]}).then(done, done))); }"""
+  axe.run({exclude: [["[data-seen]"]]}, {...options, resultTypes: ["violations"], preload: false}).then(done, done))); }"""
 SERIOUS = """async () => (await window.axeFound).violations.filter((found) => ["serious", "critical"].includes(found.impact))
   .flatMap((found) => found.nodes.map((node) => `${found.id}: ${node.html.slice(0, 200)} (${node.failureSummary})`))"""
 WEIGHT = """() => [...performance.getEntriesByType("navigation"), ...performance.getEntriesByType("resource")]
@@ -142,6 +142,7 @@ def visits(browser, roots, pages):
         for reader, name in batch:
             page = reader.settle()
             visits[name] = SimpleNamespace(weight=page.evaluate(WEIGHT), first=page.evaluate(FIRST_CONTENT) / 1000)
+            page.add_style_tag(content="* { transition: none !important }")  # axe would see colours half-way to dark
         for options, scheme in ({}, "light"), ({"runOnly": ["color-contrast"]}, "dark"):
             for reader, _ in batch:
                 reader.page.emulate_media(color_scheme=scheme)
@@ -246,7 +247,7 @@ def test_the_browser_test_sees_a_request_to_another_host(browser, tmp_path):
 
 
 def figures_of(source):
-    """Kinds of live figures that a notebook's executed copy shows."""
+    """States of the live figures that a notebook's executed copy shows, in order."""
     notebook = json.loads((ROOT / "book/notebooks" / source.name).read_text("utf-8"))
     states = notebook["metadata"].get("widgets", {}).get("application/vnd.jupyter.widget-state+json", {}).get("state", {})
     shown = [output["data"][VIEW]["model_id"] for cell in notebook["cells"] for output in cell.get("outputs", [])

@@ -47,7 +47,7 @@ def main() -> None:
             tab.wait_for_timeout(500)  # what moves comes to rest
             picture = Image.open(io.BytesIO(tab.screenshot())).convert("RGB")
             # a third of the size; rare colours are kept
-            picture = picture.quantize(256, Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE)
+            picture = picture.quantize(256, Image.Quantize.MAXCOVERAGE, kmeans=4, dither=Image.Dither.NONE)
             picture.save(args.out / f"{name}-{view}.png", optimize=True)
             tab.close()
 
