@@ -41,7 +41,7 @@ def test_a_spoiled_argument_is_refused_in_one_clear_line(name):
 
 @pytest.mark.parametrize("command", main.commands)
 def test_a_bad_option_is_one_line_and_exit_code_2(command, tiny_weights, pictures, tmp_path, monkeypatch):
-    """Whatever is wrong: nothing on stdout, one line on stderr, no traceback, and no file."""
+    """Whatever is wrong: nothing on stdout, one line (after the estimate, where a language model is asked) on stderr, no traceback, and no file."""
     monkeypatch.chdir(tmp_path)
     takes = {option.opts[0] for option in main.commands[command].params}
     base = {"--model": "tiny-clip", "--pretrained": str(tiny_weights), "--dataset": f"folder:{pictures}", **({"--store": "s"} if command == "encode" else {})}
@@ -54,7 +54,7 @@ def test_a_bad_option_is_one_line_and_exit_code_2(command, tiny_weights, picture
         values = value if isinstance(value, tuple) else (value,)
         result = CliRunner().invoke(main, [command, *(part for pair in rest.items() for part in pair), *more, flag, *values])
         line = result.stderr.splitlines()
-        if (result.exit_code, result.stdout, len(line)) != (2, "", 1) or not line[0].startswith("clipnb: ") or len(line[0]) > 900:
+        if (result.exit_code, result.stdout) != (2, "") or len(line) > 1 + bool(more) or not line[-1].startswith("clipnb: ") or len(line[-1]) > 900:
             faults[flag, str(value)[:40]] = (result.exit_code, result.output[:200])
         left = [path for path in sorted(tmp_path.rglob("*")) if path not in before]
         if left:
