@@ -17,7 +17,7 @@ from pathlib import Path
 import click
 import numpy as np
 
-from clipnb.errors import InputError
+from clipnb.errors import InputError, path_of, text_of
 from clipnb.prompts import load_templates, template_provenance
 
 
@@ -97,7 +97,7 @@ _store = click.option("--store", type=click.Path(path_type=Path), help="Folder t
 
 def _target(ctx, param, value: str | None) -> str | None:
     """Refuse a file that cannot be written before anything is computed."""
-    if value and value != "-" and (Path(value).is_dir() or not Path(value).parent.is_dir()):
+    if value and value != "-" and (path_of(value, param.opts[0]).is_dir() or not Path(value).parent.is_dir()):
         raise InputError(f"Expected {param.opts[0]} to name a file in an existing folder, got {value}")
     return value
 
@@ -331,6 +331,8 @@ def describe(model, pretrained, device, precision, dataset, store, worst_k, riva
         write_atomically(query_file, (texts.QUERY + "\n").encode())
         click.echo(f"The default query is in {query_file}: edit it and run again")
         return
+    if llm is not None:
+        text_of(llm, "--llm")
     template = texts.load_query(query_file) if query_file else texts.QUERY
     asker = llm and Asker(llm, cache, api_base, _prices(price), max_cost, concurrency, per_minute, retries=retries, timeout=timeout)
     images, loaded, data = _encode(model, pretrained, device, precision, dataset, store)
@@ -418,7 +420,7 @@ def audit(dataset, model, pretrained, device, precision, classes, templates, des
     if compared:
         report = reports.compare(*map(reports.Report.load, compared))
     else:
-        wording = load_templates(templates) if Path(templates).is_file() else templates
+        wording = load_templates(templates) if path_of(templates, "--templates").is_file() else templates
         report = reports.audit(dataset, model, pretrained, classes=classes, templates=wording, descriptions=descriptions, worst_k=worst_k,
                                store=store, device=device, precision=precision, progress=sys.stderr.isatty())
     for name, _ in gates:

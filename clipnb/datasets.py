@@ -219,7 +219,7 @@ def harder(image: Image.Image, seed: int) -> Image.Image:
 
 
 def _existing_folder(path: str, spec: str) -> Path:
-    folder = path_of(path or ".", spec).expanduser()
+    folder = path_of(path or ".", "dataset").expanduser()
     if not path or not folder.is_dir():
         raise InputError(f"Expected an existing folder in {spec!r}, got {path or '(nothing)'}")
     return folder
@@ -300,7 +300,7 @@ def _open_torchvision(kind, root: Path, spec: str):
 
 
 def _webdataset(spec: str, pattern: str) -> LabeledImages:
-    shards = sorted(glob(str(path_of(pattern or ".", spec).expanduser())))
+    shards = sorted(glob(str(path_of(pattern or ".", "dataset").expanduser())))
     if not shards:
         raise InputError(f"Expected tar shards for {spec!r}, found none")
     names_file = Path(shards[0]).parent / "classnames.txt"
@@ -351,7 +351,7 @@ def _first_line(error: Exception) -> str:
 
 
 def _table(spec: str, pattern: str) -> LabeledImages:
-    pattern = str(path_of(pattern or ".", spec).expanduser())
+    pattern = str(path_of(pattern or ".", "dataset").expanduser())
     files = [Path(file) for file in ([pattern] if Path(pattern).is_file() else sorted(glob(pattern)))]
     if not files:
         raise InputError(f"Expected a CSV or Parquet table in {spec!r}, found none")

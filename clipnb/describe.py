@@ -115,7 +115,7 @@ def load_query(path: str | Path) -> str:
     except ValueError as error:
         raise InputError(f"Expected the query {path} to have fields such as {{classname}}, got {error}; write {{{{ for a brace") from None
     if unknown := sorted(fields - set(FIELDS)):
-        raise InputError(f"Unknown field {{{unknown[0]}}} in the query {path}; known: {', '.join(f'{{{f}}}' for f in FIELDS)}")
+        raise InputError(f"Unknown field {{{' '.join(unknown[0].split())}}} in the query {path}; known: {', '.join(f'{{{f}}}' for f in FIELDS)}")
     if "classname" not in fields:
         raise InputError(f"Expected the field {{classname}} in the query {path}, got none")
     return text

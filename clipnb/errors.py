@@ -106,7 +106,7 @@ def whole_number(value, name: str, lowest: int, highest: int | None = None) -> i
     5
     """
     if isinstance(value, bool) or not isinstance(value, (int, np.integer)):
-        raise InputError(f"Expected `{name}` to be a whole number, got {_shown(value)}")
+        raise InputError(f"Expected `{name}` to be a whole number, got {shown(value)}")
     if value < lowest or (highest is not None and value > highest):
         guard = highest is not None and highest >= 1000 and value < lowest  # that only keeps memory in bounds: no news here
         span = f">= {lowest}" if highest is None or guard else f"between {lowest} and {highest}"
@@ -121,7 +121,7 @@ def real(value, name: str) -> float:
     0.5
     """
     if isinstance(value, (bool, np.bool_)) or not isinstance(value, (int, float, np.integer, np.floating)):
-        raise InputError(f"Expected `{name}` to be a number, got {_shown(value)}")
+        raise InputError(f"Expected `{name}` to be a number, got {shown(value)}")
     return value
 
 
@@ -141,11 +141,11 @@ def listed(values, name: str, what: str = "strings") -> list:
     ['cat', 'dog']
     """
     if isinstance(values, str):
-        raise InputError(f"Expected `{name}` to be a list of {what}, got the single string {_shown(values)}")
+        raise InputError(f"Expected `{name}` to be a list of {what}, got the single string {shown(values)}")
     try:
         return list(values)
     except TypeError:
-        raise InputError(f"Expected `{name}` to be a list of {what}, got {_shown(values)}") from None
+        raise InputError(f"Expected `{name}` to be a list of {what}, got {shown(values)}") from None
 
 
 def text_of(value, name: str) -> str:
@@ -155,9 +155,9 @@ def text_of(value, name: str) -> str:
     'cat'
     """
     if not isinstance(value, str) or not value.strip():
-        raise InputError(f"Expected `{name}` to be a non-empty string, got {_shown(value)}")
+        raise InputError(f"Expected `{name}` to be a non-empty string, got {shown(value)}")
     if not value.isascii() and any("\ud800" <= char <= "\udfff" for char in value):
-        raise InputError(f"Expected `{name}` to be Unicode, got {_shown(value)}")
+        raise InputError(f"Expected `{name}` to be Unicode, got {shown(value)}")
     return value
 
 
@@ -168,11 +168,11 @@ def path_of(value, name: str) -> Path:
     'b'
     """
     if not isinstance(value, (str, os.PathLike)) or not str(value) or "\0" in str(value):
-        raise InputError(f"Expected `{name}` to be the path of a file or folder, got {_shown(value)}")
+        raise InputError(f"Expected `{name}` to be the path of a file or folder, got {shown(value)}")
     try:
         Path(value).expanduser().exists()
     except (OSError, RuntimeError) as error:  # a name too long; ~ of nobody
-        raise InputError(f"Expected `{name}` to be the path of a file or folder, got {_shown(value)}: {getattr(error, 'strerror', None) or error}") from None
+        raise InputError(f"Expected `{name}` to be the path of a file or folder, got {shown(value)}: {getattr(error, 'strerror', None) or error}") from None
     return Path(value)
 
 
@@ -197,11 +197,16 @@ def having(value, name: str, attribute: str, source: str):
     []
     """
     if not hasattr(value, attribute):
-        raise InputError(f"Expected `{name}` from {source}, got {_shown(value)}")
+        raise InputError(f"Expected `{name}` from {source}, got {shown(value)}")
     return value
 
 
-def _shown(value) -> str:
+def shown(value) -> str:
+    """A value as a message shows it: what is long is cut, so that a line stays one line.
+
+    >>> shown("cat")
+    "'cat'"
+    """
     text = repr(value)
     return text if len(text) <= 120 and "\n" not in text else f"{text.splitlines()[0][:100]} ... ({type(value).__name__})"
 
@@ -213,5 +218,5 @@ def one_of(value, name: str, allowed) -> str:
     'image'
     """
     if not isinstance(value, str) or value not in allowed:  # an array would be compared element by element
-        raise InputError(f"Expected `{name}` to be one of {', '.join(map(repr, allowed))}, got {_shown(value)}")
+        raise InputError(f"Expected `{name}` to be one of {', '.join(map(repr, allowed))}, got {shown(value)}")
     return value

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 
 from clipnb.datasets import check_asset
-from clipnb.errors import InputError, one_of, text_of
+from clipnb.errors import InputError, one_of, path_of, shown, text_of
 from clipnb.prefixes import Tree, trees
 
 EMBEDDED = "clipnb-mini"
@@ -235,7 +235,7 @@ def _create(name: str, pretrained: str | None, trust_pickle: bool):
     known = open_clip.list_models()
     if name not in known:
         close = difflib.get_close_matches(name, [EMBEDDED, *known], n=5, cutoff=0.4)
-        raise InputError(f"Unknown model {name!r}; close: {', '.join(close) or EMBEDDED}; "
+        raise InputError(f"Unknown model {shown(name)}; close: {', '.join(close) or EMBEDDED}; "
                          f"all: {EMBEDDED}, local-dir:PATH, or open_clip.list_models()")
     _check_weights(name, pretrained, open_clip.list_pretrained_tags_by_model(name))
     try:
@@ -251,7 +251,7 @@ def _check_weights(name: str, pretrained: str | None, tags: list[str]) -> None:
     if not pretrained:
         raise InputError(f"Expected `pretrained` for model {name!r}: one of {', '.join(tags) or '(no tags)'}, "
                          "or a checkpoint file")
-    if pretrained in tags or Path(pretrained).is_file():
+    if pretrained in tags or path_of(pretrained, "pretrained").is_file():
         return
     raise InputError(f"Unknown weights {str(pretrained)!r} for model {name!r}: not a file, and not one of "
                      f"{', '.join(tags) or '(no tags)'}")

@@ -372,3 +372,37 @@ def fault(name, argument, mutation):
     if not any(word in text for word in said):
         return f"does not name it: {text}"
     return None if re.search("Expected .*got|Unknown .*(known|all):|[Cc]annot ", text) else f"says not what was expected and what came: {text}"
+
+
+# The command line ------------------------------------------------------------------------------------------------------
+
+LONG = "a" * 5000
+OF_OPTIONS = {  # option: values that no run may take; counts, numbers and choices have theirs by type
+    "--model": ["", "no-such-model", "local-dir:no/such", LONG], "--pretrained": ["no-such-tag", "no/such.safetensors", LONG], "--device": ["", "gpu", "cuda:99"],
+    "--precision": ["", "int8"], "--dataset": ["", "emojis", "emoji:none", "folder:", "folder:/no/such", "table:none.csv", f"folder:{LONG}"],
+    "--store": [LONG, __file__], "--templates": ["", "no-such-set", LONG, __file__], "--json": ["no/such/x.json", ".", LONG], "--out": ["no/such/x", ".", LONG],
+    "--fit": ["", "emojis", "emoji"], "--descriptions": ["no/such.json", __file__, LONG], "--classes": ["no/such.txt", LONG], "--csv": [__file__],
+    "--query": [__file__, "."], "--cache": [__file__], "--llm": [""], "--api-base": ["http://me:secret@host/v1"], "--price": ["x", "1", "-1,0", "nan,0"],
+    "--fail-under": ["accuracy", "no_such_score=1", "accuracy=x"], "--compare": [("no/a.json", "no/b.json")], "--imagenet": ["no/such", LONG],
+    "--check": ["no/such.json", __file__, LONG], "--method": ["", "no-such-method"],
+}
+TOGETHER = {"--price": ["--llm", "openai/x"], "--api-base": ["--llm", "openai/x", "--price", "0,0"], "--cache": ["--llm", "openai/x", "--price", "0,0"],
+            "--query": ["--llm", "openai/x", "--price", "0,0"]}
+HARMLESS = {("describe", "--max-cost"), ("describe", "--concurrency"), ("describe", "--per-minute"), ("describe", "--retries"), ("describe", "--timeout")}  # for --llm
+
+
+def bad_options():
+    """(command, option, value) of everything that is tried on the command line."""
+    import click
+
+    from clipnb.cli import main
+
+    for name, command in main.commands.items():
+        for option in command.params:
+            flag = option.opts[0]
+            if isinstance(option, click.Option) and not option.is_flag:
+                kind = option.type
+                values = (["x", "1.5", "-1"] if isinstance(kind, click.types.IntParamType) else ["x", "nan", "-1"] if isinstance(kind, click.types.FloatParamType)
+                          else ["", "no-such-choice"] if isinstance(kind, click.Choice) else OF_OPTIONS[flag])
+                for value in values:
+                    yield name, flag, value

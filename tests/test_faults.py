@@ -6,6 +6,7 @@ FAULTS is the table that the page "What is promised" shows.
 
 import json
 import os
+import random
 import shutil
 import signal
 import subprocess
@@ -45,53 +46,72 @@ FAULTS = {  # what happens: (what comes of it, the test that proves it)
     "anything that nobody foresaw": ("one line that points to --debug, exit code 1", "test_faults.py::test_the_unforeseen_is_one_line_without_debug"),
 }
 
-# One process loads libraries and model; each run is its fork, so that a kill falls into the work and not into imports.
-SCRIPT = """
-import os, random, signal, sys, time
+# One process loads libraries and model; each run is its fork, so that what happens to it happens to the work and not to imports.
+SERVER = """
+import json, os, sys, time
 import matplotlib, open_clip, pandas, pyarrow.parquet, scipy.stats, torch, transformers
-weights, dataset, folder, kills = sys.argv[1], sys.argv[2], sys.argv[3], int(sys.argv[4])
+weights = sys.argv[1]
 open_clip.add_model_config(os.path.join(os.path.dirname(weights), "tiny-clip.json"))
-from clipnb import cli, comparison, encode, models, report, worst
+from clipnb import cli, comparison, datasets, encode, models, report, worst
 torch.set_num_threads(1)
+encode.SHARD_SIZE = 6
 loaded = models.load_model("tiny-clip", weights, "cpu", "fp32")
 models.load_model = report.load_model = lambda *_: loaded
-os.sched_getaffinity = lambda _: [0]
-
-def command(name, place):
-    out = ["--json", f"{place}/out.json", "--store", f"{place}/store"]
-    more = {"audit": ["--out", f"{place}/out.html", "--csv", f"{place}/csv"], "ensemble": ["--method", "cmm"]}.get(name, [])
-    return [name, "--model", "tiny-clip", "--pretrained", weights, "--precision", "fp32", "--device", "cpu", "--dataset", dataset, *out, *more]
-
-def start(name, place):
+read = datasets.LabeledImages.__getitem__
+def slow(self, i):
+    time.sleep(float(os.environ.get("SLOW", 0)))
+    return read(self, i)
+datasets.LabeledImages.__getitem__ = slow
+print("ready", flush=True)
+for line in sys.stdin:
+    order = json.loads(line)
+    if "wait" in order:
+        print(os.waitstatus_to_exitcode(os.waitpid(order["wait"], 0)[1]), flush=True)
+        continue
     child = os.fork()
     if child:
-        return child
+        print(child, flush=True)
+        continue
+    os.setsid()
+    for number, name in ((1, "out"), (2, "err")):
+        os.dup2(os.open(order["place"] + "." + name, os.O_CREAT | os.O_WRONLY | os.O_TRUNC), number)
+    os.environ["SLOW"] = order["slow"]
+    os.sched_getaffinity = lambda _: range(order["workers"])
     try:
-        cli.main(command(name, place))
+        cli.main(order["command"])
     except SystemExit as ending:
+        sys.stdout.flush(), sys.stderr.flush()
         os._exit(ending.code or 0)
     os._exit(3)
-
-rng = random.Random(0)
-for name in ("evaluate", "margin", "ensemble", "audit"):
-    os.makedirs(f"{folder}/{name}/calm"), os.makedirs(f"{folder}/{name}/cut")
-    begin = time.monotonic()
-    assert os.waitpid(start(name, f"{folder}/{name}/calm"), 0)[1] == 0, name
-    whole, done = time.monotonic() - begin, 0
-    for _ in range(kills):
-        child = start(name, f"{folder}/{name}/cut")
-        time.sleep(rng.uniform(0.2, 1) * whole)
-        os.kill(child, signal.SIGKILL)
-        done += os.waitpid(child, 0)[1] == signal.SIGKILL
-        for place, _, files in os.walk(f"{folder}/{name}/cut"):  # what is there under its own name is whole
-            for file in files:
-                if file.endswith(".json"):
-                    import json; json.load(open(os.path.join(place, file)))
-                if file.endswith(".html"):
-                    assert open(os.path.join(place, file)).read().rstrip().endswith("</html>")
-    assert os.waitpid(start(name, f"{folder}/{name}/cut"), 0)[1] == 0, name
-    print("killed", name, done)
 """
+
+
+class Runs:
+    """Starts commands as processes of their own, each in a group of its own."""
+
+    def __init__(self, weights):
+        self.process = subprocess.Popen([sys.executable, "-c", SERVER, str(weights)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+                                        env=os.environ | {"OMP_NUM_THREADS": "1"})
+        assert self.process.stdout.readline() == "ready\n"
+
+    def _ask(self, **order):
+        self.process.stdin.write(json.dumps(order) + "\n")
+        self.process.stdin.flush()
+        return int(self.process.stdout.readline())
+
+    def start(self, place, *command, slow=0.0, workers=1):
+        return self._ask(place=str(place), command=list(map(str, command)), slow=str(slow), workers=workers)
+
+    def wait(self, pid):
+        return self._ask(wait=pid)
+
+
+@pytest.fixture(scope="module")
+def runs(tiny_weights):
+    runs = Runs(tiny_weights)
+    yield runs
+    runs.process.stdin.close()
+    runs.process.wait()
 
 
 @pytest.fixture
@@ -118,67 +138,57 @@ def content(folder):
     return found
 
 
-def test_a_killed_command_leaves_whole_files_or_none(tiny_weights, photos, tmp_path):
-    (tmp_path / "runs").mkdir()
-    run = subprocess.run([sys.executable, "-c", SCRIPT, str(tiny_weights), f"folder:{photos}", str(tmp_path / "runs"), "4"],
-                         capture_output=True, text=True, env=os.environ | {"OMP_NUM_THREADS": "1"})
-    assert run.returncode == 0, run.stdout + run.stderr
-    killed = [int(line.split()[-1]) for line in run.stdout.splitlines() if line.startswith("killed")]
-    assert len(killed) == 4 and sum(killed) >= 8  # the others were done before the kill
-    for name in ("evaluate", "margin", "ensemble", "audit"):
-        assert content(tmp_path / "runs" / name / "cut") == content(tmp_path / "runs" / name / "calm")
+@pytest.mark.parametrize("name", ["evaluate", "margin", "ensemble", "audit"])
+def test_a_killed_command_leaves_whole_files_or_none(runs, photos, tmp_path, name):
+    def command(place):
+        more = {"audit": ["--out", place / "out.html", "--csv", place / "csv"], "ensemble": ["--method", "cmm"]}.get(name, [])
+        return [name, "--dataset", f"folder:{photos}", "--json", place / "out.json", "--store", place / "store", *more]
+
+    calm, cut, rng, killed = tmp_path / "calm", tmp_path / "cut", random.Random(0), 0
+    calm.mkdir(), cut.mkdir()
+    begin = time.monotonic()
+    assert runs.wait(runs.start(calm, *command(calm))) == 0
+    whole = time.monotonic() - begin
+    for _ in range(4):
+        run = runs.start(cut, *command(cut))
+        time.sleep(rng.uniform(0, 0.7) * whole)  # what is in the store already makes it faster
+        os.kill(run, signal.SIGKILL)
+        killed += runs.wait(run) == -signal.SIGKILL
+        for file in cut.rglob("*.json"):
+            json.loads(file.read_text("utf-8"))  # what is there under its own name is whole
+        assert all(file.read_text("utf-8").rstrip().endswith("</html>") for file in cut.rglob("*.html"))
+    assert runs.wait(runs.start(cut, *command(cut))) == 0
+    assert killed and content(cut) == content(calm)
 
 
-CLI = """
-import os, sys, time, open_clip
-open_clip.add_model_config(os.path.join(os.path.dirname(sys.argv[1]), "tiny-clip.json"))
-from clipnb import cli, datasets, encode
-encode.SHARD_SIZE = 6
-read = datasets.LabeledImages.__getitem__
-def slow(self, i):
-    time.sleep(float(os.environ.get("SLOW", 0)))
-    return read(self, i)
-datasets.LabeledImages.__getitem__ = slow
-os.sched_getaffinity = lambda _: range(2)  # with workers
-print("ready", flush=True)
-cli.main(["encode", "--model", "tiny-clip", "--pretrained", sys.argv[1], "--precision", "fp32", "--device", "cpu", "--dataset", sys.argv[2], "--store", sys.argv[3]])
-"""
-
-
-def encode(weights, photos, store, **environment):
-    return subprocess.Popen([sys.executable, "-c", CLI, str(weights), f"folder:{photos}", str(store)], text=True, stdout=subprocess.PIPE,
-                            stderr=subprocess.PIPE, env=os.environ | {"OMP_NUM_THREADS": "1"} | environment, start_new_session=True)
-
-
-def wait_for(condition, seconds=60):
+def wait_for(condition, seconds=120):
     end = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < end
         time.sleep(0.02)
 
 
-def test_ctrl_c_is_one_line_and_the_next_run_goes_on(tiny, tiny_weights, photos, tmp_path):
-    store = tmp_path / "store"
-    run = encode(tiny_weights, photos, store, SLOW="0.1")
+def test_ctrl_c_is_one_line_and_the_next_run_goes_on(runs, tiny, photos, tmp_path):
+    store, place = tmp_path / "store", tmp_path / "log"
+    run = runs.start(place, "encode", "--dataset", f"folder:{photos}", "--store", store, slow=0.1, workers=2)
     wait_for(lambda: (store / "part-000000000.parquet").is_file())
-    os.killpg(run.pid, signal.SIGINT)  # as a terminal does: to the workers too
-    out, error = run.communicate(timeout=60)
-    assert run.returncode == 130 and error == "clipnb: interrupted; what was written so far is whole\n" and out == "ready\n"
+    os.killpg(run, signal.SIGINT)  # as a terminal does: to the workers too
+    assert runs.wait(run) == 130 and place.with_suffix(".out").read_text() == ""
+    assert place.with_suffix(".err").read_text() == "clipnb: interrupted; what was written so far is whole\n"
     before = (store / "part-000000000.parquet").stat().st_mtime_ns
-    run = encode(tiny_weights, photos, store)
-    assert run.wait(timeout=120) == 0 and (store / "part-000000000.parquet").stat().st_mtime_ns == before
+    assert runs.wait(runs.start(place, "encode", "--dataset", f"folder:{photos}", "--store", store)) == 0
+    assert (store / "part-000000000.parquet").stat().st_mtime_ns == before
     assert np.allclose(Embeddings.load(store).vectors, clipnb.encode_images(tiny, clipnb.load_dataset(f"folder:{photos}")).vectors, atol=1e-6)
 
 
-def test_two_runs_on_one_store(tiny_weights, photos, tmp_path):
-    store = tmp_path / "store"
-    runs = [encode(tiny_weights, photos, store, SLOW="0.02") for _ in range(2)]
-    errors = [run.communicate(timeout=120)[1] for run in runs]
-    codes = [run.returncode for run in runs]
+def test_two_runs_on_one_store(runs, photos, tmp_path):
+    store, places = tmp_path / "store", [tmp_path / "log0", tmp_path / "log1"]
+    both = [runs.start(place, "encode", "--dataset", f"folder:{photos}", "--store", store, slow=0.02) for place in places]
+    codes = [runs.wait(run) for run in both]
+    errors = [place.with_suffix(".err").read_text() for place in places]
     assert set(codes) <= {0, 2} and 0 in codes, errors
     assert all(error == "" if code == 0 else error.startswith("clipnb: Expected ") and error.count("\n") == 1 for code, error in zip(codes, errors))
-    data = clipnb.load_dataset(f"folder:{photos}")
-    assert Embeddings.load(store).ids == data.ids and not list(store.glob(".*.tmp"))
+    assert Embeddings.load(store).ids == clipnb.load_dataset(f"folder:{photos}").ids and not list(store.glob(".*.tmp"))
 
 
 @pytest.fixture

@@ -1,0 +1,55 @@
+"""How many predictions change with batch size, precision and device: clipnb-mini on the emoji test drawings.
+
+    python benchmarks/determinism.py        # writes benchmarks/results/determinism.json and .md
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import numpy as np
+import torch
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+import clipnb
+from benchmarks.evaluate import machine, publish
+
+IMAGES = 471  # every fourth of the 1,884 test drawings
+
+
+def predictions(model, data, batch_size: int):
+    images = clipnb.encode_images(model, data, batch_size=batch_size, workers=0)
+    result = clipnb.evaluate(images.vectors, clipnb.zero_shot_classifier(model, data.classnames), images.labels)
+    return images.vectors, result.predictions, result.accuracy
+
+
+def run() -> dict:
+    data = clipnb.load_dataset("emoji")
+    data = data.take(np.arange(0, len(data), 4)[:IMAGES])
+    model = clipnb.load_model(device="cpu", precision="fp32")
+    settings = [("batch of 16, the default on a CPU, again", model, 16), ("batch of 1", model, 1), ("batch of 64", model, 64)]
+    settings += [(f"precision {precision}", clipnb.load_model(device="cpu", precision=precision), 16) for precision in ("bf16",)]
+    if torch.cuda.is_available():
+        settings += [(f"device cuda, {precision}", clipnb.load_model(device="cuda", precision=precision), 256) for precision in ("fp32", "bf16", "fp16")]
+    vectors, predicted, accuracy = predictions(model, data, 16)
+    rows = []
+    for name, other, batch_size in settings:
+        v, p, a = predictions(other, data, batch_size)
+        rows.append({"setting": name, "changed": int((p != predicted).sum()), "accuracy": a, "largest": float(np.abs(v - vectors).max())})
+    return {"machine": machine(("numpy", "torch")), "images": len(data), "accuracy": accuracy, "rows": rows, "cuda": torch.cuda.is_available()}
+
+
+def table(found: dict) -> str:
+    lines = [f"clipnb-mini on {found['images']} emoji drawings, compared with fp32 on a CPU in batches of 16 ({found['accuracy']:.1%} right). "
+             "Stores, reports (but for the time stamp) and figures are the same bytes for the same input (`test_promises.py`, `test_report.py`).", "",
+             "| setting | predictions that change | right | largest change of a vector's entry |", "|---|---|---|---|"]
+    lines += [f"| {row['setting']} | {row['changed']} of {found['images']} | {row['accuracy']:.1%} | {row['largest']:.1e} |" for row in found["rows"]]
+    note = "" if found["cuda"] else " This machine has no GPU: the device was not compared; run `python benchmarks/determinism.py` where there is one."
+    return "\n".join([*lines, "", "; ".join(f"{key} {value}" for key, value in found["machine"].items()) + "." + note]) + "\n"
+
+
+if __name__ == "__main__":
+    found = run()
+    publish("determinism", found, table(found))

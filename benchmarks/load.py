@@ -1,0 +1,106 @@
+"""How much memory and time large inputs take, each in a process of its own: a million vectors, 10,000 classes, 100,000 prompts.
+
+    python benchmarks/load.py        # writes benchmarks/results/load.json and .md (some minutes; 2 GB of disk for the store)
+
+Memory is the highest resident set of the whole process, libraries and all. Linux only (/proc).
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import numpy as np
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+from benchmarks.evaluate import machine, publish, status
+from clipnb.embeddings import Embeddings, StoreWriter
+from clipnb.similarity import unit_norm
+
+LIMIT_MB = 1500  # of the first
+LOADS = {
+    "million": "1,000,000 vectors (D = 512) x 1,000 classes, from a store: `evaluate_store` and `summary`",
+    "classes": "20,000 vectors (D = 512) x 10,000 classes: `evaluate` and `summary`",
+    "prompts": "100,000 different prompts by clipnb-mini: `encode_texts`, kept in the cache",
+    "again": "the same 100,000 prompts, read from the cache",
+}
+
+
+def rows(rng, count: int, width: int = 512) -> np.ndarray:
+    return unit_norm(rng.standard_normal((count, width), dtype=np.float32))
+
+
+def write_million(folder: Path) -> None:
+    rng, size = np.random.default_rng(0), 16_384
+    writer = StoreWriter(folder, {"n": 1_000_000}, [f"class {c}" for c in range(1000)], size)
+    for start in range(0, 1_000_000, size):
+        count = min(size, 1_000_000 - start)
+        writer.write(start, Embeddings(rows(rng, count), rng.integers(0, 1000, count), [str(start + i) for i in range(count)], []))
+
+
+def million(folder: Path) -> dict:
+    import clipnb
+
+    found = clipnb.evaluate_store(folder / "store", rows(np.random.default_rng(1), 1000))
+    return {"n": found.n, "accuracy": found.summary()["accuracy"]}
+
+
+def classes(folder: Path) -> dict:
+    import clipnb
+
+    rng = np.random.default_rng(0)
+    found = clipnb.evaluate(rows(rng, 20_000), rows(rng, 10_000), rng.integers(0, 10_000, 20_000))
+    return {"n": found.n, "accuracy": found.summary()["accuracy"]}
+
+
+def prompts(folder: Path) -> dict:
+    import clipnb
+
+    os.environ["CLIPNB_CACHE"] = str(folder)
+    return {"n": len(clipnb.encode_texts(clipnb.load_model(device="cpu"), [f"a drawing of thing number {i}." for i in range(100_000)]))}
+
+
+again = prompts
+
+
+def measure(name: str, folder: Path) -> dict:
+    begin = time.perf_counter()
+    found = globals()[name](folder)
+    return found | {"seconds": round(time.perf_counter() - begin, 1), "peak_mb": round(status("VmHWM"))}
+
+
+def table(found: dict) -> str:
+    lines = ["| load | seconds | peak MB of the process |", "|---|---|---|"]
+    lines += [f"| {what} | {found['loads'][name]['seconds']} | {found['loads'][name]['peak_mb']} |" for name, what in LOADS.items() if name in found["loads"]]
+    return "\n".join([*lines, "", f"The limit of the first is {LIMIT_MB} MB. " + "; ".join(f"{key} {value}" for key, value in found["machine"].items())
+                      + f"; load average {found['load_average']}."]) + "\n"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--one", nargs=2, metavar=("LOAD", "FOLDER"), help="measure one and print it")
+    options = parser.parse_args()
+    if options.one:
+        print(json.dumps(measure(options.one[0], Path(options.one[1]))))
+        return
+    with TemporaryDirectory() as folder:
+        write_million(Path(folder, "store"))
+        loads = {}
+        for name in LOADS:
+            run = subprocess.run([sys.executable, __file__, "--one", name, folder], check=True, capture_output=True, text=True)
+            loads[name] = json.loads(run.stdout.splitlines()[-1])
+            print(name, loads[name], file=sys.stderr, flush=True)
+    found = {"machine": machine(("numpy", "torch", "pyarrow")), "load_average": round(os.getloadavg()[0], 1), "loads": loads}
+    publish("load", found, table(found))
+    assert loads["million"]["peak_mb"] <= LIMIT_MB
+
+
+if __name__ == "__main__":
+    main()

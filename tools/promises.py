@@ -1,0 +1,76 @@
+"""Write book/promises.md, the page "What is promised", from the tables of the tests that prove it.
+
+    python tools/promises.py         # after a row of those tables, or a result under benchmarks/, has changed
+"""
+
+import re
+import sys
+from collections import Counter
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
+
+HEAD = """\
+# What is promised
+
+What `clipnb` holds against, and the test that proves it. This page is made from the tests' own tables by `tools/promises.py`; a test
+fails when it is not current. Wrong input raises `clipnb.InputError` with one line that names the argument, what was expected and what
+came; a command then ends with exit code 2, after Ctrl-C with 130, after a failure with 1, and shows a traceback with `--debug` only.
+"""
+LIMITS = [  # what, how much, where it is said in the code
+    ("pixels of a picture", "179 million (Pillow's limit; above half of it Pillow warns)", "PIL.Image.MAX_IMAGE_PIXELS"),
+    ("a file of text or JSON that is read as a whole", "512 MB", "errors.MOST_BYTES"),
+    ("resamples of a bootstrap", "100,000", "errors.MOST_RESAMPLES"),
+    ("classes of a confusion matrix", "32,768 (8 GB)", "metrics.MOST_CLASSES"),
+    ("the cache of text vectors", "about 1 GB, then the older half is dropped", "textcache.MAX_BYTES"),
+    ("pictures in one report page", "240 thumbnails", "report.MOST_PICTURES"),
+    ("rows of a table in a report page", "1,000 (JSON and CSV have all)", "page.MOST_ROWS"),
+    ("a server's request to wait", "600 seconds; the run then ends and can be gone on with", "llm.LONGEST_WAIT"),
+]
+
+
+def table(header: tuple[str, ...], rows) -> str:
+    cells = [[str(cell).replace("|", "\\|") for cell in row] for row in [header, ("---",) * len(header), *rows]]
+    return "\n".join(f"| {' | '.join(row)} |" for row in cells) + "\n"
+
+
+def tests(names) -> str:
+    return ", ".join(f"`{name}`" for name in names)
+
+
+def page() -> str:
+    """The page in Markdown."""
+    import bad_input
+    import test_faults
+    import test_fuzz
+    import test_security
+
+    tried = Counter()
+    for name, argument, mutation in bad_input.calls():
+        what = "allowed" if bad_input.why_allowed(name, argument, mutation) else "refused"
+        tried[mutation.partition(":")[0], what] += 1
+    kinds = sorted({kind for kind, _ in tried})
+    options = Counter(command for command, _, _ in bad_input.bad_options())
+    total = sum(count for (_, what), count in tried.items() if what == "refused")
+    parts = [HEAD, "## Faults survived\n", table(("what happens", "what comes of it", "proved by"), [(w, r, f"`{t}`") for w, (r, t) in test_faults.FAULTS.items()]),
+             "## Bad inputs tried\n",
+             f"Each argument of {len(bad_input.ROWS)} public functions is spoiled in every way of its kind, one at a time: {total:,} calls, each refused within "
+             f"{bad_input.SLOWEST} seconds in one line, without a warning (`test_bad_input.py`). Where a value is valid after all, a row says why.\n",
+             table(("kind of input", "refused", "valid, with the reason in the table"), [(kind, tried[kind, "refused"], tried[kind, "allowed"]) for kind in kinds]),
+             "And on the command line, exit code 2 and one line each:\n",
+             table(("command", "bad options tried"), [(f"`clipnb {command}`", count) for command, count in options.items()]),
+             "Every parser of files and arguments is fed with anything by Hypothesis; only an answer or an `InputError` may come out:\n",
+             table(("parser", "proved by"), [(what, f"`{test}`") for what, test in test_fuzz.PARSERS.items()]),
+             "## Security\n", "See `SECURITY.md` in the repository for what is not promised and how to report a weakness.\n",
+             table(("promise", "proved by"), [(what.replace("...", "…"), tests(proofs)) for what, proofs in test_security.PROMISES.items()]),
+             "## Limits\n", table(("of", "limit", "name"), [(what, limit, f"`{name}`") for what, limit, name in LIMITS])]
+    for name, title in (("determinism", "Same inputs, same results"), ("load", "Load held"), ("soak", "An hour without growth")):
+        result = ROOT / "benchmarks" / "results" / f"{name}.md"
+        if result.is_file():
+            parts += [f"## {title}\n", f"```{{include}} ../benchmarks/results/{name}.md\n```\n"]
+    return "\n".join(parts)
+
+
+if __name__ == "__main__":
+    (ROOT / "book" / "promises.md").write_text(re.sub(r"\n{3,}", "\n\n", page()), "utf-8")
