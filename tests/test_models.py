@@ -59,7 +59,7 @@ def test_one_code_path_for_names_checkpoints_and_folders(tiny, tiny_weights, fol
 def test_unknown_names_are_told_with_close_ones():
     assert "ViT-B-32" in refuses("Unknown model 'ViT-B32'; close: ", "ViT-B32", "openai")
     assert "clipnb-mini" in refuses("Unknown model 'clipnb-min'; close: ", "clipnb-min")
-    refuses("Expected `name` to be a non-empty string, got ''", "")
+    refuses("Unknown model ''; close: clipnb-mini; all: clipnb-mini, local-dir:PATH, or open_clip.list_models()", "")
 
 
 def test_unknown_weights_are_told_with_the_known():
@@ -70,9 +70,8 @@ def test_unknown_weights_are_told_with_the_known():
 
 
 def test_wrong_devices_and_precisions_are_told():
-    for device in ("gpu", "cuda:99"):
+    for device in ("gpu", "cuda:99", ""):
         assert refuses(f"Device '{device}' cannot be used here: ", device=device).endswith("; try auto or cpu")
-    refuses("Expected `device` to be a non-empty string, got ''", device="")
     refuses("Expected `precision` to be one of 'auto', 'fp32', 'bf16', 'fp16', got 'int8'", precision="int8")
 
 
