@@ -182,7 +182,8 @@ def load_model(name: str = EMBEDDED, pretrained: str | None = None, device: str 
     >>> model.name, model.precision
     ('clipnb-mini', 'fp32')
     """
-    text_of(name, "name")
+    if not isinstance(name, str):
+        text_of(name, "name")  # raises
     if not isinstance(trust_pickle, bool):  # "no" would count as yes
         raise InputError(f"Expected `trust_pickle` to be True or False, got {trust_pickle!r}")
     where = find_device(device)
@@ -270,7 +271,7 @@ def find_device(device: str) -> torch.device:
     >>> find_device("cpu")
     device(type='cpu')
     """
-    if text_of(device, "device") == "auto":
+    if (device if isinstance(device, str) else text_of(device, "device")) == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
         where = torch.device(device)

@@ -364,7 +364,7 @@ def fault(name, argument, mutation):
     if name == "describe.check_answer" and text.startswith("it "):  # words that a second query repeats
         return None
     value = given[argument]
-    said = [argument, argument.rstrip("s"), *{"vectors": ["image"], "reference": ["image"], "classifier": ["class"], "spec": ["data set"]}.get(argument, []), *([str(value), repr(value)] if isinstance(value, (str, Path)) and str(value) else [])]
+    said = [argument, argument.rstrip("s"), *{"vectors": ["image"], "reference": ["image"], "classifier": ["class"], "spec": ["data set"], "name": ["model"], "device": ["Device"]}.get(argument, []), *([str(value), repr(value)] if isinstance(value, (str, Path)) and str(value) else [])]
     if name == "prompts.lint":  # a prompt is made of both
         said.append("prompts")
     if mutation.startswith(("mismatched", "empty")):  # of two that do not fit, either may be named
