@@ -295,9 +295,10 @@ def test_a_killed_or_interrupted_build_of_the_notebooks_goes_on(tmp_path):
     (tmp_path / "in" / "02_quick.ipynb").write_text(notebook("1 + 1"))
     (tmp_path / "in" / "01_slow.ipynb").write_text(notebook(f"import pathlib, time\np = pathlib.Path({str(marker)!r})\np.exists() or time.sleep(600)"))
     command = [sys.executable, str(ROOT / "tools" / "run_notebooks.py"), "--source", str(tmp_path / "in"), "--out", str(tmp_path / "out"), "--jobs", "1"]
+    status = tmp_path / "out" / "status.json"
     for ending in (signal.SIGINT, signal.SIGKILL):
         run = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True)
-        wait_for(lambda: (tmp_path / "out" / "02_quick.ipynb").is_file() and "02_quick" in (tmp_path / "out" / "status.json").read_text())
+        wait_for(lambda: status.is_file() and "02_quick" in status.read_text())
         os.killpg(run.pid, ending)
         out, error = run.communicate(timeout=60)
         if ending == signal.SIGINT:
