@@ -108,7 +108,7 @@ def whole_number(value, name: str, lowest: int, highest: int | None = None) -> i
     if isinstance(value, bool) or not isinstance(value, (int, np.integer)):
         raise InputError(f"Expected `{name}` to be a whole number, got {shown(value)}")
     if value < lowest or (highest is not None and value > highest):
-        guard = highest is not None and highest >= 1000 and value < lowest  # that only keeps memory in bounds: no news here
+        guard = highest is not None and highest > 1000 and value < lowest  # that only keeps memory in bounds: no news here
         span = f">= {lowest}" if highest is None or guard else f"between {lowest} and {highest}"
         raise InputError(f"Expected `{name}` {span}, got {value}")
     return int(value)

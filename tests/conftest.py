@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 
 import numpy as np
 import pytest
@@ -11,6 +12,8 @@ from playwright.sync_api import sync_playwright
 
 from tools import chromium
 
+# A shell starts what runs in the background with Ctrl-C ignored, which the programs under test would inherit.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 os.environ["CLIPNB_CACHE"] = ""  # nothing is kept outside a test's own folder
 
 settings.register_profile("clipnb", derandomize=True, deadline=None, max_examples=60)
