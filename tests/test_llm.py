@@ -309,7 +309,7 @@ def test_a_spoilt_cache_is_told(serve, tmp_path):
 
 
 @pytest.mark.parametrize(("options", "text"), [
-    ({"concurrency": 0}, "Expected `concurrency` >= 1, got 0"),
+    ({"concurrency": 0}, "Expected `concurrency` between 1 and 1000, got 0"),
     ({"timeout": 0}, "Expected `timeout` > 0, got 0"),
     ({"per_minute": -1}, "Expected `per_minute` > 0, got -1"),
     ({"max_cost": -1}, "Expected `max_cost` >= 0, got -1"),
