@@ -62,6 +62,7 @@ def slow(self, i):
     time.sleep(float(os.environ.get("SLOW", 0)))
     return read(self, i)
 datasets.LabeledImages.__getitem__ = slow
+shards = encode.encode_shards
 print("ready", flush=True)
 for line in sys.stdin:
     order = json.loads(line)
@@ -76,7 +77,7 @@ for line in sys.stdin:
     for number, name in ((1, "out"), (2, "err")):
         os.dup2(os.open(order["place"] + "." + name, os.O_CREAT | os.O_WRONLY | os.O_TRUNC), number)
     os.environ["SLOW"] = order["slow"]
-    os.sched_getaffinity = lambda _: range(order["workers"])
+    encode.encode_shards = lambda task, data, rows, batch_size, workers, progress: shards(task, data, rows, batch_size, order["workers"], progress)
     try:
         cli.main(order["command"])
     except SystemExit as ending:
@@ -99,7 +100,7 @@ class Runs:
         self.process.stdin.flush()
         return int(self.process.stdout.readline())
 
-    def start(self, place, *command, slow=0.0, workers=1):
+    def start(self, place, *command, slow=0.0, workers=0):
         return self._ask(place=str(place), command=list(map(str, command)), slow=str(slow), workers=workers)
 
     def wait(self, pid):
@@ -172,7 +173,7 @@ def test_ctrl_c_is_one_line_and_the_next_run_goes_on(runs, tiny, photos, tmp_pat
     store, place = tmp_path / "store", tmp_path / "log"
     run = runs.start(place, "encode", "--dataset", f"folder:{photos}", "--store", store, slow=0.1, workers=2)
     wait_for(lambda: (store / "part-000000000.parquet").is_file())
-    os.killpg(run, signal.SIGINT)  # as a terminal does: to the workers too
+    os.killpg(run, signal.SIGINT)  # as a terminal does: to the workers too, which read where a GPU encodes
     assert runs.wait(run) == 130 and place.with_suffix(".out").read_text() == ""
     assert place.with_suffix(".err").read_text() == "clipnb: interrupted; what was written so far is whole\n"
     before = (store / "part-000000000.parquet").stat().st_mtime_ns
