@@ -10,7 +10,7 @@ import json
 import platform
 import sys
 from dataclasses import asdict
-from functools import partial
+from functools import partial, wraps
 from importlib import metadata
 from pathlib import Path
 
@@ -84,12 +84,22 @@ def _templates(default: str):
                         help="bare, single, drawing, openai-7, openai-80, or a file with one template a line.")
 
 
-_model = _options(
-    click.option("--model", default="clipnb-mini", show_default=True, help="clipnb-mini, a name open_clip knows, or local-dir:PATH."),
-    click.option("--pretrained", help="A tag open_clip knows for the model, or a checkpoint file."),
-    click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:1, mps."),
-    click.option("--precision", default="auto", show_default=True, help="auto, fp32, bf16, fp16."),
-)
+def _model(command):
+    """The options of `load_model`, given to the command as one mapping `source`, in that function's order."""
+    @wraps(command)
+    def gathered(model, pretrained, device, precision, trust_pickle, **others):
+        source = {"model": model, "pretrained": pretrained, "device": device, "precision": precision, "trust_pickle": trust_pickle}
+        return command(source=source, **others)
+
+    return _options(
+        click.option("--model", default="clipnb-mini", show_default=True, help="clipnb-mini, a name open_clip knows, or local-dir:PATH."),
+        click.option("--pretrained", help="A tag open_clip knows for the model, or a checkpoint file."),
+        click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:1, mps."),
+        click.option("--precision", default="auto", show_default=True, help="auto, fp32, bf16, fp16."),
+        click.option("--trust-pickle", is_flag=True, help="Load a checkpoint file that can run any code: only a file of your own."),
+    )(gathered)
+
+
 _dataset = click.option("--dataset", default="emoji", show_default=True,
                         help="emoji, emoji:validation, emoji:hard, folder:PATH, imagenet:PATH, table:FILE, torchvision:NAME:PATH, webdataset:PATTERN.")
 _store = click.option("--store", type=click.Path(path_type=Path), help="Folder that keeps the image vectors: encode once, ask many.")
@@ -151,16 +161,16 @@ def check() -> None:
 @click.option("--engine", default="local", show_default=True, type=click.Choice(["local", "ray"]),
               help="ray: shards are encoded by Ray Data, here or on a cluster (RAY_ADDRESS); needs clipnb[ray].")
 @_json
-def encode(model, pretrained, device, precision, dataset, store, bad_images, engine, json_file) -> None:
+def encode(source, dataset, store, bad_images, engine, json_file) -> None:
     """Encode a data set's images once into a folder of Parquet shards."""
     from clipnb import load_model
     from clipnb.distributed import encode_with_ray
     from clipnb.embeddings import read_provenance
     from clipnb.encode import encode_to_store
 
-    loaded, data, watched = _open(model, pretrained, device, precision, dataset)
+    loaded, data, watched = _open(source, dataset)
     if engine == "ray":
-        skipped = encode_with_ray(partial(load_model, model, pretrained, device, precision), dataset, store, bad_images)
+        skipped = encode_with_ray(partial(load_model, *source.values()), dataset, store, bad_images)
     else:
         skipped = encode_to_store(loaded, data, store, bad_images=bad_images, progress=watched)
     for reason in skipped.values():
@@ -177,12 +187,12 @@ def encode(model, pretrained, device, precision, dataset, store, bad_images, eng
 @_store
 @click.option("--worst", "worst_k", type=click.IntRange(min=1), default=10, show_default=True, help="How many worst classes.")
 @_json
-def evaluate(model, pretrained, device, precision, dataset, templates, store, worst_k, json_file) -> None:
+def evaluate(source, dataset, templates, store, worst_k, json_file) -> None:
     """Zero-shot accuracy, Recall@5 and the tail, each with its 95 % interval; on stderr, what is odd about the names."""
     from clipnb import evaluate as score, prompts, worst, zero_shot_classifier
 
     chosen = load_templates(templates)
-    images, loaded, data = _encode(model, pretrained, device, precision, dataset, store)
+    images, loaded, data = _encode(source, dataset, store)
     findings = prompts.lint(_names(data), chosen, loaded)
     for finding in findings:
         click.echo(f"clipnb: {finding}", err=True)
@@ -235,12 +245,12 @@ def _number(value) -> float | None:
 @click.option("--worst", "worst_k", type=click.IntRange(min=1), default=10, show_default=True, help="How many classes to list.")
 @click.option("--reduction", default="image", show_default=True, type=click.Choice(["image", "class"]))
 @_json
-def margin(model, pretrained, device, precision, dataset, templates, store, worst_k, reduction, json_file) -> None:
+def margin(source, dataset, templates, store, worst_k, reduction, json_file) -> None:
     """Rank classes by the class-wise matching margin without labels (pseudo-labels); check it where labels exist."""
     from clipnb import margin as margins, metrics, zero_shot_classifier, evaluate as score
 
     chosen = load_templates(templates)
-    images, loaded, data = _encode(model, pretrained, device, precision, dataset, store)
+    images, loaded, data = _encode(source, dataset, store)
     names = _names(data)
     result = score(images.vectors, zero_shot_classifier(loaded, names, chosen), images.labels)
     cmm = result.cmm[f"pseudo_{reduction}"]
@@ -273,7 +283,7 @@ def margin(model, pretrained, device, precision, dataset, templates, store, wors
 @click.option("--temperature", default=0.01, show_default=True, help="Softmax temperature, in units of cosine.")
 @click.option("--worst", "worst_k", type=click.IntRange(min=1), default=10, show_default=True, help="Worst classes reported, and used by cmm-worst.")
 @_json
-def ensemble(model, pretrained, device, precision, dataset, templates, store, method, fit_on, descriptions, enrich, temperature, worst_k,
+def ensemble(source, dataset, templates, store, method, fit_on, descriptions, enrich, temperature, worst_k,
              json_file) -> None:
     """Weight prompts without labels, and hold every method and control against the bare name on the same images."""
     from clipnb import comparison, describe
@@ -281,8 +291,8 @@ def ensemble(model, pretrained, device, precision, dataset, templates, store, me
 
     one_of(method, "--method", comparison.METHODS)
     chosen, texts = load_templates(templates), describe.load_descriptions(descriptions)
-    images, loaded, data = _encode(model, pretrained, device, precision, dataset, store)
-    fit = None if fit_on is None else _encode(model, pretrained, device, precision, fit_on, None, loaded)[0]
+    images, loaded, data = _encode(source, dataset, store)
+    fit = None if fit_on is None else _encode(source, fit_on, None, loaded)[0]
     names = _names(data)
     if fit is not None and fit.classnames and fit.classnames != names:
         raise InputError(f"Expected --fit {fit_on} to have the classes of {dataset}, got other classnames")
@@ -319,7 +329,7 @@ def ensemble(model, pretrained, device, precision, dataset, templates, store, me
 @click.option("--allow-rivals", is_flag=True, help="Accept descriptions that name a rival.")
 @click.option("--dry-run", is_flag=True, help="Show the first query and the estimate; call nothing.")
 @_json
-def describe(model, pretrained, device, precision, dataset, store, worst_k, rivals, count, llm, query_file, cache, out, api_base, price,
+def describe(source, dataset, store, worst_k, rivals, count, llm, query_file, cache, out, api_base, price,
              max_cost, concurrency, per_minute, retries, timeout, allow_rivals, dry_run, json_file) -> None:
     """Find the worst classes without labels and get descriptions of them: the shipped ones, or a language model's."""
     from clipnb import describe as texts, ensemble as ensembles, zero_shot_classifier
@@ -335,7 +345,7 @@ def describe(model, pretrained, device, precision, dataset, store, worst_k, riva
         text_of(llm, "--llm")
     template = texts.load_query(query_file) if query_file else texts.QUERY
     asker = llm and Asker(llm, cache, api_base, _prices(price), max_cost, concurrency, per_minute, retries=retries, timeout=timeout)
-    images, loaded, data = _encode(model, pretrained, device, precision, dataset, store)
+    images, loaded, data = _encode(source, dataset, store)
     names = _names(data)
     classifier = zero_shot_classifier(loaded, names)
     flagged = ensembles.find_worst(images.vectors, classifier)[:worst_k]
@@ -405,7 +415,7 @@ def _gates(ctx, param, values) -> list[tuple[str, float]]:
 @click.option("--compare", "compared", nargs=2, metavar="A.json B.json", help="Compare two audits of the same images instead (from --json).")
 @click.option("--fail-under", "gates", multiple=True, callback=_gates, metavar="NAME=NUMBER",
               help="Exit with code 3 if this score of the JSON's summary is lower (for counts of failures: higher). May be repeated.")
-def audit(dataset, model, pretrained, device, precision, classes, templates, descriptions, store, worst_k, out, json_file, csv_folder,
+def audit(dataset, source, classes, templates, descriptions, store, worst_k, out, json_file, csv_folder,
           compared, gates) -> None:
     """Which classes of your data does the model fail on, why, and what to do first: a page for people, JSON and CSV.
 
@@ -421,8 +431,8 @@ def audit(dataset, model, pretrained, device, precision, classes, templates, des
         report = reports.compare(*map(reports.Report.load, compared))
     else:
         wording = load_templates(templates) if path_of(templates, "--templates").is_file() else templates
-        report = reports.audit(dataset, model, pretrained, classes=classes, templates=wording, descriptions=descriptions, worst_k=worst_k,
-                               store=store, device=device, precision=precision, progress=sys.stderr.isatty())
+        report = reports.audit(dataset, **source, classes=classes, templates=wording, descriptions=descriptions, worst_k=worst_k,
+                               store=store, progress=sys.stderr.isatty())
     for name, _ in gates:
         if not isinstance(report.summary.get(name), (int, float)):
             known = [key for key, value in report.summary.items() if isinstance(value, (int, float))]
@@ -442,22 +452,22 @@ def audit(dataset, model, pretrained, device, precision, classes, templates, des
         click.get_current_context().exit(3)
 
 
-def _open(model, pretrained, device, precision, dataset, loaded=None):
+def _open(source, dataset, loaded=None):
     from clipnb import load_dataset, load_model
 
     data = load_dataset(dataset)  # first: a wrong path is found before weights are loaded
-    loaded = loaded or load_model(model, pretrained, device, precision)
+    loaded = loaded or load_model(*source.values())
     watched = sys.stderr.isatty()  # in a pipe or a log, stderr holds errors and findings only
     if watched:
-        fallback = " (there is no CUDA device)" if device == "auto" and loaded.device.type == "cpu" else ""
+        fallback = " (there is no CUDA device)" if source["device"] == "auto" and loaded.device.type == "cpu" else ""
         click.echo(f"{loaded.name} ({loaded.pretrained}) on {loaded.device}{fallback}: {dataset}, {len(data)} images", err=True)
     return loaded, data, watched
 
 
-def _encode(model, pretrained, device, precision, dataset, store, loaded=None):
+def _encode(source, dataset, store, loaded=None):
     from clipnb import encode_images
 
-    loaded, data, watched = _open(model, pretrained, device, precision, dataset, loaded)
+    loaded, data, watched = _open(source, dataset, loaded)
     images = encode_images(loaded, data, store, progress=watched)
     for reason in images.skipped.values():  # in a store that was made with --bad-images skip
         click.echo(f"clipnb: skipped: {reason}", err=True)
@@ -516,7 +526,7 @@ def _cell(value) -> str:
 @click.option("--pool/--no-pool", default=True, show_default=True, help="Also every template at hand, some 90: most of the work where there is no GPU.")
 @_store
 @_json
-def reproduce(imagenet, dataset, rehearsal, check_file, model, pretrained, device, precision, templates, descriptions, partial, pool, store,
+def reproduce(imagenet, dataset, rehearsal, check_file, source, templates, descriptions, partial, pool, store,
               json_file) -> None:
     """The paper's table in one command: every method and control, twin names repaired, published figures beside.
 
@@ -538,7 +548,8 @@ def reproduce(imagenet, dataset, rehearsal, check_file, model, pretrained, devic
         found = whole.rehearse()
         _report(found, json_file, _reproduced(found))
         sys.exit(0 if all(line["ok"] for line in found["checks"]) else 1)
-    found = whole.run(imagenet, dataset, model, pretrained, device, precision, templates, descriptions, partial, pool, store, sys.stderr.isatty())
+    found = whole.run(imagenet, dataset, **source, templates=templates, descriptions=descriptions, partial=partial, pool=pool, store=store,
+                      progress=sys.stderr.isatty())
     _report(found, json_file, _reproduced(found))
 
 

@@ -8,6 +8,8 @@ import difflib
 import hashlib
 import json
 import logging
+import math
+import pickle
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -18,6 +20,7 @@ import torch
 from clipnb.datasets import check_asset
 from clipnb.errors import InputError, one_of, path_of, shown, text_of
 from clipnb.prefixes import Tree, trees
+from clipnb.towers import read_images, read_trees
 
 EMBEDDED = "clipnb-mini"
 EMBEDDED_DIR = Path(__file__).parent / "assets" / EMBEDDED
@@ -84,6 +87,21 @@ class Model:
         return bool(np.abs(full - vectors).max() < 1e-5)
 
     @cached_property
+    def skips_unread(self) -> bool:
+        """Whether the image tower's last block can be computed for the class token alone (measured, not assumed).
+
+        True for vision transformers built as open_clip builds its own, which pool at the class token.
+        """
+        visual, dtype = self.module.visual, DTYPES[self.precision]
+        try:
+            pixels = torch.linspace(-2, 2, 3 * math.prod(visual.image_size)).sin().view(1, 3, *visual.image_size).to(self.device, dtype)
+            with torch.inference_mode():
+                full, short = _unit_norm(self.module.encode_image(pixels)), _unit_norm(read_images(visual, pixels))
+        except (AttributeError, RuntimeError, TypeError, ValueError, IndexError):  # a tower that is built in a way unknown to us
+            return False
+        return bool(np.abs(full - short).max() < 10 * torch.finfo(dtype).eps)
+
+    @cached_property
     def context_length(self) -> int:
         """Tokens that the tokenizer fills every prompt up to."""
         return self.tokenizer(["a"]).shape[1]
@@ -109,25 +127,8 @@ class Model:
 
     @torch.inference_mode()
     def encode_trees(self, trees: list[Tree]) -> np.ndarray:
-        """Unit-norm text vectors (B, D) float32 of all prompts of these trees, tree after tree; where `shares_prefixes`."""
-        tower = self.module if hasattr(self.module, "token_embedding") else self.module.text
-        shape = len(trees), max(len(tree.ids) for tree in trees)
-        ids, positions = np.zeros(shape, np.int64), np.zeros(shape, np.int64)
-        hidden = np.broadcast_to(~np.eye(shape[1], dtype=bool), (*shape, shape[1])).copy()  # what fills up sees itself
-        for row, tree in enumerate(trees):
-            n = len(tree.ids)
-            ids[row, :n], positions[row, :n], hidden[row, :n, :n] = tree.ids, tree.positions, ~tree.visible
-        x = tower.token_embedding(self._put(ids)) + tower.positional_embedding[self._put(positions)]
-        mask = torch.zeros(hidden.shape, dtype=x.dtype, device=self.device).masked_fill_(self._put(hidden), -torch.inf)
-        x = tower.transformer(x, attn_mask=mask.repeat_interleave(tower.transformer.resblocks[0].attn.num_heads, 0))
-        tree_of = np.repeat(np.arange(len(trees)), [len(tree.ends) for tree in trees])
-        x = tower.ln_final(x[self._put(tree_of), self._put(np.concatenate([tree.ends for tree in trees]))])
-        if tower.text_projection is not None:
-            x = tower.text_projection(x) if isinstance(tower.text_projection, torch.nn.Linear) else x @ tower.text_projection
-        return _unit_norm(x)
-
-    def _put(self, array: np.ndarray) -> torch.Tensor:
-        return torch.from_numpy(array).to(self.device)
+        """Unit-norm text vectors (P, D) float32 of all prompts of these trees, tree after tree; where `shares_prefixes`."""
+        return _unit_norm(read_trees(self.module if hasattr(self.module, "token_embedding") else self.module.text, trees))
 
     @cached_property
     def dimensions(self) -> int:
@@ -138,7 +139,7 @@ class Model:
     def encode_pixels(self, pixels: torch.Tensor) -> np.ndarray:
         """Unit-norm image vectors (B, D) float32 of preprocessed images (B, 3, H, W)."""
         pixels = pixels.to(self.device, non_blocking=True).to(DTYPES[self.precision], memory_format=torch.channels_last)
-        return _unit_norm(self.module.encode_image(pixels))
+        return _unit_norm(read_images(self.module.visual, pixels) if self.skips_unread else self.module.encode_image(pixels))
 
     def cast(self, precision: str) -> Model:
         """This model with its image tower in another precision; the text tower is shared."""
@@ -243,6 +244,9 @@ def _create(name: str, pretrained: str | None, trust_pickle: bool):
         module, _, preprocess = open_clip.create_model_and_transforms(name, pretrained=str(pretrained),
                                                                         weights_only=not trust_pickle)
         return module, preprocess, open_clip.get_tokenizer(name), str(pretrained)
+    except pickle.UnpicklingError:
+        raise InputError(f"Cannot load model {name!r} with weights {str(pretrained)!r}: expected a file of tensors only, this is damaged or a pickle "
+                         "that can run any code; if it is your own: trust_pickle=True, --trust-pickle") from None
     except Exception as error:  # the hub, the file and torch each raise their own kinds
         raise InputError(f"Cannot load model {name!r} with weights {str(pretrained)!r}: "
                          f"{type(error).__name__}: {_first_line(error)}") from error

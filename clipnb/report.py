@@ -249,8 +249,8 @@ def _change(c: int, name: str, n: int, both: int, only_a: int, only_b: int) -> d
 
 def audit(dataset: str | LabeledImages = "emoji", model: str | Model = EMBEDDED, pretrained: str | None = None, *,
           classes: str | Path | None = None, templates="bare", descriptions: str | Path | None = None, worst_k: int = 10,
-          store: str | Path | None = None, device: str = "auto", precision: str = "auto", made: str | None = None,
-          progress: bool = False) -> Report:
+          store: str | Path | None = None, device: str = "auto", precision: str = "auto", trust_pickle: bool = False,
+          made: str | None = None, progress: bool = False) -> Report:
     """Find the classes of a data set that a model fails on, say why, and what to do first.
 
     Reads every image (unreadable ones are listed and left out), checks the names, encodes, evaluates, explains the worst
@@ -259,7 +259,7 @@ def audit(dataset: str | LabeledImages = "emoji", model: str | Model = EMBEDDED,
 
     Args:
         dataset: a spec for `load_dataset`, or what that returns.
-        model, pretrained, device, precision: for `load_model`; or a loaded model.
+        model, pretrained, device, precision, trust_pickle: for `load_model`; or a loaded model.
         classes: file of classnames for unlabelled images, of candidates, or of better names (`datasets.with_classes`).
         templates: name of a template set (`prompts.template_set`) or a list, audited as one ensemble.
         descriptions: file of texts about classes (`describe.load_descriptions`), tried as a wording; the emoji set has its own.
@@ -298,7 +298,7 @@ def audit(dataset: str | LabeledImages = "emoji", model: str | Model = EMBEDDED,
     if descriptions is None and data.name.startswith("emoji") and classes is None:
         descriptions = "emoji"
     texts = load_descriptions(descriptions).by_class if descriptions else {}
-    model = load_model(model, pretrained, device, precision) if isinstance(model, str) else model
+    model = load_model(model, pretrained, device, precision, trust_pickle) if isinstance(model, str) else model
     images = encode_images(model, data, store, bad_images="skip", progress=progress)
     unreadable = pd.DataFrame([{"id": plain_text(name), "reason": plain_text(why)} for name, why in images.skipped.items()], columns=["id", "reason"])
     readable = np.array([i for i, name in enumerate(data.ids) if name not in images.skipped])

@@ -201,14 +201,14 @@ def reproduce(model, images: Embeddings, classnames: Sequence[str], templates: S
 
 
 def run(imagenet: str | Path | None = None, dataset: str | None = None, model: str = "clipnb-mini", pretrained: str | None = None,
-        device: str = "auto", precision: str = "auto", templates: str | None = None, descriptions: str | None = None, partial: bool = False,
-        pool: bool = True, store: str | Path | None = None, progress: bool = False) -> dict:
+        device: str = "auto", precision: str = "auto", trust_pickle: bool = False, templates: str | None = None, descriptions: str | None = None,
+        partial: bool = False, pool: bool = True, store: str | Path | None = None, progress: bool = False) -> dict:
     """`reproduce` from a folder: the pictures checked, the model loaded, the images encoded. What `clipnb reproduce` does.
 
     Args:
         imagenet: folder of ImageNet's validation pictures (`imagenet.open_imagenet`); or
         dataset: another set, as for `load_dataset`.
-        model, pretrained, device, precision: as for `load_model`.
+        model, pretrained, device, precision, trust_pickle: as for `load_model`.
         templates: a named set or a file; None: OpenAI's 80 (and what a torchvision set is of), for the emoji set those for drawings.
         descriptions: JSON file of texts a class, "emoji", or None.
         partial: accept other numbers of pictures a class than ImageNet's 50.
@@ -239,7 +239,7 @@ def run(imagenet: str | Path | None = None, dataset: str | None = None, model: s
         chosen = list(dict.fromkeys([*([DOMAIN_TEMPLATES[name]] if name in DOMAIN_TEMPLATES else []), *chosen]))
         check_readable(data)
     with steps.step("load the model"):
-        loaded = load_model(model, pretrained, device, precision)
+        loaded = load_model(model, pretrained, device, precision, trust_pickle)
     with steps.step("encode images"):
         images = encode_images(loaded, data, store, progress=progress)
     return reproduce(loaded, images, data.classnames, chosen, template_pool(chosen) if pool else (), texts,

@@ -127,6 +127,31 @@ def test_images_are_open_clips_own_vectors_in_order(tiny, pictures, two_cores, b
     assert len(np.unique(expected.round(4), axis=0)) == 12  # the order could not hide
 
 
+@pytest.mark.parametrize(("options", "skips"), [
+    ({}, True),
+    ({"final_ln_after_pool": True}, True),
+    ({"no_ln_pre": True, "ls_init_value": 0.5}, True),
+    ({"pool_type": "avg"}, False),  # reads every place
+    ({"attentional_pool": True}, False),
+    ({"block_type": "custom"}, False),
+    ({"layers": [1, 1, 1, 1], "width": 8, "head_width": 8, "patch_size": None}, False),  # a ResNet
+])
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_every_image_tower_gives_open_clips_vectors(tiny, tmp_path, options, skips, precision):
+    import open_clip
+
+    (tmp_path / "tower.json").write_text(json.dumps(TINY | {"vision_cfg": TINY["vision_cfg"] | {"layers": 2} | options}))
+    open_clip.add_model_config(tmp_path / "tower.json")
+    torch.manual_seed(0)
+    module = open_clip.create_model("tower").eval()
+    model = dataclasses.replace(tiny, module=module).cast(precision)
+    pixels = torch.rand(3, 3, 32, 32)
+    with torch.inference_mode():
+        expected = module.encode_image(pixels, normalize=True).numpy()
+    assert model.skips_unread is skips
+    assert np.allclose(model.encode_pixels(pixels), expected, rtol=0, atol=1e-5 if precision == "fp32" else 0.03)
+
+
 def test_an_unreadable_picture_stops_the_run_by_name(tiny, pictures, tmp_path):
     (pictures / "dog" / "1.png").write_bytes(b"")
     for store in (None, tmp_path / "s"):

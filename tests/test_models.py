@@ -7,8 +7,10 @@ import shutil
 import numpy as np
 import pytest
 import torch
+from click.testing import CliRunner
 
 from clipnb import encode_texts, load_model
+from clipnb.cli import main
 from clipnb.errors import InputError
 
 from conftest import TINY
@@ -114,12 +116,17 @@ def test_a_checkpoint_cannot_run_code(tiny, tmp_path, save):
 
 
 @pytest.mark.filterwarnings("ignore:Detected pickle protocol")
-def test_a_pickle_is_loaded_when_it_is_trusted(tiny, tmp_path):
+def test_a_pickle_is_loaded_when_it_is_trusted(tiny, pictures, tmp_path):
     content = {"state_dict": tiny.module.state_dict(), "options": pathlib.PurePosixPath("more than tensors")}
     torch.save(content, tmp_path / "own.pt")
-    refuses(f"Cannot load model 'tiny-clip' with weights '{tmp_path / 'own.pt'}': ", "tiny-clip", str(tmp_path / "own.pt"))
+    refuses(f"Cannot load model 'tiny-clip' with weights '{tmp_path / 'own.pt'}': expected a file of tensors only, this is damaged or a pickle",
+            "tiny-clip", str(tmp_path / "own.pt"))
     loaded = load_model("tiny-clip", str(tmp_path / "own.pt"), precision="fp32", trust_pickle=True)
     assert loaded.fingerprint == tiny.fingerprint
+    options = ["evaluate", "--model", "tiny-clip", "--pretrained", str(tmp_path / "own.pt"), "--dataset", f"folder:{pictures}"]
+    refused, done = CliRunner().invoke(main, options), CliRunner().invoke(main, [*options, "--trust-pickle"])
+    assert refused.exit_code == 2 and refused.stderr.endswith("if it is your own: trust_pickle=True, --trust-pickle\n")
+    assert done.exit_code == 0 and "accuracy" in done.output
 
 
 def test_loading_is_quiet_and_leaves_logging_as_it_was(tiny_weights, capfd, caplog):
