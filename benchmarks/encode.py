@@ -30,19 +30,20 @@ from PIL import Image, ImageDraw
 import clipnb
 from clipnb.embeddings import StoreWriter
 from clipnb.encode import encode_to_store
-from clipnb.models import Model
+from clipnb.models import Model, computes_bf16
 from clipnb.similarity import unit_norm
 from evaluate import machine, publish, rounds, spread, status
 
 CLASSES, WIDTH, SHARD = 1000, 512, 4096
 PHOTO_CLASSES = 10
+DEVICE = "ours, bf16, decoder device"
 REAL, SYNTHETIC = (1_000, 5_000), (1_000, 10_000, 100_000, 1_000_000)
 
 
-def vit_b_32() -> Model:
+def clip(name: str = "ViT-B-32", device: str = "cpu") -> Model:
     torch.manual_seed(0)
-    module, _, preprocess = open_clip.create_model_and_transforms("ViT-B-32")
-    return Model("ViT-B-32", "random", module.eval(), preprocess, open_clip.get_tokenizer("ViT-B-32"), torch.device("cpu"), "fp32")
+    module, _, preprocess = open_clip.create_model_and_transforms(name)
+    return Model(name, "random", module.eval().to(device), preprocess, open_clip.get_tokenizer(name), torch.device(device), "fp32")
 
 
 def ratio(times: dict, name: str, other: str) -> dict:
@@ -60,15 +61,15 @@ def texts(model: Model, names: int, count: int) -> dict:
     templates = [template("{}") for template in open_clip.OPENAI_IMAGENET_TEMPLATES]
     contenders = {
         "ours": lambda: torch.from_numpy(clipnb.zero_shot_classifier(model, classnames, templates)).T,
-        "open_clip": lambda: open_clip.build_zero_shot_classifier(model.module, model.tokenizer, classnames, templates),
-        "clip_benchmark": lambda: peer(model.module, model.tokenizer, classnames, [t.replace("{}", "{c}") for t in templates], "cpu", amp=False),
+        "open_clip": lambda: open_clip.build_zero_shot_classifier(model.module, model.tokenizer, classnames, templates, device=model.device),
+        "clip_benchmark": lambda: peer(model.module, model.tokenizer, classnames, [t.replace("{}", "{c}") for t in templates], model.device.type, amp=False),
     }
-    model.trims_exactly  # settled once for a model
+    model.shares_prefixes  # settled once for a model
     kept = {}
     times = rounds({name: partial(lambda name, call: kept.update({name: call()}), name, call) for name, call in contenders.items()}, (), count)
     return {"names": names, "prompts": names * len(templates), "seconds": {name: spread([t[0] for t in values]) for name, values in times.items()},
             "over_ours": {name: ratio(times, name, "ours") for name in ("open_clip", "clip_benchmark")},
-            "largest_difference": max(float((kept["ours"] - kept[name]).abs().max()) for name in ("open_clip", "clip_benchmark"))}
+            "largest_difference": max(float((kept["ours"] - kept[name].cpu()).abs().max()) for name in ("open_clip", "clip_benchmark"))}
 
 
 # ---- images ---------------------------------------------------------------------------------------------------------
@@ -122,8 +123,8 @@ def images(model: Model, count: int, count_rounds: int) -> dict:
         columns, kept = torch.from_numpy(classifier).T, {}
         half.fingerprint, model.fingerprint, model.dimensions, half.dimensions  # of a model, once
 
-        def ours(chosen):
-            return clipnb.evaluate(clipnb.encode_images(chosen, data).vectors, classifier, data.labels).predictions
+        def ours(chosen, decoder="pillow"):
+            return clipnb.evaluate(clipnb.encode_images(chosen, data, decoder=decoder).vectors, classifier, data.labels).predictions
 
         def from_store():
             return clipnb.evaluate_store(store, classifier).predictions
@@ -132,7 +133,7 @@ def images(model: Model, count: int, count_rounds: int) -> dict:
             loader = torch.utils.data.DataLoader(Pairs(data, model.preprocess), batch_size=64, num_workers=4)  # its defaults
             return run_classification(model.module, columns, loader, "cpu", amp=amp)[0].argmax(dim=1).numpy()
 
-        contenders = {"ours, fp32": partial(ours, model), "ours, bf16": partial(ours, half), "clip_benchmark, fp32": partial(peer, False),
+        contenders = {"ours, fp32": partial(ours, model), "ours, bf16": partial(ours, half), DEVICE: partial(ours, half, "device"), "clip_benchmark, fp32": partial(peer, False),
                       "clip_benchmark, default (bf16 autocast)": partial(peer, True), "ours, second time (store)": from_store}
         times = rounds({name: partial(lambda name, call: kept.update({name: call()}), name, call) for name, call in contenders.items()}, (), count_rounds)
     exact, default, again = kept["clip_benchmark, fp32"], "clip_benchmark, default (bf16 autocast)", "ours, second time (store)"
@@ -180,6 +181,40 @@ def growth() -> list[dict]:
         [sys.executable, __file__, "--grow", kind, str(count)], check=True, capture_output=True, text=True).stdout) for kind, count in tasks]
 
 
+# ---- a GPU ----------------------------------------------------------------------------------------------------------
+
+def on_device(device: str, name: str, count: int, names: int, count_rounds: int) -> dict:
+    """From JPEG files to vectors beside the network's bare forward passes, and the texts; in bf16 where the device has it."""
+    model = clip(name, device)
+    half = model.cast("bf16") if computes_bf16(model.device) else model
+    batch = 256 if device.startswith("cuda") else 16
+
+    def forward(pixels):
+        for _ in range(0, count, batch):
+            half.encode_pixels(pixels)  # ends with a copy to the processor's memory, so the time is whole
+
+    with TemporaryDirectory() as folder:
+        photos(Path(folder, "photos"), count)
+        data = clipnb.load_dataset(f"folder:{folder}/photos")
+        pixels = torch.stack([model.preprocess(data[i][0]) for i in range(min(batch, count))]).to(device)
+        contenders = {"forward": partial(forward, pixels)} | {
+            decoder: partial(clipnb.encode_images, half, data, decoder=decoder) for decoder in ("pillow", "device")}
+        times = rounds(contenders, (), count_rounds)
+    return {"device": torch.cuda.get_device_name(device) if device.startswith("cuda") else device, "model": name, "precision": half.precision, "photos": count,
+            "forward_images_per_second": spread([-(-count // batch) * len(pixels) / t[0] for t in times["forward"]]),
+            "share": {decoder: spread([f[0] / t[0] for f, t in zip(times["forward"], times[decoder])]) for decoder in ("pillow", "device")},
+            "texts": texts(model, names, count_rounds)}
+
+
+def gpu_rows(found: dict | None) -> list[str]:
+    if not found:
+        return ["| on a GPU | not measured: none here | |"]
+    rows = [f"| {found['device']}: from JPEG files to vectors / forward passes alone, rate, {found['model']}, {found['precision']}, decoder {decoder} | "
+            f"{share['median']} ({share['low']} to {share['high']}) | at least 0.8 |" for decoder, share in found["share"].items()]
+    return rows + [f"| {found['device']}: texts: {name} / ours, time | {value['median']} ({value['low']} to {value['high']}) | at least 8 |"
+                   for name, value in found["texts"]["over_ours"].items()]
+
+
 # ---- the table ------------------------------------------------------------------------------------------------------
 
 def table(found: dict) -> str:
@@ -203,7 +238,8 @@ def table(found: dict) -> str:
     lines += [f"| texts: largest difference of a coordinate | {text['largest_difference']:.1e} | below 1e-5 |",
               f"| images: predictions that differ from CLIP_benchmark's in fp32: ours in fp32 | {changed['ours, fp32']:.2%} | 0 |",
               f"| the same, ours in bf16 | {changed['ours, bf16']:.2%} | below 0.5 % |",
-              "| on a GPU | not measured | |", "", "| contender | rate |", "|---|---|"]
+              f"| the same, ours in bf16 with JPEG files decoded by torchcodec | {changed[DEVICE]:.2%} | - |",
+              *gpu_rows(found["gpu"]), "", "| contender | rate |", "|---|---|"]
     lines += [f"| texts: {name} | {text['prompts'] / value['median']:.0f} prompts/s |" for name, value in text["seconds"].items()]
     lines += [f"| images: {name} | {cell(value)} images/s |" for name, value in image["images_per_second"].items()]
     lines += ["", "| task | items | seconds | peak extra MB |", "|---|---|---|---|"]
@@ -230,9 +266,10 @@ def main() -> None:
         import clip_benchmark  # noqa: F401
     except ImportError:
         sys.exit("benchmarks/encode.py needs the peer it compares with: pip install 'clipnb[bench]'")
-    load, model = os.getloadavg()[0], vit_b_32()
+    load, model = os.getloadavg()[0], clip()
     found = {"machine": machine(("numpy", "torch", "open_clip_torch", "clip-benchmark")), "rounds": options.rounds,
-             "texts": texts(model, options.names, options.rounds), "images": images(model, options.photos, options.rounds), "growth": growth()}
+             "texts": texts(model, options.names, options.rounds), "images": images(model, options.photos, options.rounds), "growth": growth(),
+             "gpu": on_device("cuda", "ViT-L-14", 2000, 25, options.rounds) if torch.cuda.is_available() else None}
     found["load_average"] = [round(load, 1), round(os.getloadavg()[0], 1)]
     publish("encode", found, table(found))
 

@@ -158,10 +158,12 @@ def check() -> None:
 @click.option("--store", required=True, type=click.Path(path_type=Path), help="Folder to write the image vectors to; a run that was cut off goes on there.")
 @click.option("--bad-images", default="stop", show_default=True, type=click.Choice(["stop", "skip"]),
               help="At an image that cannot be read: stop, or skip it and list it.")
+@click.option("--decoder", default="pillow", show_default=True, type=click.Choice(["pillow", "device"]),
+              help="device: JPEG files are decoded on the model's device, for a GPU that waits for pictures; needs clipnb[gpu].")
 @click.option("--engine", default="local", show_default=True, type=click.Choice(["local", "ray"]),
               help="ray: shards are encoded by Ray Data, here or on a cluster (RAY_ADDRESS); needs clipnb[ray].")
 @_json
-def encode(source, dataset, store, bad_images, engine, json_file) -> None:
+def encode(source, dataset, store, bad_images, decoder, engine, json_file) -> None:
     """Encode a data set's images once into a folder of Parquet shards."""
     from clipnb import load_model
     from clipnb.distributed import encode_with_ray
@@ -170,9 +172,9 @@ def encode(source, dataset, store, bad_images, engine, json_file) -> None:
 
     loaded, data, watched = _open(source, dataset)
     if engine == "ray":
-        skipped = encode_with_ray(partial(load_model, *source.values()), dataset, store, bad_images)
+        skipped = encode_with_ray(partial(load_model, *source.values()), dataset, store, bad_images, decoder=decoder)
     else:
-        skipped = encode_to_store(loaded, data, store, bad_images=bad_images, progress=watched)
+        skipped = encode_to_store(loaded, data, store, bad_images=bad_images, progress=watched, decoder=decoder)
     for reason in skipped.values():
         click.echo(f"clipnb: skipped: {reason}", err=True)
     _report({"store": str(store), **read_provenance(store), "dimensions": loaded.dimensions, "device": str(loaded.device),

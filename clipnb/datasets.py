@@ -65,12 +65,14 @@ class LabeledImages:
         return len(self.ids)
 
     def __getitem__(self, index: int) -> tuple[Image.Image, int]:
-        position = index if self.positions is None else int(self.positions[index])
         try:
-            image = self.read(position)
-            return flatten(image), int(self.labels[index])
+            return flatten(self.opened(index)), int(self.labels[index])
         except Exception as error:  # decoders raise anything on a broken file: OSError, SyntaxError, struct.error ...
             raise InputError(f"Cannot read image {self.ids[index]!r} of {self.name}: {_first_line(error)}") from error
+
+    def opened(self, index: int) -> Image.Image:
+        """Image `index` as its file has it: in any mode, its pixels perhaps not read yet; raises what the reader raises."""
+        return self.read(index if self.positions is None else int(self.positions[index]))
 
     def take(self, indices) -> LabeledImages:
         """The subset at `indices` (an array of positions or booleans, or a number: the first so many).

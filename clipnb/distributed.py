@@ -11,7 +11,8 @@ from clipnb.encode import Task, encode_shards, not_all, prepare
 from clipnb.errors import InputError
 
 
-def encode_with_ray(load, spec: str, store: str | Path, bad_images: str = "stop", workers: int | None = None) -> dict[str, str]:
+def encode_with_ray(load, spec: str, store: str | Path, bad_images: str = "stop", workers: int | None = None,
+                    decoder: str = "pillow") -> dict[str, str]:
     """`encode.encode_to_store` by Ray Data (extra `ray`), here or on the cluster that Ray is told of (RAY_ADDRESS).
 
     A worker loads model and data set once; a task is one shard, which the worker encodes and writes. When a worker dies,
@@ -20,7 +21,7 @@ def encode_with_ray(load, spec: str, store: str | Path, bad_images: str = "stop"
     Args:
         load: function without arguments that gives the model, on any node.
         spec: of `load_dataset`.
-        store, bad_images: as for `encode.encode_images`.
+        store, bad_images, decoder: as for `encode.encode_images`.
         workers: how many encode at a time; None: one a GPU, or one for two cores.
 
     Returns:
@@ -34,7 +35,7 @@ def encode_with_ray(load, spec: str, store: str | Path, bad_images: str = "stop"
     except ImportError:
         raise InputError("Expected Ray for the engine ray, it is not installed; pip install 'clipnb[ray]'") from None
     data = load_dataset(spec)
-    task = prepare(load(), data, store, bad_images)
+    task = prepare(load(), data, store, bad_images, decoder)
     if task.shards:
         ray.init(ignore_reinit_error=True, log_to_driver=False, logging_level="ERROR", include_dashboard=False)
         ray.data.DataContext.get_current().enable_progress_bars = False

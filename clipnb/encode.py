@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from tqdm.auto import tqdm
 
+from clipnb.decoding import DevicePixels, Pixels
 from clipnb.embeddings import REASON, Embeddings, StoreWriter, read_provenance, read_skipped
 from clipnb.errors import InputError, having, listed, one_of, path_of, text_of, whole_number
 from clipnb.models import DTYPES, Model
@@ -23,6 +24,7 @@ from clipnb.textcache import TextCache, cache_folder
 
 TEXTS_AT_ONCE = 4096  # tokenised, encoded and kept together: what a kill can lose
 SHARD_SIZE = 4096  # images a shard: small enough to lose little on a kill, large enough for few files
+READERS = {"pillow": Pixels, "device": DevicePixels}
 PRECISION_SAMPLE, MAY_CHANGE = 64, 0.005  # images that bf16 is checked on, and the share of predictions that may change
 
 
@@ -104,7 +106,7 @@ def _packed(order: np.ndarray, lengths: np.ndarray, batch_tokens: int):
 
 
 def encode_images(model: Model, data, store: str | Path | None = None, batch_size: int | None = None,
-                  workers: int | None = None, bad_images: str = "stop", progress: bool = False) -> Embeddings:
+                  workers: int | None = None, bad_images: str = "stop", progress: bool = False, decoder: str = "pillow") -> Embeddings:
     """Unit-norm image vectors of a labelled image set.
 
     With `store`, vectors are written shard by shard to that folder; a run that was cut off goes on where it
@@ -125,6 +127,8 @@ def encode_images(model: Model, data, store: str | Path | None = None, batch_siz
             16, or none for few images and on systems that cannot fork.
         bad_images: "stop" at the first image that cannot be read, or "skip" it and say so in `skipped`.
         progress: show images/s and the time left on stderr.
+        decoder: "pillow", or "device" for machines whose cores cannot feed their GPU: JPEG files are decoded and transformed on
+            the model's device (`decoding.DevicePixels`; extra `gpu`). Vectors differ a little, so a store keeps to one of them.
 
     Returns:
         `Embeddings` with vectors (N, D) float32 of unit norm, without rows for skipped images.
@@ -138,16 +142,16 @@ def encode_images(model: Model, data, store: str | Path | None = None, batch_siz
     (3, 256)
     """
     if store is not None:
-        encode_to_store(model, data, store, batch_size, workers, bad_images, progress)
+        encode_to_store(model, data, store, batch_size, workers, bad_images, progress, decoder)
         return Embeddings.load(store)
-    task = prepare(model, data, None, bad_images)
+    task = prepare(model, data, None, bad_images, decoder)
     found = Embeddings.concatenate(list(encode_shards(task, data, task.shards, batch_size, workers, progress)))
     not_all(found.skipped, data)
     return found
 
 
 def encode_to_store(model: Model, data, store: str | Path, batch_size: int | None = None, workers: int | None = None,
-                    bad_images: str = "stop", progress: bool = False) -> dict[str, str]:
+                    bad_images: str = "stop", progress: bool = False, decoder: str = "pillow") -> dict[str, str]:
     """`encode_images` for a set whose vectors need not fit into memory: they are in the store only.
 
     Returns:
@@ -159,7 +163,7 @@ def encode_to_store(model: Model, data, store: str | Path, batch_size: int | Non
     ...     encode_to_store(load_model(), load_dataset("emoji").take(3), folder)
     {}
     """
-    task = prepare(model, data, store, bad_images)
+    task = prepare(model, data, store, bad_images, decoder)
     for rows, shard in zip(task.shards, encode_shards(task, data, task.shards, batch_size, workers, progress)):
         task.writer.write(rows.start, shard)
     skipped = read_skipped(store)
@@ -184,9 +188,9 @@ class Task:
     shards: list[range]  # positions of the images of each shard that is still to be written
 
 
-def prepare(model: Model, data, store: str | Path | None, bad_images: str) -> Task:
+def prepare(model: Model, data, store: str | Path | None, bad_images: str, decoder: str = "pillow") -> Task:
     """Settle precision and store, and find what is still to be done."""
-    one_of(bad_images, "bad_images", ("stop", "skip"))
+    one_of(bad_images, "bad_images", ("stop", "skip")), one_of(decoder, "decoder", tuple(READERS))
     having(model, "model", "encode_pixels", "clipnb.load_model"), having(data, "data", "ids", "clipnb.load_dataset")
     if store is not None:
         path_of(store, "store")
@@ -195,7 +199,7 @@ def prepare(model: Model, data, store: str | Path | None, bad_images: str) -> Ta
     model, reason = settle_precision(model, data, read_provenance(store))
     provenance = {
         "model": model.name, "pretrained": model.pretrained, "model_fingerprint": model.fingerprint, "precision": model.precision,
-        REASON: reason, "dataset": data.name, "dataset_fingerprint": data.fingerprint, "n": len(data),
+        REASON: reason, "decoder": decoder, "dataset": data.name, "dataset_fingerprint": data.fingerprint, "n": len(data),
     }
     writer = StoreWriter(store, provenance, data.classnames, SHARD_SIZE) if store is not None else None
     shards = [range(start, min(start + SHARD_SIZE, len(data))) for start in range(0, len(data), SHARD_SIZE)]
@@ -213,27 +217,33 @@ def encode_shards(task: Task, data, shards: list[range], batch_size: int | None 
         workers = 0 if on_cpu or not forks or sum(map(len, batches)) < 4 else min(len(os.sched_getaffinity(0)), 16)
     else:
         workers = whole_number(workers, "workers", 0, 1024)
-    pixels = _Pixels(data, model.preprocess)
-    loader = iter(torch.utils.data.DataLoader(
-        pixels, batch_sampler=[batch for some in batches for batch in some], collate_fn=_collate, num_workers=workers,
-        multiprocessing_context="fork" if forks and workers else None, worker_init_fn=_unmoved, pin_memory=model.device.type == "cuda"))
+    reader = READERS[task.provenance["decoder"]](data, model)
     nothing = np.empty((0, model.dimensions), dtype=np.float32)
 
-    def encode(good: list[int], pixels: torch.Tensor | None, bad: dict[int, str]):
+    def encode(read):
         nonlocal size
+        good, pixels, bad = reader.finish(read)
         if bad and task.bad_images == "stop":
             raise InputError(next(iter(bad.values())))
         found, size = _encode_pixels(model, pixels, size) if good else (nothing, size)
         bar.update(len(good) + len(bad))
         return good, found, {data.ids[i]: why for i, why in bad.items()}
 
+    if on_cpu and not workers:
+        def encode_all(some):
+            return on_all_cores(lambda batch: encode(reader.collate([reader[i] for i in batch])), some)
+    else:
+        loader = iter(torch.utils.data.DataLoader(
+            reader, batch_sampler=[batch for some in batches for batch in some], collate_fn=reader.collate, num_workers=workers,
+            multiprocessing_context="fork" if forks and workers else None, worker_init_fn=_unmoved, pin_memory=model.device.type == "cuda"))
+
+        def encode_all(some):
+            return [encode(read) for _, read in zip(some, loader)]
+
     title = f"{model.name} on {model.device} in {model.precision}"
     with tqdm(total=sum(map(len, shards)), unit=" images", desc=title, disable=not progress) as bar:
         for some in batches:
-            if on_cpu and not workers:
-                parts = on_all_cores(lambda batch: encode(*pixels.batch(batch)), some)
-            else:
-                parts = [encode(*read) for _, read in zip(some, loader)]
+            parts = encode_all(some)
             rows, skipped = [i for good, _, _ in parts for i in good], {}
             for _, _, bad in parts:
                 skipped |= bad
@@ -243,29 +253,7 @@ def encode_shards(task: Task, data, shards: list[range], batch_size: int | None 
 
 def _unmoved(_worker) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent ends its workers and says so
-
-
-class _Pixels(torch.utils.data.Dataset):
-    """Images ready for the network: (position, pixels, None) or (position, None, why not)."""
-
-    def __init__(self, data, preprocess):
-        self.data, self.preprocess = data, preprocess
-
-    def __getitem__(self, i: int):
-        try:
-            return i, self.preprocess(self.data[i][0]), None
-        except InputError as error:
-            return i, None, str(error)
-
-    def batch(self, rows):
-        """(positions that could be read, their pixels, reason by position of the others)."""
-        return _collate([self[i] for i in rows])
-
-
-def _collate(items):
-    good = [(i, pixels) for i, pixels, why in items if why is None]
-    return ([i for i, _ in good], torch.stack([pixels for _, pixels in good]) if good else None,
-            {i: why for i, _, why in items if why is not None})
+    sys.excepthook = lambda *error: None  # what fails in reading is handed over; the rest is a handshake that the parent's stop broke
 
 
 def _encode_pixels(model: Model, pixels: torch.Tensor, size: int) -> tuple[np.ndarray, int]:
@@ -311,8 +299,8 @@ def changed_predictions(model: Model, other: Model, data) -> tuple[float, int]:
     sample = np.unique(np.linspace(0, len(data) - 1, PRECISION_SAMPLE).astype(int)).tolist()
     classifier = encode_texts(model, data.classnames)
     scores, shifts = [], []
-    batches, read = [sample[i : i + 16] for i in range(0, len(sample), 16)], _Pixels(data, model.preprocess).batch
-    for good, pixels, _ in on_all_cores(read, batches):
+    batches, reader = [sample[i : i + 16] for i in range(0, len(sample), 16)], Pixels(data, model)
+    for good, pixels, _ in on_all_cores(lambda batch: reader.collate([reader[i] for i in batch]), batches):
         if good:
             exact = model.encode_pixels(pixels)
             scores.append(exact @ classifier.T)

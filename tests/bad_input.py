@@ -88,7 +88,7 @@ KINDS = {
              "concurrency asks retries max_tokens shard_size enrich most columns top",
     "number": "confidence floor temperature entropy logit_scale synonym_cosine majority significance name_weight max_cost per_minute timeout",
     "strings": "classnames texts prompts", "templates": "templates pool", "text": "classname template answer text made category",
-    "option": "reduction method nan device precision bad_images baseline kind name spec", "depths": "ks", "file": "file path source folder",
+    "option": "reduction method nan device precision decoder bad_images baseline kind name spec", "depths": "ks", "file": "file path source folder",
     "folder": "store cache", "thing": "model data asker question questions images result fit results",
     "flag": "progress trust_pickle partial letters allow_rivals per_class_weights complete",
     "free": "ax said steps api_base price pretrained",

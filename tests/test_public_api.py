@@ -11,7 +11,7 @@ import clipnb
 
 PACKAGE = Path(clipnb.__file__).parent
 # In the order of the flow: a module imports only from modules before it.
-FLOW = ["errors", "datasets", "prompts", "similarity", "metrics", "worst", "margin", "explain", "prefixes", "towers", "models", "textcache", "embeddings",
+FLOW = ["errors", "datasets", "prompts", "similarity", "metrics", "worst", "margin", "explain", "prefixes", "towers", "models", "textcache", "decoding", "embeddings",
         "encode", "distributed", "zeroshot", "ensemble", "describe", "comparison", "imagenet", "rehearsal", "reproduce", "llm", "plots",
         "widgets", "page", "report", "cli"]
 PUBLIC = {
