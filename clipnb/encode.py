@@ -60,9 +60,7 @@ def encode_texts(model: Model, texts, batch_tokens: int | None = None) -> np.nda
     if not texts:
         raise InputError("Expected at least one text, got none")
     for position, text in enumerate(texts):
-        if not isinstance(text, str) or not text.strip():
-            raise InputError(f"Expected text {position} to be a non-empty string, got {text!r}")
-        text_of(text, "texts")
+        text_of(text, f"texts[{position}]")
     unique, folder = list(dict.fromkeys(texts)), cache_folder()
     cache = TextCache(folder / "texts.sqlite", model.text_fingerprint) if folder else None
     vectors = cache.find(unique) if cache else {}

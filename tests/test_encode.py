@@ -94,8 +94,8 @@ def test_a_tower_that_reads_its_padding_gets_the_full_context(tiny):
 @pytest.mark.parametrize(("texts", "text"), [
     ("dog", "Expected `texts` to be a list of strings, got the single string 'dog'"),
     ([], "Expected at least one text, got none"),
-    (["dog", " "], "Expected text 1 to be a non-empty string, got ' '"),
-    ([None], "Expected text 0 to be a non-empty string, got None"),
+    (["dog", " "], "Expected `texts[1]` to be a non-empty string, got ' '"),
+    ([None], "Expected `texts[0]` to be a non-empty string, got None"),
 ])
 def test_wrong_texts_are_told(tiny, texts, text):
     with pytest.raises(InputError, match="^" + re.escape(text) + "$"):
