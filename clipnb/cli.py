@@ -249,26 +249,27 @@ def _number(value) -> float | None:
 @_json
 def margin(source, dataset, templates, store, worst_k, reduction, json_file) -> None:
     """Rank classes by the class-wise matching margin without labels (pseudo-labels); check it where labels exist."""
-    from clipnb import margin as margins, metrics, zero_shot_classifier, evaluate as score
+    from clipnb import ensemble as ensembles, margin as margins, metrics, zero_shot_classifier, evaluate as score
 
     chosen = load_templates(templates)
     images, loaded, data = _encode(source, dataset, store)
     names = _names(data)
-    result = score(images.vectors, zero_shot_classifier(loaded, names, chosen), images.labels)
+    classifier = zero_shot_classifier(loaded, names, chosen)
+    result = score(images.vectors, classifier, images.labels)
     cmm = result.cmm[f"pseudo_{reduction}"]
     predicted = np.bincount(result.predictions, minlength=len(names))
-    ranking = margins.worst_first(cmm)[: min(worst_k, len(names))]
+    order = ensembles.find_worst(images.vectors, classifier, reduction=reduction)
     summary = {"model": loaded.name, "pretrained": loaded.pretrained, "dataset": dataset, "templates": templates,
                "reduction": reduction, "images": len(images), "classes": len(names),
                "never_predicted": int(np.isnan(cmm).sum()),
                "worst_by_margin": [{"classname": names[c], "cmm": _number(cmm[c]), "predicted": int(predicted[c])}
-                                   for c in ranking]}
+                                   for c in order[:worst_k]]}
     if result.n:
         for kind, values in (("labels", result.cmm[reduction]), ("pseudo_labels", cmm)):
             rho, interval = metrics.rank_correlation(values, result.per_class_accuracy, nan="worst")
             summary |= {f"spearman_{kind}": _number(rho), f"spearman_{kind}_ci": None if np.isnan(rho) else interval}
         k = int(min(worst_k, np.isfinite(result.per_class_accuracy).sum()))
-        summary[f"worst_{k}_found"] = margins.worst_found(cmm, result.per_class_accuracy, k)
+        summary[f"worst_{k}_found"] = margins.worst_found(order.argsort(), result.per_class_accuracy, k)
     _report(summary, json_file)
 
 
