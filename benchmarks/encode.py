@@ -2,7 +2,7 @@
 
     pip install clipnb[bench]
     python benchmarks/encode.py              # writes benchmarks/results/encode.json and .md; `make bench` calls this
-    python benchmarks/encode.py --names 25 --photos 500 --rounds 3     # longer
+    python benchmarks/encode.py --names 1000 --rounds 1     # every ImageNet name: an hour, most of it the peers
 
 Contenders take turns within a round, so that a busy machine disturbs all of them; a ratio is taken within its round.
 The model is ViT-B-32 with random weights (one seed): speed does not depend on the weights, and no download is needed.
@@ -254,7 +254,7 @@ def table(found: dict) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--names", type=int, default=5)
+    parser.add_argument("--names", type=int, default=25)
     parser.add_argument("--photos", type=int, default=500)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--grow", nargs=2, metavar=("KIND", "ITEMS"), help="print seconds and peak extra MB of one task")
