@@ -158,8 +158,8 @@ def check() -> None:
 @click.option("--store", required=True, type=click.Path(path_type=Path), help="Folder to write the image vectors to; a run that was cut off goes on there.")
 @click.option("--bad-images", default="stop", show_default=True, type=click.Choice(["stop", "skip"]),
               help="At an image that cannot be read: stop, or skip it and list it.")
-@click.option("--decoder", default="pillow", show_default=True, type=click.Choice(["pillow", "device"]),
-              help="device: JPEG files are decoded on the model's device, for a GPU that waits for pictures; needs clipnb[gpu].")
+@click.option("--decoder", type=click.Choice(["pillow", "device"]), help="device: JPEG files are decoded on the model's device, for a GPU that "
+              "waits for pictures; needs clipnb[gpu].  [default: the store's, or pillow]")
 @click.option("--engine", default="local", show_default=True, type=click.Choice(["local", "ray"]),
               help="ray: shards are encoded by Ray Data, here or on a cluster (RAY_ADDRESS); needs clipnb[ray].")
 @_json

@@ -12,7 +12,7 @@ from clipnb.errors import InputError
 
 
 def encode_with_ray(load, spec: str, store: str | Path, bad_images: str = "stop", workers: int | None = None,
-                    decoder: str = "pillow") -> dict[str, str]:
+                    decoder: str | None = None) -> dict[str, str]:
     """`encode.encode_to_store` by Ray Data (extra `ray`), here or on the cluster that Ray is told of (RAY_ADDRESS).
 
     A worker loads model and data set once; a task is one shard, which the worker encodes and writes. When a worker dies,

@@ -104,7 +104,7 @@ def _packed(order: np.ndarray, lengths: np.ndarray, batch_tokens: int):
 
 
 def encode_images(model: Model, data, store: str | Path | None = None, batch_size: int | None = None,
-                  workers: int | None = None, bad_images: str = "stop", progress: bool = False, decoder: str = "pillow") -> Embeddings:
+                  workers: int | None = None, bad_images: str = "stop", progress: bool = False, decoder: str | None = None) -> Embeddings:
     """Unit-norm image vectors of a labelled image set.
 
     With `store`, vectors are written shard by shard to that folder; a run that was cut off goes on where it
@@ -127,6 +127,7 @@ def encode_images(model: Model, data, store: str | Path | None = None, batch_siz
         progress: show images/s and the time left on stderr.
         decoder: "pillow", or "device" for machines whose cores cannot feed their GPU: JPEG files are decoded and transformed on
             the model's device (`decoding.DevicePixels`; extra `gpu`). Vectors differ a little, so a store keeps to one of them.
+            None: the store's, or "pillow" where there is none yet.
 
     Returns:
         `Embeddings` with vectors (N, D) float32 of unit norm, without rows for skipped images.
@@ -149,7 +150,7 @@ def encode_images(model: Model, data, store: str | Path | None = None, batch_siz
 
 
 def encode_to_store(model: Model, data, store: str | Path, batch_size: int | None = None, workers: int | None = None,
-                    bad_images: str = "stop", progress: bool = False, decoder: str = "pillow") -> dict[str, str]:
+                    bad_images: str = "stop", progress: bool = False, decoder: str | None = None) -> dict[str, str]:
     """`encode_images` for a set whose vectors need not fit into memory: they are in the store only.
 
     Returns:
@@ -186,18 +187,21 @@ class Task:
     shards: list[range]  # positions of the images of each shard that is still to be written
 
 
-def prepare(model: Model, data, store: str | Path | None, bad_images: str, decoder: str = "pillow") -> Task:
+def prepare(model: Model, data, store: str | Path | None, bad_images: str, decoder: str | None = None) -> Task:
     """Settle precision and store, and find what is still to be done."""
-    one_of(bad_images, "bad_images", ("stop", "skip")), one_of(decoder, "decoder", tuple(READERS))
+    one_of(bad_images, "bad_images", ("stop", "skip"))
+    if decoder is not None:
+        one_of(decoder, "decoder", tuple(READERS))
     having(model, "model", "encode_pixels", "clipnb.load_model"), having(data, "data", "ids", "clipnb.load_dataset")
     if store is not None:
         path_of(store, "store")
     if not len(data):
         raise InputError("Expected at least one image, got none")
-    model, reason = settle_precision(model, data, read_provenance(store))
+    begun = read_provenance(store) or {}
+    model, reason = settle_precision(model, data, begun)
     provenance = {
         "model": model.name, "pretrained": model.pretrained, "model_fingerprint": model.fingerprint, "precision": model.precision,
-        REASON: reason, "decoder": decoder, "dataset": data.name, "dataset_fingerprint": data.fingerprint, "n": len(data),
+        REASON: reason, "decoder": decoder or begun.get("decoder", "pillow"), "dataset": data.name, "dataset_fingerprint": data.fingerprint, "n": len(data),
     }
     writer = StoreWriter(store, provenance, data.classnames, SHARD_SIZE) if store is not None else None
     shards = [range(start, min(start + SHARD_SIZE, len(data))) for start in range(0, len(data), SHARD_SIZE)]
@@ -270,7 +274,7 @@ def settle_precision(model: Model, data, provenance: dict | None = None) -> tupl
     """The model in the precision to encode this set with, and why; `provenance` is of the store that was begun."""
     if not model.auto:
         return model, "as loaded"
-    if provenance is not None and provenance.get("precision") in DTYPES:
+    if provenance and provenance.get("precision") in DTYPES:
         begun = provenance["precision"]
         return (model if begun == model.precision else model.cast(begun)), provenance.get(REASON)
     if not data.classnames:

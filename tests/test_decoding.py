@@ -65,8 +65,9 @@ def test_damaged_files_are_told_as_pillow_tells_them(tiny, photos, workers):
 def test_a_store_keeps_to_one_decoder(tiny_weights, photos, tmp_path):
     options = ["encode", "--model", "tiny-clip", "--pretrained", str(tiny_weights), "--dataset", f"folder:{photos}", "--store", str(tmp_path / "s")]
     assert CliRunner().invoke(main, [*options, "--decoder", "device"]).exit_code == 0
-    assert CliRunner().invoke(main, [*options, "--decoder", "device"]).exit_code == 0
-    refused = CliRunner().invoke(main, options)
+    for command in ("encode", "margin"):  # which decoder is the store's to know
+        assert CliRunner().invoke(main, [command, *options[1:]]).exit_code == 0
+    refused = CliRunner().invoke(main, [*options, "--decoder", "pillow"])
     assert refused.exit_code == 2 and "decoder" in refused.stderr and refused.stderr.count("\n") == 1
 
 
