@@ -11,6 +11,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 PARAMETERS = {"model", "pretrained", "dataset", "fast"}
+VIEW = "application/vnd.jupyter.widget-view+json"
 MOST_LINES, WIDEST = 15, 75  # a wider line is cut off at the edge of the page
 
 
@@ -97,6 +98,14 @@ class TestSource:
                 text = "".join(output.get("text", ""))
                 assert output.get("name") != "stderr", f"{path.name}, code cell {i}: {text[:300]}"
                 assert "\r" not in text and "it/s" not in text, f"{path.name}, code cell {i}: a progress bar"
+
+    def test_pictures_have_a_text_and_keep_their_colours(self, path):
+        """Charts turn dark on dark pages; photographs and drawings must not, and are marked for it."""
+        for cell in code_cells(ROOT / "book/notebooks" / path.name):
+            if any("image/png" in output.get("data", {}) and VIEW not in output["data"] for output in cell["outputs"]):
+                image, source = cell["metadata"].get("mystnb", {}).get("image", {}), "".join(cell["source"])
+                assert len(image.get("alt", "")) > 20, source
+                assert ("image_strip(" in source or "imshow(" in source) == (image.get("classes") == "pictures"), source
 
 
 # The runner ------------------------------------------------------------------------------------------------------------
