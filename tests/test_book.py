@@ -7,6 +7,8 @@ import json
 import os
 import re
 import statistics
+import subprocess
+import sys
 import threading
 from html.parser import HTMLParser
 from pathlib import Path
@@ -17,6 +19,7 @@ import numpy as np
 import pytest
 from axe_playwright_python.base import AXE_SCRIPT
 from pypdf import PdfReader
+from pypdf.generic import IndirectObject
 
 import clipnb
 from clipnb import widgets
@@ -464,6 +467,28 @@ def test_on_paper_what_is_folded_is_open(chapter):
     for line in page.locator(".bd-article details pre").all_text_contents():
         assert "".join(line.split())[:60] in text.replace(" ", ""), line
     assert f"{100 * value(figure, 'recall'):.1f}" in text and "Guesses for this picture" in text
+    page.emulate_media(media="print")  # what sticks to the screen's edge would be printed over a page's edge
+    assert figure.locator(".clipnb-details").evaluate("node => getComputedStyle(node).position") == "static"
+
+
+def test_pages_become_one_pdf(pages, tmp_path):
+    def prints(*names):
+        return subprocess.run([sys.executable, ROOT / "tools/book_pdf.py", *names, "--out", tmp_path / "some.pdf"], capture_output=True, text=True)
+
+    done = prints("notebooks/04_pitfalls", "handout", "intro")
+    assert done.returncode == 0, done.stderr
+    printed = PdfReader(tmp_path / "some.pdf")
+    starts = {mark.title: printed.get_destination_page_number(mark) for mark in printed.outline}
+    cover, handout, chapter = starts.values()
+    assert "Handout" in starts and cover == 0 and chapter - handout == 1 + len(SOURCES)  # in the book's order; a chapter is one sheet
+    text = [sheet.extract_text() for sheet in printed.pages]
+    assert "never recognised" in " ".join(text[0].split()) and "mean of the two" in " ".join("".join(text[chapter:]).split())
+    targets = {note["/A"]["/URI"] for sheet in printed.pages for note in map(IndirectObject.get_object, sheet.get("/Annots", []))
+               if "/URI" in note.get("/A", {})}
+    assert not [target for target in targets if not target.startswith("http")]
+    refused = prints("nowhere")
+    assert refused.returncode == 2 and all(name.removesuffix(".html") in refused.stderr for name in pages
+                                           if name not in ("index.html", "genindex.html", "py-modindex.html", "search.html"))
 
 
 def test_every_figure_is_listed_with_its_command():
