@@ -25,7 +25,7 @@ class Page:
     def __post_init__(self):
         for name, value in vars(self).items():
             if isinstance(value, list) and name != "advice":
-                object.__setattr__(self, name, pd.DataFrame(value))
+                object.__setattr__(self, name, pd.DataFrame([dict(row) for row in value]))  # pandas would take other rows, too
 
     def tables(self) -> dict[str, pd.DataFrame]:
         """Its DataFrames by name."""

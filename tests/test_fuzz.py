@@ -126,6 +126,8 @@ def test_stores(tmp_path, content, raw):
 @given(anything, st.binary(max_size=60))
 @example({"format": "clipnb-reproduce-1", "images_per_class": [0], "tables": {"a": [{"right": [0]}]}}, b"\xff")
 @example({"format": "clipnb-report-1", "kind": "Report", "summary": 5}, b"[]")
+@example([[1, 2], [3]], b"")
+@pytest.mark.filterwarnings("error::DeprecationWarning")
 def test_reports_and_results(file, content, raw):
     for whole in (content, {"format": "clipnb-reproduce-1", "images_per_class": content, "tables": {"as named": content}}):
         answered(reproduce.check_results, file(json.dumps(whole)))

@@ -11,6 +11,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 PARAMETERS = {"model", "pretrained", "dataset", "fast"}
+VIEW = "application/vnd.jupyter.widget-view+json"
 MOST_LINES, WIDEST = 15, 75  # a wider line is cut off at the edge of the page
 
 
@@ -98,6 +99,14 @@ class TestSource:
                 assert output.get("name") != "stderr", f"{path.name}, code cell {i}: {text[:300]}"
                 assert "\r" not in text and "it/s" not in text, f"{path.name}, code cell {i}: a progress bar"
 
+    def test_pictures_have_a_text_and_keep_their_colours(self, path):
+        """Charts turn dark on dark pages; photographs and drawings must not, and are marked for it."""
+        for cell in code_cells(ROOT / "book/notebooks" / path.name):
+            if any("image/png" in output.get("data", {}) and VIEW not in output["data"] for output in cell["outputs"]):
+                image, source = cell["metadata"].get("mystnb", {}).get("image", {}), "".join(cell["source"])
+                assert len(image.get("alt", "")) > 20, source
+                assert ("image_strip(" in source or "imshow(" in source) == (image.get("classes") == "pictures"), source
+
 
 # The runner ------------------------------------------------------------------------------------------------------------
 
@@ -118,11 +127,22 @@ def test_a_notebook_is_run_with_parameters_and_skipped_while_current(tmp_path):
     assert "{doc}`/notebooks/01_small`" in (tmp_path / "out/status_table.md").read_text("utf-8")
 
 
+def test_kernels_begin_with_no_library_that_looks_for_a_notebook_at_import(tmp_path):
+    for name in ("01_a", "02_b"):  # more than run at once: their kernels are copies of a process with libraries in it
+        write_notebook(tmp_path / f"{name}.ipynb", "import sys", "print({'IPython', 'pandas', 'matplotlib'} & set(sys.modules))",
+                       "import matplotlib.pyplot as plt\nplt.plot([1, 2]);")
+    assert run("--source", tmp_path, "--out", tmp_path / "out", "--jobs", 1).returncode == 0
+    for path in (tmp_path / "out").glob("*.ipynb"):
+        found, drawn = cells(path)[-2:]
+        assert found["outputs"][0]["text"] == ["{'IPython'}\n"]
+        assert "image/png" in drawn["outputs"][-1]["data"]
+
+
 def test_every_failure_is_reported_in_one_line_each(tmp_path):
     write_notebook(tmp_path / "01_bad.ipynb", "x = 1", "raise ValueError('no such thing\\nmore')")
     write_notebook(tmp_path / "02_good.ipynb", "print('fine')")
     write_notebook(tmp_path / "03_worse.ipynb", "y = 1\nassert y > 2")
-    done = run("--source", tmp_path, "--out", tmp_path / "out")
+    done = run("--source", tmp_path, "--out", tmp_path / "out", "--jobs", 3)
     assert done.returncode == 1
     assert done.stderr.splitlines() == [
         "FAIL 01_bad.ipynb, code cell 3: ValueError: no such thing",

@@ -1,9 +1,10 @@
-"""A Sphinx extension of this book: the cover's picture and the page of figures, both from the executed notebooks, and names
-that screen readers need and the theme does not give. See local_extensions in _config.yml.
+"""A Sphinx extension of this book: the cover's picture, the page of figures and the handout, all from the executed notebooks, and
+names that screen readers need and the theme does not give. See local_extensions in _config.yml.
 """
 
 import ast
 import json
+import re
 from base64 import b64decode
 from html import escape
 from io import BytesIO
@@ -19,6 +20,7 @@ VIEW = "application/vnd.jupyter.widget-view+json"
 STATE = "application/vnd.jupyter.widget-state+json"
 ORANGE, GREY = "#c4500a", "#b9c3cc"
 ROWS, PICTURES = 8, 6
+TERMS = 6  # most definitions of a chapter in the handout
 
 
 def executed(app) -> list[tuple[Path, dict]]:
@@ -108,6 +110,44 @@ def figures(notebook: dict):
                 yield f"live: {{py:class}}`~clipnb.widgets.{name}`", getattr(widgets, name).__doc__.splitlines()[0]
 
 
+# ---- the handout ----------------------------------------------------------------------------------------------------
+
+def write_handout(app, docname: str, source: list[str]) -> None:
+    """Of each chapter: objectives, first chart, the terms it uses with their definitions, and its questions without the answers."""
+    if docname != "handout":
+        return
+    terms = definitions(Path(app.srcdir, "glossary.md").read_text("utf-8"))
+    for path, notebook in executed(app):
+        text = "\n\n".join("".join(cell["source"]) for cell in notebook["cells"] if cell["cell_type"] == "markdown")
+        title = re.search(r"^# (.+)$", text, re.MULTILINE)[1]
+        objectives = re.search(r":class: tip\n+(- .+?)\n\n", text, re.DOTALL)[1]
+        named = dict.fromkeys(name.lower() for name in re.findall(r"\{term\}`(?:[^`<]*<)?([^`>]+)>?`", text))
+        source[0] += "\n\n".join([
+            f"\n## {int(path.stem[:2])}. {title}", f"After {{doc}}`the chapter <notebooks/{path.stem}>` you can", objectives, chart(notebook),
+            *(terms[name] for name in list(named)[:TERMS]),
+            *map(question, re.findall(r'<div class="quiz".*?\n</div>', text, re.DOTALL))]) + "\n"
+
+
+def question(quiz: str) -> str:
+    asked, options = re.search(r"<p id=[^>]*>(.*?)</p>", quiz, re.DOTALL)[1], re.findall(r"<summary>(.*?)</summary>", quiz, re.DOTALL)
+    return f'<p class="question">{asked}</p><ul class="options">' + "".join(f"<li>{option}</li>" for option in options) + "</ul>"
+
+
+def definitions(glossary: str) -> dict[str, str]:
+    """Term in lower case -> the term and its entry, without the pointer to a chapter."""
+    entries = re.findall(r"^((?:\S.*\n)+)    (.+)$", glossary.partition("```{glossary}\n")[2], re.MULTILINE)
+    return {name.lower(): f"**{name}:** " + re.sub(r"[.,] [Ss]ee \{doc\}`[^`]+`", "", text) for names, text in entries for name in names.splitlines()}
+
+
+def chart(notebook: dict) -> str:
+    """The first captioned figure, a chart where there is one."""
+    drawn = [(cell["metadata"]["mystnb"], output["data"]["image/png"]) for cell in notebook["cells"]
+             for output in cell.get("outputs", []) if "image/png" in output.get("data", {}) and "figure" in cell["metadata"].get("mystnb", {})]
+    about, png = min(drawn, key=lambda figure: figure[0]["image"].get("classes") == "pictures")
+    return (f'<figure class="sheet"><img class="{about["image"].get("classes", "")}" src="data:image/png;base64,{png.strip()}" alt="{escape(about["image"]["alt"])}">'
+            f'<figcaption>{escape(about["figure"]["caption"])}</figcaption></figure>')
+
+
 # ---- names for screen readers ---------------------------------------------------------------------------------------
 
 def name_things(app, pagename, templatename, context, doctree) -> None:
@@ -123,6 +163,7 @@ def name_things(app, pagename, templatename, context, doctree) -> None:
 def setup(app) -> dict:
     app.connect("source-read", draw_cover)
     app.connect("source-read", list_figures)
+    app.connect("source-read", write_handout)
     app.connect("html-page-context", name_things, priority=900)  # after the theme
     app.connect("build-finished", draw_preview)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

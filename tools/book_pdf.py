@@ -1,8 +1,12 @@
-"""Print the built book into one PDF, _build/book.pdf: every page in the order of its contents, with bookmarks.
+"""Print the built book, or some of its pages, into one PDF in the order of its contents, with bookmarks.
+
+    python tools/book_pdf.py
+    python tools/book_pdf.py handout --out handout.pdf
 
 Pages print as their style sheet says: folded parts open, live figures as still pictures.
 """
 
+import argparse
 import io
 from pathlib import Path
 
@@ -13,7 +17,6 @@ from sphinx_external_toc.parsing import parse_toc_yaml
 
 ROOT = Path(__file__).resolve().parents[1]
 HTML = ROOT / "_build/html"
-PDF = ROOT / "_build/book.pdf"
 SITE = "https://clipnb.github.io/clipnb/"
 DRAWN = """() => [...document.querySelectorAll('script[type="application/vnd.jupyter.widget-view+json"]')]
   .every((view) => view.previousElementSibling?.querySelector(".clipnb-figure"))"""
@@ -25,21 +28,28 @@ LINKS = """([here, site]) => { for (const link of document.links)
 def main() -> None:
     if not (HTML / "index.html").is_file():
         raise SystemExit(f"There is no book in {HTML}; run `make book` first.")
+    every = list(pages(parse_toc_yaml(ROOT / "book/_toc.yml")))
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("pages", nargs="*", metavar="PAGE", help="for example handout or notebooks/04_pitfalls (default: all)")
+    parser.add_argument("--out", type=Path, default=ROOT / "_build/book.pdf")
+    args = parser.parse_args()
+    if unknown := set(args.pages) - set(every):
+        parser.error(f"unknown page {min(unknown)!r}; there are: {', '.join(every)}")
     book = PdfWriter()
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=chromium.find(), args=chromium.ARGUMENTS)
         tab = browser.new_page()
-        for name in pages(parse_toc_yaml(ROOT / "book/_toc.yml")):
+        for name in (name for name in every if name in args.pages or not args.pages):
             tab.goto((HTML / f"{name}.html").as_uri(), wait_until="networkidle")
             tab.wait_for_function(DRAWN)
             tab.evaluate(LINKS, [HTML.as_uri() + "/", SITE])
             sheets = tab.pdf(format="A4", margin={side: "15mm" for side in ("top", "right", "bottom", "left")})
             book.append(PdfReader(io.BytesIO(sheets)), outline_item=tab.title().partition(" — ")[0], import_outline=False)
     book.compress_identical_objects()
-    scratch = PDF.with_suffix(".part")
+    scratch = args.out.with_suffix(".part")
     book.write(scratch)
-    scratch.replace(PDF)
-    print(f"{PDF}: {len(book.pages)} pages, {PDF.stat().st_size / 1e6:.1f} MB")
+    scratch.replace(args.out)
+    print(f"{args.out}: {len(book.pages)} pages, {args.out.stat().st_size / 1e6:.1f} MB")
 
 
 def pages(contents):
