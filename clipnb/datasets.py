@@ -411,7 +411,13 @@ def _csv_rows(file: Path) -> list[tuple]:
         rows = csv.DictReader(text, delimiter="\t" if file.suffix == ".tsv" else ",")
         columns = rows.fieldnames or []
         path, label = _column(columns, PATH_COLUMNS, file, "paths"), _column(columns, LABEL_COLUMNS, file, "labels", needed=False)
-        return [(row[path], row.get(label) or "", partial(Image.open, _inside(file, row[path]))) for row in rows if row[path]]
+        found = []
+        for row in rows:
+            if None in row:  # where DictReader puts the rest: a comma without quotes moves every cell after it
+                raise InputError(f"Expected {len(columns)} cells a row in {file}, got {len(columns) + len(row[None])} in line {rows.line_num}: quote a cell with commas")
+            if row[path]:
+                found.append((row[path], (row[label] or "") if label else "", partial(Image.open, _inside(file, row[path]))))
+        return found
 
 
 def _parquet_rows(file: Path) -> tuple[list[tuple], list[str] | None]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -88,18 +89,12 @@ class Embeddings:
         n, found = header["provenance"]["n"], 0
         for start in range(0, n, header["shard_size"]):
             path = folder / _shard_name(start)
-            try:
+            with _named(path):
                 table = pq.read_table(path, page_checksum_verification=True)
                 vectors = table["vector"].combine_chunks()
                 part = cls(vectors.flatten().to_numpy().reshape(-1, vectors.type.list_size).astype(np.float32, copy=False),
                            table["label"].to_numpy(), table["id"].to_pylist(), header["classnames"], header["provenance"],
                            json.loads((table.schema.metadata or {}).get(SKIPPED, b"{}")))
-            except FileNotFoundError:
-                raise InputError(f"The store {folder} is not complete ({path.name} is missing); "
-                                 "run the same `clipnb encode` again to finish it") from None
-            except (pa.ArrowException, KeyError, ValueError, OSError, AttributeError) as error:
-                raise InputError(f"Cannot read shard {path}: {str(error).splitlines()[0]}; "
-                                 "delete it and run the same `clipnb encode` again") from None
             found += len(part) + len(part.skipped)
             yield part
         if found != n:
@@ -171,8 +166,22 @@ def read_provenance(folder: str | Path | None) -> dict | None:
 
 def read_skipped(folder: str | Path) -> dict[str, str]:
     """Reason by id of the images that a complete store has no vector of, without reading the vectors."""
-    return {i: why for path in sorted(Path(folder).glob("part-*.parquet"))
-            for i, why in json.loads((pq.read_schema(path).metadata or {}).get(SKIPPED, b"{}")).items()}
+    found = {}
+    for path in sorted(Path(folder).glob("part-*.parquet")):
+        with _named(path):
+            found |= json.loads((pq.read_schema(path).metadata or {}).get(SKIPPED, b"{}"))
+    return found
+
+
+@contextmanager
+def _named(path: Path) -> Iterator[None]:
+    """Names the shard that is missing or cannot be read."""
+    try:
+        yield
+    except FileNotFoundError:
+        raise InputError(f"The store {path.parent} is not complete ({path.name} is missing); run the same `clipnb encode` again to finish it") from None
+    except (pa.ArrowException, KeyError, ValueError, TypeError, OSError, AttributeError) as error:
+        raise InputError(f"Cannot read shard {path}: {(str(error).splitlines() or [type(error).__name__])[0]}; delete it and run the same `clipnb encode` again") from None
 
 
 def _shard_name(start: int) -> str:

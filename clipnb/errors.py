@@ -84,6 +84,18 @@ def class_indices(value, name: str, length: int | None = None, num_classes: int 
     return array
 
 
+def places_in(value, name: str, length: int) -> np.ndarray:
+    """Check different positions in something of `length`, at least one.
+
+    >>> places_in([2, 0], "indices", 3)
+    array([2, 0])
+    """
+    places = class_indices(value, name)
+    if not len(places) or places.max() >= length or len(np.unique(places)) < len(places):
+        raise InputError(f"Expected `{name}` as indices from 0 to {length - 1}, each once, got {shown(places.tolist())}")
+    return places
+
+
 def booleans(value, name: str, shape: tuple[int, ...]) -> np.ndarray:
     """Check an array of truth values (booleans, or 0 and 1) of `shape`; -1 or NaN would silently count as true.
 
@@ -159,6 +171,18 @@ def text_of(value, name: str) -> str:
     if not value.isascii() and any("\ud800" <= char <= "\udfff" for char in value):
         raise InputError(f"Expected `{name}` to be Unicode, got {shown(value)}")
     return value
+
+
+def texts_of(values, name: str, length: int | None = None) -> list[str]:
+    """Check a list of texts (`text_of`), at least one, or so many.
+
+    >>> texts_of(("cat", "dog"), "titles", 2)
+    ['cat', 'dog']
+    """
+    texts = [text_of(value, name) for value in listed(values, name)]
+    if not texts or length not in (None, len(texts)):
+        raise InputError(f"Expected `{name}` to hold {length or 'some'} texts, got {len(texts)}")
+    return texts
 
 
 def path_of(value, name: str) -> Path:

@@ -234,7 +234,7 @@ class _Run:
 
     def _wait_for_turn(self) -> None:
         pause = 60 / self.asker.per_minute if self.asker.per_minute else 0.0
-        while True:
+        while not self.stopped.is_set():
             with self.lock:
                 now = time.monotonic()
                 if self.next_start <= now:
@@ -242,8 +242,8 @@ class _Run:
                     self.calls += 1
                     return
                 left = self.next_start - now
-            if self.stopped.wait(left):
-                raise _NoAnswer("the run was stopped")
+            self.stopped.wait(left)
+        raise _NoAnswer("the run was stopped")
 
 
 def without_keys(text: str) -> str:

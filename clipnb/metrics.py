@@ -125,11 +125,29 @@ def confusion_matrix(predictions, labels, num_classes: int) -> np.ndarray:
     return flat.reshape(num_classes, num_classes).astype(np.int64, copy=False)
 
 
-def _square(confusion) -> np.ndarray:
-    confusion = floats(confusion, "confusion", 2)
+def right_by_class(predictions, labels, num_classes: int) -> tuple[np.ndarray, np.ndarray]:
+    """(images predicted right, images) of each class, (C,) int64 each: diagonal and row sums of `confusion_matrix`, without the matrix.
+
+    >>> right_by_class([0, 1, 1], [0, 0, 1], num_classes=2)
+    (array([1, 1]), array([2, 1]))
+    """
+    num_classes = whole_number(num_classes, "num_classes", 1, MOST_CLASSES)
+    predictions, labels = _paired(predictions, labels, num_classes)
+    return np.bincount(labels[predictions == labels], minlength=num_classes), np.bincount(labels, minlength=num_classes)
+
+
+def check_counts(confusion) -> np.ndarray:
+    """Return a confusion matrix if it is square, (C, C), and holds counts >= 0.
+
+    >>> check_counts([[8, 2], [0, 0]]).shape
+    (2, 2)
+    """
+    confusion = as_numpy(confusion, "confusion")
+    if confusion.ndim != 2 or confusion.dtype.kind not in "iu":  # those stay: a copy in floats takes as much again
+        confusion = floats(confusion, "confusion", 2)
     if confusion.shape[0] != confusion.shape[1]:
         raise InputError(f"Expected `confusion` to be square, got shape {confusion.shape}")
-    if (confusion < 0).any():
+    if confusion.min(initial=0) < 0:
         raise InputError(f"Expected `confusion` to hold counts >= 0, got {confusion.min():g}")
     return confusion
 
@@ -144,7 +162,7 @@ def per_class_accuracy(confusion) -> np.ndarray:
     >>> per_class_accuracy([[8, 2], [0, 0]])
     array([0.8, nan])
     """
-    confusion = _square(confusion)
+    confusion = check_counts(confusion)
     return _share(np.diag(confusion), confusion.sum(axis=1))
 
 
@@ -154,7 +172,7 @@ def per_class_precision(confusion) -> np.ndarray:
     >>> per_class_precision([[8, 2], [2, 2]])
     array([0.8, 0.5])
     """
-    confusion = _square(confusion)
+    confusion = check_counts(confusion)
     return _share(np.diag(confusion), confusion.sum(axis=0))
 
 

@@ -18,7 +18,7 @@ from scipy.cluster.hierarchy import leaves_list, linkage
 from scipy.spatial.distance import squareform
 
 from clipnb import metrics
-from clipnb.errors import InputError
+from clipnb.errors import InputError, as_numpy, floats, having, listed, one_of, places_in, real, texts_of, whole_number
 
 BLUE, ORANGE, GREY, INK = "#0072b2", "#c4500a", "#8a949e", "#24292f"
 ANNOTATED = 40  # most classes of a confusion matrix that still get names and numbers
@@ -28,6 +28,7 @@ POOLED = 250    # most rows of a confusion matrix that are drawn one by one
 def _axes(ax: Axes | None, width: float = 6.4, height: float = 3.8) -> Axes:
     if ax is None:
         ax = plt.subplots(figsize=(width, height), layout="constrained")[1]
+    having(ax, "ax", "spines", "matplotlib's subplots")
     ax.spines[["top", "right"]].set_visible(False)
     return ax
 
@@ -49,11 +50,13 @@ def _percent(axis, upper: float | None = None) -> None:
         (axis.axes.set_xlim if axis.axis_name == "x" else axis.axes.set_ylim)(0, upper)
 
 
-def _vector(name: str, values, like: tuple[str, int] | None = None) -> np.ndarray:
-    values = np.asarray(values, dtype=float)
+def _vector(name: str, values, like: tuple[str, int] | None = None, finite: bool = False) -> np.ndarray:
+    values = floats(values, name, 1, finite).astype(float)
     letter, length = like or ("C", None)
     expected = f"({letter},)" + (f" = ({length},)" if like else "")
-    if values.ndim != 1 or values.size == 0 or (like and len(values) != length):
+    if np.isinf(values).any():
+        raise InputError(f"Expected `{name}` without infinite values, got {np.isinf(values).sum()}")
+    if not len(values) or (like and len(values) != length):
         raise InputError(f"Expected `{name}` of shape {expected}, got {str(values.shape).replace(',)', ',)')}")
     return values
 
@@ -62,6 +65,12 @@ def _fractions(name: str, values: np.ndarray) -> np.ndarray:
     if np.nanmin(values, initial=0) < 0 or np.nanmax(values, initial=0) > 1:
         raise InputError(f"Expected `{name}` as fractions in [0, 1], got {np.nanmin(values):g} to {np.nanmax(values):g}")
     return values
+
+
+def _number(name: str, value: float | None, low: float = 0) -> None:
+    """Refuse what is neither None nor a number in [low, 1]; NaN is a score that is undefined."""
+    if value is not None and (real(value, name) < low or value > 1):
+        raise InputError(f"Expected `{name}` from {low} to 1, got {value}")
 
 
 def per_class_accuracy(per_class, ax: Axes | None = None, chance: float | None = None, mean: float | None = None) -> Axes:
@@ -86,6 +95,7 @@ def per_class_accuracy(per_class, ax: Axes | None = None, chance: float | None =
     """
     per_class = _fractions("per_class", _vector("per_class", per_class))
     values = np.sort(per_class[~np.isnan(per_class)])
+    _number("chance", chance), _number("mean", mean)
     if not len(values):
         raise InputError("Expected `per_class` with at least one class that has images, got only NaN")
     ax = _axes(ax)
@@ -136,9 +146,8 @@ def confusion(confusion, classnames: Sequence[str], classes: Sequence[int] | Non
         ['85', '10', '5', '8', '90', '2']
     """
     counts, chosen = _counts(confusion, classes)
-    if len(classnames) != len(counts):
-        raise InputError(f"Expected `classnames` of length C = {len(counts)}, got {len(classnames)}")
-    rows, names = counts[chosen], [str(classnames[c]) for c in chosen]
+    classnames = texts_of(classnames, "classnames", len(counts))
+    rows, names = counts[chosen], [classnames[c] for c in chosen]
     shown, columns = rows[:, chosen], list(names)
     if len(chosen) < len(counts):
         shown, columns = np.column_stack([shown, rows.sum(axis=1) - shown.sum(axis=1)]), [*names, "other"]
@@ -152,7 +161,7 @@ def confusion(confusion, classnames: Sequence[str], classes: Sequence[int] | Non
         _largest_in_blocks(share, block), ax=ax, cmap="Blues", square=True,
         norm=PowerNorm(1 if named else 0.5, 0, 1),  # without numbers, small shares have to show by colour alone
         linewidths=0.5 if named else 0,
-        annot=np.where(shown, shown.astype(str), "·") if named else None, fmt="",
+        annot=np.where(shown, np.vectorize("{:.12g}".format)(shown), "·") if named else None, fmt="",
         annot_kws={"size": 9 if len(chosen) <= 20 else 6},
         xticklabels=False, yticklabels=False, rasterized=not named,
         cbar_kws={"label": "share of the actual class", "shrink": 0.7, "aspect": 25,
@@ -167,13 +176,8 @@ def confusion(confusion, classnames: Sequence[str], classes: Sequence[int] | Non
 
 
 def _counts(confusion, classes) -> tuple[np.ndarray, np.ndarray]:
-    counts = np.asarray(confusion)
-    if counts.ndim != 2 or counts.shape[0] != counts.shape[1]:
-        raise InputError(f"Expected `confusion` of shape (C, C), got {counts.shape}")
-    chosen = np.arange(len(counts)) if classes is None else np.asarray(classes, dtype=int)
-    if chosen.ndim != 1 or not len(chosen) or chosen.min() < 0 or chosen.max() >= len(counts):
-        raise InputError(f"Expected `classes` as indices from 0 to {len(counts) - 1}, got {chosen.tolist()}")
-    return counts, chosen
+    counts = metrics.check_counts(confusion)
+    return counts, np.arange(len(counts)) if classes is None else places_in(classes, "classes", len(counts))
 
 
 def _largest_in_blocks(values: np.ndarray, block: int) -> np.ndarray:
@@ -227,7 +231,7 @@ def with_rivals(confusion, classes: Sequence[int], most: int = 2) -> np.ndarray:
     counts, chosen = _counts(confusion, classes)
     rows = counts[chosen]
     rows[np.arange(len(chosen)), chosen] = 0
-    best = np.argsort(-rows, axis=1, kind="stable")[:, :most]
+    best = np.argsort(-rows, axis=1, kind="stable")[:, : whole_number(most, "most", 0)]
     named = best[np.take_along_axis(rows, best, axis=1) > 0]
     return np.array(list(dict.fromkeys([*chosen.tolist(), *named.tolist()])))
 
@@ -249,10 +253,11 @@ def recall_curve(recall_at_k: Mapping[int, float], num_classes: int, ax: Axes | 
         >>> [(line.get_label(), line.get_ydata().tolist()) for line in ax.lines]
         [('Recall@K', [0.6, 0.9]), ('chance, K / 10', [0.1, 0.5])]
     """
-    ks = sorted(recall_at_k)
+    whole_number(num_classes, "num_classes", 1)
+    ks = sorted(whole_number(k, "recall_at_k", 1) for k in having(recall_at_k, "recall_at_k", "keys", "EvaluationResult.recall_at_k"))
     if not ks or ks[0] < 1 or ks[-1] > num_classes:
         raise InputError(f"Expected `recall_at_k` with K from 1 to `num_classes` = {num_classes}, got K = {ks}")
-    recall = _fractions("recall_at_k", np.array([recall_at_k[k] for k in ks], dtype=float))
+    recall = _fractions("recall_at_k", _vector("recall_at_k", [recall_at_k[k] for k in ks]))
     ax = _axes(ax)
     ax.plot(ks, recall, "o-", color=BLUE, label="Recall@K")
     ax.plot(ks, np.array(ks) / num_classes, "s--", color=ORANGE, markersize=4, label=f"chance, K / {num_classes}")
@@ -283,8 +288,9 @@ def precision_recall(precision, recall, ax: Axes | None = None, average_precisio
         >>> ax.lines[0].get_label()
         'average precision 0.750'
     """
-    precision = _fractions("precision", _vector("precision", precision))
-    recall = _fractions("recall", _vector("recall", recall, ("T", len(precision))))
+    precision = _fractions("precision", _vector("precision", precision, finite=True))
+    recall = _fractions("recall", _vector("recall", recall, ("T", len(precision)), finite=True))
+    _number("average_precision", average_precision), _number("base_rate", base_rate)
     ax = _axes(ax)
     label = "model" if average_precision is None else f"average precision {average_precision:.3f}"
     ax.plot(recall, precision, color=BLUE, drawstyle="steps-post", label=label)
@@ -317,6 +323,7 @@ def margin_accuracy(margin, per_class, ax: Axes | None = None, spearman: float |
     """
     per_class = _fractions("per_class", _vector("per_class", per_class))
     margin = _vector("margin", margin, ("C", len(per_class)))
+    _number("spearman", spearman, -1)
     keep = ~(np.isnan(margin) | np.isnan(per_class))
     ax = _axes(ax)
     ax.axvline(0, color=GREY, linewidth=1)
@@ -395,11 +402,14 @@ def bars_with_intervals(table: pd.DataFrame, value: str, low: str, high: str, la
         >>> [tick.get_text() for tick in ax.get_yticklabels()]
         ['cmm', 'bare']
     """
-    table = pd.DataFrame(table)
-    missing = [column for column in (value, low, high, label) if column not in table.columns]
-    if missing or table.empty:
-        raise InputError(f"Expected `table` with rows and the columns {missing or [value]}, got {len(table)} rows and the "
-                         f"columns {list(table.columns)}")
+    having(table, "table", "itertuples", "pandas.DataFrame")
+    if table.empty:
+        raise InputError(f"Expected `table` with rows, got none, and the columns {list(table.columns)}")
+    for name, column in (("value", value), ("low", low), ("high", high), ("label", label)):
+        one_of(column, name, tuple(table.columns))
+    for column in (value, low, high):
+        floats(table[column], column, 1, finite=False)
+    _number("baseline", baseline)
     table = table.sort_values(value, ascending=False, kind="stable", na_position="last")
     ax = _axes(ax, height=1.2 + 0.38 * len(table))
     places = np.arange(len(table))
@@ -438,16 +448,17 @@ def image_strip(images: Sequence, titles: Sequence[str], ax: Axes | None = None,
         >>> [text.get_text() for text in ax.texts], len(ax.images)
         (['cat', 'dog', 'car'], 3)
     """
-    if not len(images) or len(titles) != len(images):
-        raise InputError(f"Expected `titles` with one text for each of the images, got {len(titles)} for {len(images)}")
-    columns = min(columns, len(images))
-    rows = -(-len(images) // columns)
-    titles = ["\n".join(textwrap.fill(line, 17) for line in str(title).splitlines()) for title in titles]
+    pictures = [as_numpy(image, "images") for image in listed(images, "images", "pictures")]
+    wrong = [pixels.shape for pixels in pictures if not pixels.size or pixels.ndim != 2 and (pixels.ndim != 3 or pixels.shape[2] not in (3, 4))]
+    if wrong or not pictures:
+        raise InputError(f"Expected `images` of shape (H, W, 3), got {wrong[0] if wrong else 'none'}")
+    titles = ["\n".join(textwrap.fill(line, 17) for line in title.splitlines()) for title in texts_of(titles, "titles", len(pictures))]
+    columns = min(whole_number(columns, "columns", 1), len(pictures))
+    rows = -(-len(pictures) // columns)
     lines = 1 + max(title.count("\n") for title in titles)
     pitch = 1.06 + 0.17 * lines
     ax = _axes(ax, width=1.35 * columns, height=1.35 * pitch * rows)
-    for i, (image, title) in enumerate(zip(images, titles, strict=True)):
-        pixels = np.asarray(image)
+    for i, (pixels, title) in enumerate(zip(pictures, titles, strict=True)):
         height, width = np.array(pixels.shape[:2]) / max(pixels.shape[:2])
         x, y = (i % columns) * 1.1, (i // columns) * pitch
         left, top = x + (1 - width) / 2, y + (1 - height) / 2
@@ -476,15 +487,14 @@ def weights(weights, labels: Sequence[str], ax: Axes | None = None, top: int = 1
         >>> [tick.get_text() for tick in ax.get_yticklabels()], ax.get_xlabel()
         (['a photo of a {}', 'art of a {}'], 'weight (the other 1: 20.0 % together)')
     """
-    weights = _fractions("weights", _vector("weights", weights))
-    if len(labels) != len(weights):
-        raise InputError(f"Expected `labels` of length P = {len(weights)}, got {len(labels)}")
+    weights = _fractions("weights", _vector("weights", weights, finite=True))
+    labels, top = texts_of(labels, "labels", len(weights)), whole_number(top, "top", 1)
     order = np.argsort(-weights, kind="stable")
     shown, rest = order[:top], order[top:]
     ax = _axes(ax, height=1.2 + 0.3 * len(shown))
     ax.barh(np.arange(len(shown)), weights[shown], color=BLUE, height=0.7)
     ax.axvline(1 / len(weights), color=ORANGE, linestyle="--", label=f"uniform, 1 / {len(weights)}")
-    ax.set_yticks(np.arange(len(shown)), [str(labels[i]) for i in shown], parse_math=False)
+    ax.set_yticks(np.arange(len(shown)), [labels[i] for i in shown], parse_math=False)
     ax.invert_yaxis()
     together = f" (the other {len(rest)}: {_share(weights[rest].sum())} together)" if len(rest) else ""
     ax.set_xlabel(f"weight{together}")

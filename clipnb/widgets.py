@@ -18,7 +18,7 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from clipnb import plots
-from clipnb.errors import InputError
+from clipnb.errors import InputError, as_numpy, booleans, floats, generator, having, places_in, real, text_of, texts_of, whole_number
 
 STATIC = Path(__file__).parent / "static"
 LIMIT = 300_000  # bytes of one figure's data
@@ -58,23 +58,28 @@ class LiveFigure(anywidget.AnyWidget):
 
 
 def _in_range(name: str, value, low, high):
-    if not low <= value <= high:
+    if not low <= real(value, name) <= high:
         raise InputError(f"Expected `{name}` from {low} to {high}, got {value}")
     return value
 
 
+def _above_zero(temperature):
+    if not 0 < real(temperature, "temperature") < np.inf:
+        raise InputError(f"Expected `temperature` above 0, got {temperature}")
+    return temperature
+
+
 def _aligned(name: str, values, length: int) -> np.ndarray:
-    values = np.asarray(values)
+    values = as_numpy(values, name)
     if values.shape != (length,):
         raise InputError(f"Expected `{name}` of shape (N,) = ({length},), got {values.shape}")
     return values
 
 
-def _chosen(name: str, indices, length: int) -> list[int]:
-    indices = [int(i) for i in indices]
-    if not indices or min(indices) < 0 or max(indices) >= length:
-        raise InputError(f"Expected `{name}` as indices from 0 to {length - 1}, got {indices}")
-    return indices
+def _evaluated(data, result, *names: str) -> list[np.ndarray]:
+    """These arrays of `result`, one value a picture of `data`."""
+    having(data, "data", "classnames", "clipnb.load_dataset"), having(result, "result", "per_class_accuracy", "clipnb.evaluate")
+    return [_aligned(f"result.{name}", getattr(result, name), len(data)) for name in names]
 
 
 def _thumbnail(image: Image.Image) -> str:
@@ -131,12 +136,12 @@ class RecallAtKExplorer(LiveFigure):
     k = traitlets.Int(1).tag(sync=True)
 
     def __init__(self, data, result, indices: Sequence[int] | None = None, count: int = 24, seed: int = 0) -> None:
-        labels = _aligned("result.labels", result.labels, len(data))
+        (labels,) = _evaluated(data, result, "labels")
         labelled = np.flatnonzero(labels >= 0)
+        count, rng = whole_number(count, "count", 1), generator(seed)
         if indices is None:
-            sample = np.random.default_rng(seed).choice(labelled, size=min(count, len(labelled)), replace=False)
-            indices = np.sort(sample)
-        indices = _chosen("indices", indices, len(data))
+            indices = np.sort(rng.choice(labelled, size=min(count, len(labelled)), replace=False))
+        indices = places_in(indices, "indices", len(data)).tolist()
         if (labels[indices] < 0).any():
             raise InputError("Expected `indices` of labelled pictures, got some whose label is -1")
         hits = result.topk == labels[:, None]
@@ -214,13 +219,14 @@ class ConfusionExplorer(LiveFigure):
 
     def __init__(self, data, result, classes: Sequence[int] | None = None, count: int = 8, per_cell: int = 8,
                  most: int = 120) -> None:
-        labels = _aligned("result.labels", result.labels, len(data))
-        predictions = _aligned("result.predictions", result.predictions, len(data))
-        confusion = np.asarray(result.confusion)
+        labels, predictions = _evaluated(data, result, "labels", "predictions")
+        confusion = result.confusion
+        for name, value in (("count", count), ("per_cell", per_cell), ("most", most)):
+            whole_number(value, name, 1)
         if classes is None:
             classes = _most_confused(confusion, min(count, len(confusion)))
-        classes = _chosen("classes", classes, len(confusion))
-        if len(classes) < 2 or len(set(classes)) < len(classes):
+        classes = places_in(classes, "classes", len(confusion)).tolist()
+        if len(classes) < 2:
             raise InputError(f"Expected `classes` with at least two different classes, got {classes}")
         names = data.classnames
         actual_totals, predicted_totals = confusion.sum(axis=1)[classes], confusion.sum(axis=0)[classes]
@@ -289,10 +295,9 @@ class ThresholdExplorer(LiveFigure):
     threshold = traitlets.Float().tag(sync=True)
 
     def __init__(self, data, scores, positives, indices: Sequence[int] | None = None, name: str = "dog") -> None:
-        scores = _aligned("scores", scores, len(data)).astype(float)
-        positives = _aligned("positives", positives, len(data)).astype(bool)
-        if not np.isfinite(scores).all():
-            raise InputError("Expected `scores` to be finite, got NaN or infinity")
+        having(data, "data", "classnames", "clipnb.load_dataset"), text_of(name, "name")
+        scores = floats(_aligned("scores", scores, len(data)), "scores", 1).astype(float)
+        positives = booleans(positives, "positives", scores.shape)
         if not positives.any():
             raise InputError("Expected `positives` with at least one True, got none")
         thresholds, decimals = _round_steps(scores[positives].min(), scores.max())
@@ -301,7 +306,7 @@ class ThresholdExplorer(LiveFigure):
         tp = wanted - np.searchsorted(np.sort(scores[positives]), thresholds)
         f1 = 2 * tp / (found + wanted)
         given = indices is not None
-        indices = _chosen("indices", indices, total) if given else _gallery(scores, positives)
+        indices = places_in(indices, "indices", total).tolist() if given else _gallery(scores, positives)
         drawn = int(positives[indices].sum())
         super().__init__({
             "name": name,
@@ -383,8 +388,9 @@ class ParadoxExplorer(LiveFigure):
 
     def __init__(self, n: int = 5000, rare_share: float = 0.02, rare_recall: float = 0.12, common_accuracy: float = 0.9976,
                  rare: str = "fire truck") -> None:
-        _in_range("n", n, 2, 10**9)
-        _in_range("common_accuracy", common_accuracy, 0, 1)
+        whole_number(n, "n", 2, 10**9), text_of(rare, "rare")
+        for name, value, high in (("rare_share", rare_share, 0.5), ("rare_recall", rare_recall, 1), ("common_accuracy", common_accuracy, 1)):
+            _in_range(name, value, 0, high)
         super().__init__({"n": n, "common_accuracy": common_accuracy, "rare": rare},
                          rare_share=rare_share, rare_recall=rare_recall)
 
@@ -453,13 +459,11 @@ class WorstStrip(LiveFigure):
     shown = traitlets.Int(1).tag(sync=True)
 
     def __init__(self, data, result, classes: Sequence[int] | None = None, per_class: int = 3, count: int = 10) -> None:
-        labels = _aligned("result.labels", result.labels, len(data))
-        predictions = _aligned("result.predictions", result.predictions, len(data))
-        margins = _aligned("result.margins", result.margins, len(data))
-        accuracy = np.asarray(result.per_class_accuracy, dtype=float)
+        labels, predictions, margins = _evaluated(data, result, "labels", "predictions", "margins")
+        accuracy, per_class, count = result.per_class_accuracy, whole_number(per_class, "per_class", 1), whole_number(count, "count", 1)
         if classes is None:
             classes = np.argsort(accuracy, kind="stable")[: min(count, int((~np.isnan(accuracy)).sum()))]
-        classes = _chosen("classes", classes, len(accuracy))
+        classes = places_in(classes, "classes", len(accuracy)).tolist()
         empty = [data.classnames[c] for c in classes if np.isnan(accuracy[c])]
         if empty:
             raise InputError(f"Expected `classes` that have pictures, got without any: {empty}")
@@ -523,16 +527,18 @@ class PromptWeightExplorer(LiveFigure):
     temperature = traitlets.Float().tag(sync=True)
 
     def __init__(self, prompts: Sequence[str], scores, accuracies=None, temperature: float | None = None, top: int = 12) -> None:
-        scores = _aligned("scores", scores, len(prompts)).astype(float)
-        if not len(scores) or not np.isfinite(scores).all():
-            raise InputError(f"Expected `scores` to be finite and at least one, got {scores.tolist()}")
+        prompts, top = texts_of(prompts, "prompts"), whole_number(top, "top", 1)
+        scores = floats(_aligned("scores", scores, len(prompts)), "scores", 1).astype(float)
         if accuracies is not None:
-            accuracies = _aligned("accuracies", accuracies, len(prompts)).astype(float)
+            accuracies = floats(_aligned("accuracies", accuracies, len(prompts)), "accuracies", 1).astype(float)
+            _in_range("accuracies", accuracies.min(), 0, 1), _in_range("accuracies", accuracies.max(), 0, 1)
+        if temperature is not None:
+            _above_zero(temperature)
         self._order = np.argsort(-scores, kind="stable")
         spread = float(np.ptp(scores)) or 1.0
         steps = [float(f"{spread * factor:.3g}") for factor in np.geomspace(0.01, 10, 61)]
         super().__init__({
-            "prompts": [{"text": str(prompts[p]), "score": scores[p],
+            "prompts": [{"text": prompts[p], "score": scores[p],
                          "accuracy": None if accuracies is None else float(accuracies[p])} for p in self._order],
             "temperatures": steps,
             "top": top,
@@ -541,14 +547,12 @@ class PromptWeightExplorer(LiveFigure):
 
     @traitlets.validate("temperature")
     def _check_temperature(self, proposal):
-        if not 0 < proposal["value"] < np.inf:
-            raise InputError(f"Expected `temperature` above 0, got {proposal['value']}")
-        return proposal["value"]
+        return _above_zero(proposal["value"])
 
     def weights(self, temperature: float | None = None) -> np.ndarray:
         """Weights in the order of `prompts`, (P,), adding up to one; at the current temperature if None."""
         scores = np.array([prompt["score"] for prompt in self.content["prompts"]])
-        powers = np.exp((scores - scores[0]) / (self.temperature if temperature is None else temperature))
+        powers = np.exp((scores - scores[0]) / (self.temperature if temperature is None else _above_zero(temperature)))
         weights = np.empty(len(scores))
         weights[self._order] = powers / powers.sum()
         return weights

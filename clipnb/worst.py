@@ -8,7 +8,7 @@ import numpy as np
 from scipy import stats
 
 from clipnb.errors import MOST_RESAMPLES, InputError, as_numpy, class_indices, floats, generator, real, whole_number
-from clipnb.metrics import check_confidence, confusion_matrix, percentile_interval
+from clipnb.metrics import check_confidence, percentile_interval, right_by_class
 
 
 def _fractions(per_class) -> np.ndarray:
@@ -146,8 +146,7 @@ def worst_k_report(predictions, labels, num_classes: int, k: int, splits: int = 
     """
     splits = whole_number(splits, "splits", 1, MOST_RESAMPLES)
     check_confidence(confidence)
-    confusion = confusion_matrix(predictions, labels, num_classes)
-    images, right = confusion.sum(axis=1), np.diag(confusion)
+    right, images = right_by_class(predictions, labels, num_classes)
     usable = np.flatnonzero(images >= 2)
     k = whole_number(k, "k", 1, max(1, len(usable)))
     if k > len(usable):
@@ -234,8 +233,8 @@ def paired_tail_difference(predictions_a, predictions_b, labels, num_classes: in
 
     resamples = whole_number(resamples, "resamples", 1, MOST_RESAMPLES)
     predictions_a, predictions_b = class_indices(predictions_a, "predictions_a"), class_indices(predictions_b, "predictions_b")
-    images = confusion_matrix(predictions_a, labels, num_classes).sum(axis=1)
-    confusion_matrix(predictions_b, labels, num_classes)  # checks
+    _, images = right_by_class(predictions_a, labels, num_classes)
+    right_by_class(predictions_b, labels, num_classes)  # checks
     if not images.any():
         raise InputError(f"Expected at least one label in `labels`, got {len(labels)} of -1")
     k = whole_number(k, "k", 1, int((images > 0).sum()))

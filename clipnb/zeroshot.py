@@ -164,7 +164,7 @@ class EvaluationResult:
     @property
     def n(self) -> int:
         """Number of labelled images: those that the scores are about."""
-        return int(self.confusion.sum())
+        return int((self.labels >= 0).sum())
 
     @property
     def num_unlabelled(self) -> int:
@@ -179,12 +179,12 @@ class EvaluationResult:
     @property
     def accuracy_ci(self) -> tuple[float, float]:
         """95 % Wilson interval of `accuracy`."""
-        return metrics.wilson_interval(int(np.trace(self.confusion)), self.n)
+        return metrics.wilson_interval(int((self.predictions == self.labels).sum()), self.n)
 
     @cached_property
     def per_class_accuracy(self) -> np.ndarray:
         """(C,) accuracy (= recall) of each class, NaN without images."""
-        return metrics.per_class_accuracy(self.confusion)
+        return _mean(*metrics.right_by_class(self.predictions, self.labels, self.num_classes))
 
     @cached_property
     def per_class_precision(self) -> np.ndarray:
@@ -215,7 +215,7 @@ class EvaluationResult:
         k, resamples = whole_number(k, "k", 1), whole_number(resamples, "resamples", 1, MOST_RESAMPLES)
         if not self.n:
             raise InputError(f"Expected labelled images, got {len(self.labels)} with label -1: there is nothing to score")
-        images, per_class = self.confusion.sum(axis=1), self.per_class_accuracy
+        images, per_class = _count(self.labels, self.num_classes), self.per_class_accuracy
         present = int((images > 0).sum())
         sample = worst.resample_per_class(per_class, images, resamples, generator(seed))
         scores = {

@@ -11,7 +11,9 @@ import warnings
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import torch
+from matplotlib.figure import Figure
 from PIL import Image
 
 import clipnb
@@ -79,19 +81,25 @@ MUTATIONS = {
     "option": {**TEXT, "unknown": lambda v: "no such option"},
     "depths": {**{key: COUNT[key] for key in COUNT if key.startswith("wrong type")} , "empty": lambda v: (), "negative": lambda v: (-1,), "zero": lambda v: (0, 1),
                "wrong type: fractions": lambda v: (1.5,)},
-    "flag": {}, "free": {},
+    "flag": {}, "free": {}, "axes": {"wrong type: text": lambda v: "text", "wrong type: number": lambda v: 5},
+    "pictures": {"wrong type: text": lambda v: "text", "wrong type: None": lambda v: None, "wrong type: number": lambda v: 5, "wrong type: None inside": lambda v: [None, *v[1:]],
+                 "wrong shape: a row inside": lambda v: [np.zeros(3), *v[1:]], "empty": lambda v: [], "empty: inside": lambda v: [np.zeros((0, 3, 3)), *v[1:]],
+                 "wrong shape: five colours": lambda v: [np.zeros((4, 4, 5)), *v[1:]], "NaN": lambda v: [np.full((4, 4, 3), NAN), *v[1:]], "mismatched: longer": lambda v: [*v, *v]},
+    "scores by depth": {**THING, "wrong type: list": lambda v: [0.5], "empty": lambda v: {}, "negative": lambda v: {-1: 0.5}, "wrong type: depth in words": lambda v: {"one": 0.5},
+                        "wrong type: a text each": lambda v: {1: "a"}, "huge": lambda v: {1: 5.0}, "mismatched: too deep": lambda v: {50: 0.5}},
 }
 KINDS = {
-    "floats": "vectors classifier similarity bank scores confusion cmm per_class a b x y samples weights reference confidence_of recall precision",
-    "indices": "predictions labels predictions_a predictions_b classes flagged", "truths": "relevant positives correct correct_a correct_b",
+    "floats": "vectors classifier similarity bank scores confusion cmm per_class a b x y samples weights reference confidence_of recall precision margin",
+    "indices": "predictions labels predictions_a predictions_b classes flagged indices", "truths": "relevant positives correct correct_a correct_b",
     "count": "k num_classes resamples seed splits bins n successes worst_k top_m batch_size workers batch_tokens rivals min_images count words "
-             "concurrency asks retries max_tokens shard_size enrich most columns top",
-    "number": "confidence floor temperature entropy logit_scale synonym_cosine majority significance name_weight max_cost per_minute timeout",
+             "concurrency asks retries max_tokens shard_size enrich most columns top per_cell",
+    "number": "confidence floor temperature entropy logit_scale synonym_cosine majority significance name_weight max_cost per_minute timeout "
+              "chance mean spearman average_precision base_rate rare_share rare_recall common_accuracy",
     "strings": "classnames texts prompts", "templates": "templates pool", "text": "classname template answer text made category",
-    "option": "reduction method nan device precision decoder bad_images baseline kind name spec", "depths": "ks", "file": "file path source folder",
-    "folder": "store cache", "thing": "model data asker question questions images result fit results",
+    "option": "reduction method nan device precision decoder bad_images baseline kind name spec", "depths": "ks", "scores by depth": "recall_at_k", "file": "file path source folder",
+    "folder": "store cache", "thing": "model data asker question questions images result fit results table",
     "flag": "progress trust_pickle partial letters allow_rivals per_class_weights complete",
-    "free": "ax said steps api_base price pretrained",
+    "axes": "ax", "free": "said steps api_base price pretrained",
 }
 KIND = {name: kind for kind, names in KINDS.items() for name in names.split()}
 
@@ -134,12 +142,25 @@ class Lazy:
     def make_result(self):
         return clipnb.evaluate(EYE, EYE, [0, 1, 2])
 
+    def make_scored(self):  # of `data`
+        return clipnb.evaluate(EYE[[0, 0, 1, 0]], EYE[:2], [0, 0, 1, 1])
+
+    def make_paradox(self):
+        return clipnb.widgets.ParadoxExplorer()
+
+    def make_weighing(self):
+        return clipnb.widgets.PromptWeightExplorer(["a {}", "b {}"], [0.1, 0.2])
+
     def make_report(self):
         return clipnb.audit(self.data, self.model, made="today")
 
     def file(self, name, text):
         (self.folder / name).write_text(text, "utf-8")
         return self.folder / name
+
+
+def drawn(**given):
+    return given | {"ax": Figure().subplots()}
 
 
 made = Lazy()
@@ -249,6 +270,28 @@ ROWS = {
     "report.Report.load": (dict, {}),
     "datasets.with_classes": (lambda: dict(data=made.data, file=made.file("n.txt", "cat\ndog\n")), dict(file="file")),
     "datasets.LabeledImages.take": (lambda: dict(self=made.data, indices=[0, 1]), dict(self="free", indices="indices")),
+    "plots.per_class_accuracy": (lambda: drawn(**PER_CLASS, chance=0.3, mean=0.5), {}),
+    "plots.confusion": (lambda: drawn(confusion=EYE, classnames=["cat", "dog", "pig"], classes=[0, 1]), {}),
+    "plots.cluster_order": (lambda: dict(confusion=EYE, classes=[0, 1, 2]), {}),
+    "plots.with_rivals": (lambda: dict(confusion=EYE, classes=[0, 1]), {}),
+    "plots.recall_curve": (lambda: drawn(recall_at_k={1: 0.5, 2: 0.9}, num_classes=3), {}),
+    "plots.precision_recall": (lambda: drawn(precision=[0.5, 1, 1], recall=[1, 0.5, 0], average_precision=0.7, base_rate=0.2), {}),
+    "plots.margin_accuracy": (lambda: drawn(**PER_CLASS, margin=[0.1, 0.2, 0.3], spearman=1.0), {}),
+    "plots.calibration": (lambda: drawn(confidence=[0.2, 0.7, 0.9], correct=[0, 1, 1]), dict(confidence="floats")),
+    "plots.bars_with_intervals": (lambda: drawn(table=pd.DataFrame({"m": ["a", "b"], "v": [0.5, 0.4], "l": [0.4, 0.3], "h": [0.6, 0.5]}),
+                                                value="v", low="l", high="h", label="m", baseline=0.4),
+                                  dict(value="option", low="option", high="option", label="option", baseline="number")),
+    "plots.image_strip": (lambda: drawn(images=[np.zeros((8, 8, 3))] * 2, titles=["cat", "dog"]), dict(images="pictures", titles="strings")),
+    "plots.weights": (lambda: drawn(weights=[0.2, 0.5, 0.3], labels=["a {}", "b {}", "c {}"]), dict(labels="strings")),
+    "widgets.RecallAtKExplorer": (lambda: dict(data=made.data, result=made.scored, indices=[0, 1]), {}),
+    "widgets.ConfusionExplorer": (lambda: dict(data=made.data, result=made.scored, classes=[0, 1]), {}),
+    "widgets.ThresholdExplorer": (lambda: dict(data=made.data, scores=[0.1, 0.2, 0.3, 0.4], positives=[0, 0, 1, 1], indices=[0, 1], name="dog"), dict(name="text")),
+    "widgets.ParadoxExplorer": (dict, dict(n="count", rare="text")),
+    "widgets.ParadoxExplorer.numbers": (lambda: dict(self=made.paradox), dict(self="free")),
+    "widgets.WorstStrip": (lambda: dict(data=made.data, result=made.scored, classes=[0, 1]), dict(per_class="count")),
+    "widgets.PromptWeightExplorer": (lambda: dict(prompts=["a {}", "b {}"], scores=[0.1, 0.2], accuracies=[0.5, 0.6], temperature=1.0), dict(accuracies="floats")),
+    "widgets.PromptWeightExplorer.weights": (lambda: dict(self=made.weighing, temperature=1.0), dict(self="free")),
+    "widgets.PromptWeightExplorer.effective_number": (lambda: dict(self=made.weighing, temperature=1.0), dict(self="free")),
     "similarity.unit_norm": (lambda: dict(vectors=EYE), {}),
     "similarity.top_k": (lambda: dict(similarity=EYE, k=1), {}),
 }
@@ -261,20 +304,20 @@ NOT_CALLED = {"EvaluationResult": "made by evaluate", "Embeddings": "made by enc
               "report.audit": "is clipnb.audit", "models.load_model": "is clipnb.load_model", "datasets.load_dataset": "is clipnb.load_dataset"}
 
 ALLOWED = [  # function, argument, mutation (regular expressions), and why it is valid
-    (r"(?!.*calibration)metrics\..*|worst\.paired.*|margin\.worst.*|margin\.compare.*|similarity.top_k|ensemble.softmax_weights|plots\..*", "(?!vectors|classifier|bank).*",
+    (r"(?!.*calibration)metrics\..*|worst\.paired.*|margin\.worst.*|margin\.compare.*|similarity.top_k|ensemble.softmax_weights", "(?!vectors|classifier|bank).*",
      "huge: beyond single precision", "computed in double precision"),
     (r"metrics.rank_correlation.*", "x|y|a|b", "NaN|infinity", "NaN is a class without a value, infinity ranks"),
     (r"metrics.percentile_interval", "samples", "NaN|mismatched.*", "any number of samples; NaN is a resample without a value"),
     (r".*", "seed", "huge", "seeds are of any size"),
     (r"metrics.(recall_at_k|label_rank)|similarity.top_k", "similarity", "mismatched: wider", "as many classes as columns"),
-    (r".*", "temperature", "huge|infinity", "equal weights"),
-    (r"EvaluationResult.summary|ensemble.(prompt_weights|softmax_weights|compare)|audit|comparison.*|explain.*|describe.*|plots.*", "k|worst_k|top_m|rivals|enrich|top|most|columns", "huge", "all, if there are fewer"),
+    (r"widgets.*", "temperature", "huge", "equal weights"), (r"(?!widgets).*", "temperature", "huge|infinity", "equal weights"),
+    (r"EvaluationResult.summary|ensemble.(prompt_weights|softmax_weights|compare)|audit|comparison.*|explain.*|describe.*|plots.*|widgets.*", "k|worst_k|top_m|rivals|enrich|top|most|columns|count|per_cell|per_class", "huge", "all, if there are fewer"),
     (r"ensemble.prompt_weights", "reference|entropy", "(?!None).*", "looked at by the methods that use it: zpe_scores, autoclip_weights"),
     (r".*", "ks", "wrong type: list", "a list of depths is valid"),
     (r"explain.*", "classes", "empty|mismatched.*", "any classes in any order"),
     (r"explain.*", "cmm", "NaN|infinity|huge.*", "shown as it is; NaN without images"),
     (r"explain.*|ensemble.weighted.*|describe.questions", "classifier|bank", "mismatched: wider", "vectors of any width"),
-    (r"explain.*", "confusion", "huge.*", "a count of any size"), (r"explain.*", "min_images", "huge", "all classes have too few then"),
+    (r"explain.*|plots.*", "confusion|num_classes", "huge.*", "a count of any size"), (r"explain.*", "min_images", "huge", "all classes have too few then"),
     (r"ensemble.softmax_weights", "scores", "wrong shape: a dimension more|mismatched.*|NaN", "(P,) or (P, C); NaN gives equal weights"),
     (r"ensemble.compare", "flagged", "empty|mismatched.*", "any classes"),
     (r"describe.query", "rivals", "empty", "nothing in particular"), (r"describe.query", "count", "huge", "as asked"),
@@ -301,7 +344,11 @@ ALLOWED = [  # function, argument, mutation (regular expressions), and why it is
     (r"margin.nearest_text", "classifier", "mismatched: wider", "vectors of any width"),
     (r"(?!ensemble.weighted|ensemble.evaluate_per).*", "bank", "mismatched: longer", "any number of prompts"),
     (r".*", "reference", "mismatched: longer", "any number of images"),
-    (r"metrics.*|worst.*", "per_class", "mismatched.*|NaN", "any number of classes; NaN is one without images"),
+    (r"metrics.*|worst.*|plots.per_class.*", "per_class", "mismatched.*|NaN", "any number of classes; NaN is one without images"),
+    (r"plots.margin.*", "per_class|margin", "NaN", "NaN is a class without images"), (r"plots.*", "margin", "huge.*", "any number has its place"),
+    (r"plots.*", "chance|mean|average_precision|base_rate|baseline|spearman", "NaN", "a score that is undefined, shown as it is"),
+    (r"plots.with_rivals", "classes", "wrong type: None", "all classes"), (r"plots.image_strip", "images", "NaN", "pixels without a value stay empty"),
+    (r"widgets.*", "scores", "huge.*", "computed in double precision"),
 ]
 
 

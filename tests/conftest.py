@@ -61,16 +61,20 @@ def tiny(tiny_weights):
     return load_model("tiny-clip", str(tiny_weights), precision="fp32")
 
 
+def photographs(folder, classes, each):
+    """Write that many pictures of noise for each class, and return the folder."""
+    rng = np.random.default_rng(0)
+    for name in classes:
+        (folder / name).mkdir(parents=True)
+        for i in range(each):
+            Image.fromarray(rng.integers(0, 256, (40, 48, 3), dtype=np.uint8)).save(folder / name / f"{i}.png")
+    return folder
+
+
 @pytest.fixture
 def pictures(tmp_path):
     """A folder of three classes with four pictures each."""
-    rng = np.random.default_rng(0)
-    for name in ("cat", "fire_truck", "dog"):
-        (tmp_path / "pictures" / name).mkdir(parents=True)
-        for i in range(4):
-            pixels = rng.integers(0, 256, (40, 48, 3), dtype=np.uint8)
-            Image.fromarray(pixels).save(tmp_path / "pictures" / name / f"{i}.png")
-    return tmp_path / "pictures"
+    return photographs(tmp_path / "pictures", ("cat", "fire_truck", "dog"), 4)
 
 
 @pytest.fixture(scope="module")

@@ -4,9 +4,8 @@ import os
 import subprocess
 import sys
 
-import numpy as np
 import pytest
-from PIL import Image
+from conftest import photographs
 
 from clipnb import Embeddings, load_dataset
 
@@ -55,12 +54,7 @@ print(done, number)
 
 @pytest.fixture
 def photos(tmp_path):
-    rng = np.random.default_rng(0)
-    for name in ("cat", "dog"):
-        (tmp_path / "photos" / name).mkdir(parents=True)
-        for i in range(30):
-            Image.fromarray(rng.integers(0, 256, (64, 80, 3), dtype=np.uint8)).save(tmp_path / "photos" / name / f"{i}.png")
-    return tmp_path / "photos"
+    return photographs(tmp_path / "photos", ("cat", "dog"), 30)
 
 
 def test_killed_at_random_points(tiny_weights, photos, tmp_path):

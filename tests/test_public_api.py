@@ -35,7 +35,10 @@ PUBLIC = {
     "reproduce": ["reproduce", "run", "rehearse", "compare_published", "check_results", "template_pool", "pool_results"],
     "llm": ["Asker", "ask", "estimate"],
     "prompts": ["template_set", "load_templates", "DRAWING_TEMPLATES", "twins", "near_twins", "lint", "check_templates", "too_long"],
-    "plots": [], "widgets": [], "report": ["audit", "compare", "Report", "Comparison"],
+    "plots": ["per_class_accuracy", "confusion", "cluster_order", "with_rivals", "recall_curve", "precision_recall", "margin_accuracy",
+              "calibration", "bars_with_intervals", "image_strip", "weights"],
+    "widgets": ["RecallAtKExplorer", "ConfusionExplorer", "ThresholdExplorer", "ParadoxExplorer", "WorstStrip", "PromptWeightExplorer"],
+    "report": ["audit", "compare", "Report", "Comparison"],
     "datasets": ["load_dataset", "with_classes"], "models": ["load_model"], "similarity": ["unit_norm", "top_k"],
 }
 

@@ -161,7 +161,7 @@ def test_data_over_the_limit_is_refused():
 
 @pytest.mark.parametrize(("make", "text"), [
     (lambda d, r: widgets.RecallAtKExplorer(d, evaluated([0], [[0]], 3)), r"`result.labels` of shape \(N,\) = \(9,\), got \(1,\)"),
-    (lambda d, r: widgets.RecallAtKExplorer(d, r, indices=[9]), r"`indices` as indices from 0 to 8, got \[9\]"),
+    (lambda d, r: widgets.RecallAtKExplorer(d, r, indices=[9]), r"`indices` as indices from 0 to 8, each once, got \[9\]"),
     (lambda d, r: widgets.RecallAtKExplorer(d, r, indices=[8]), "`indices` of labelled pictures"),
     (lambda d, r: setattr(widgets.RecallAtKExplorer(d, r), "k", 4), "`k` from 1 to 3, got 4"),
     (lambda d, r: widgets.ConfusionExplorer(d, r, classes=[1]), "`classes` with at least two different classes"),

@@ -53,7 +53,14 @@ def page() -> str:
     kinds = sorted({kind for kind, _ in tried})
     options = Counter(command for command, _, _ in bad_input.bad_options())
     total = sum(count for (_, what), count in tried.items() if what == "refused")
-    parts = [HEAD, "## Faults survived\n", table(("what happens", "what comes of it", "proved by"), [(w, r, f"`{t}`") for w, (r, t) in test_faults.FAULTS.items()]),
+    columns = (*test_faults.COMMANDS, "book")
+    faults = [(number, what, *("✓" if any(column in commands for commands in proofs.values()) else "" for column in columns))
+              for number, (what, (_, proofs)) in enumerate(test_faults.FAULTS.items(), start=1)]
+    parts = [HEAD, "## Faults survived\n",
+             table(("", "what happens", *(f"`{column}`" if column != "book" else column for column in columns)), faults),
+             "An empty cell: the command has no such file or does not read it (`encode` reads no vectors; only `describe` asks a language model). A small disk "
+             "is mounted where the tests may, for three of the commands.\n",
+             table(("", "what comes of it", "proved by"), [(number, comes, tests(proofs)) for number, (comes, proofs) in enumerate(test_faults.FAULTS.values(), start=1)]),
              "## Bad inputs tried\n",
              f"Each argument of {len(bad_input.ROWS)} public functions is spoiled in every way of its kind, one at a time: {total:,} calls, each refused within "
              f"{bad_input.SLOWEST} seconds in one line, without a warning (`test_bad_input.py`). Where a value is valid after all, a row says why.\n",

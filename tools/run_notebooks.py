@@ -3,7 +3,7 @@
     python tools/run_notebooks.py                                   # all notebooks that changed
     python tools/run_notebooks.py 05 09 -p dataset folder:/my/pictures   # two of them, on other data
 
-A notebook is skipped while its executed copy is current: same notebook, same package, same lock file, same parameters.
+A notebook is skipped while its executed copy is current and whole: same notebook, same package, same lock file, same parameters.
 book/notebooks/status.json records what ran, where and for how long; the book's status page shows it.
 Exit codes: 0 done, 1 a notebook failed, 2 unusable arguments.
 """
@@ -166,7 +166,10 @@ def execute(source: Path, target: Path, parameters: dict, debug: bool) -> tuple[
             return time.perf_counter() - started, describe(error, source, copy)
         notebook = nbformat.read(copy, as_version=4)
         tidy(notebook)
-        replace_text(target, nbformat.writes(notebook) + "\n")
+        try:
+            replace_text(target, nbformat.writes(notebook) + "\n")
+        except OSError as error:
+            return time.perf_counter() - started, f"{source.name}: cannot write {target}: {error.strerror}"
     return time.perf_counter() - started, ""
 
 
@@ -228,6 +231,21 @@ def environment() -> dict:
             "device": device, "packages": packages}
 
 
+def read_status(file: Path) -> dict:
+    """What ran so far; nothing where there is no record or a damaged one, so that everything runs again."""
+    try:
+        status = json.loads(file.read_text(encoding="utf-8"))
+        for run in status["notebooks"].values():
+            run["fingerprint"], run["date"], run["parameters"].items(), float(run["seconds"])
+        return status
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return {"notebooks": {}}
+
+
+def checksum(copy: Path) -> str | None:
+    return hashlib.sha256(copy.read_bytes()).hexdigest() if copy.is_file() else None
+
+
 def write_status(out: Path, status: dict) -> None:
     replace_text(out / "status.json", json.dumps(status, indent=2) + "\n")
     rows = [f"| {name} | {value} |" for name, value in
@@ -245,8 +263,11 @@ def write_status(out: Path, status: dict) -> None:
 def replace_text(path: Path, text: str) -> None:
     """Readers see the old file or the new one, never half of one; what a kill leaves behind is no notebook to Sphinx."""
     scratch = path.with_name(f".{path.name}.{os.getpid()}")
-    scratch.write_text(text, encoding="utf-8")
-    scratch.replace(path)
+    try:
+        scratch.write_text(text, encoding="utf-8")
+        scratch.replace(path)
+    finally:
+        scratch.unlink(missing_ok=True)
 
 
 # ---- command line ---------------------------------------------------------------------------------------------------
@@ -288,8 +309,7 @@ def main(argv=None) -> int:
     args = arguments(argv)
     out = args.out
     out.mkdir(parents=True, exist_ok=True)
-    status_file = out / "status.json"
-    status = json.loads(status_file.read_text(encoding="utf-8")) if status_file.is_file() else {"notebooks": {}}
+    status = read_status(out / "status.json")
     known = status["notebooks"]
 
     for copy in out.glob("*.ipynb"):  # of notebooks that were renamed or removed
@@ -300,8 +320,7 @@ def main(argv=None) -> int:
     package = fingerprint_of_package()
     prints = {source: fingerprint(source, package, args.values) for source in args.chosen}
     stale = [source for source in args.chosen
-             if args.force or not (out / source.name).is_file()
-             or known.get(source.stem, {}).get("fingerprint") != prints[source]]
+             if args.force or [known.get(source.stem, {}).get(key) for key in ("fingerprint", "copy")] != [prints[source], checksum(out / source.name)]]
     if not stale:
         print(f"Notebooks: all {len(args.chosen)} are current.")
         return 0
@@ -325,7 +344,7 @@ def main(argv=None) -> int:
             if failure:
                 failures.append(failure)
             else:
-                known[source.stem] = {"fingerprint": prints[source], "seconds": round(seconds, 1),
+                known[source.stem] = {"fingerprint": prints[source], "copy": checksum(out / source.name), "seconds": round(seconds, 1),
                                       "parameters": args.values, "date": f"{datetime.now(timezone.utc):%Y-%m-%d %H:%M}"}
                 write_status(out, status)  # now, so that an interrupted run keeps what it has done
     for failure in sorted(failures):
@@ -339,3 +358,8 @@ if __name__ == "__main__":
     except KeyboardInterrupt:
         print("run_notebooks: interrupted; what is done is kept", file=sys.stderr)
         sys.exit(130)
+    except OSError as error:
+        if "--debug" in sys.argv:
+            raise
+        print(f"run_notebooks: {error}; what is done is kept", file=sys.stderr)
+        sys.exit(1)
