@@ -140,9 +140,11 @@ def definitions(glossary: str) -> dict[str, str]:
 
 
 def chart(notebook: dict) -> str:
-    """The first captioned figure, a chart where there is one."""
+    """The first captioned figure, a chart where there is one; other pictures may give none."""
     drawn = [(cell["metadata"]["mystnb"], output["data"]["image/png"]) for cell in notebook["cells"]
              for output in cell.get("outputs", []) if "image/png" in output.get("data", {}) and "figure" in cell["metadata"].get("mystnb", {})]
+    if not drawn:
+        return ""
     about, png = min(drawn, key=lambda figure: figure[0]["image"].get("classes") == "pictures")
     return (f'<figure class="sheet"><img class="{about["image"].get("classes", "")}" src="data:image/png;base64,{png.strip()}" alt="{escape(about["image"]["alt"])}">'
             f'<figcaption>{escape(about["figure"]["caption"])}</figcaption></figure>')
