@@ -69,6 +69,7 @@ def page() -> str:
              table(("command", "bad options tried"), [(f"`clipnb {command}`", count) for command, count in options.items()]),
              "Every parser of files and arguments is fed with anything by Hypothesis; only an answer or an `InputError` may come out:\n",
              table(("parser", "proved by"), [(what, f"`{test}`") for what, test in test_fuzz.PARSERS.items()]),
+             "The same parsers of files are fed with bytes that coverage guides by `python tools/fuzz.py` (atheris), outside the tests.\n",
              "## Security\n", "See `SECURITY.md` in the repository for what is not promised and how to report a weakness.\n",
              table(("promise", "proved by"), [(what.replace("...", "…"), tests(proofs)) for what, proofs in test_security.PROMISES.items()]),
              "## Limits\n", table(("of", "limit", "name"), [(what, limit, f"`{name}`") for what, limit, name in LIMITS])]
