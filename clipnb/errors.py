@@ -13,7 +13,14 @@ MOST_BYTES = 512 * 2**20  # of a file of text that is read as a whole
 
 
 class InputError(ValueError):
-    """An argument, file or folder that cannot be used; its text is one line: what, where, expected, got, way out."""
+    """An argument, file or folder that cannot be used; its text is one line: what, where, expected, got, way out.
+
+    >>> InputError("got the name a\\nb")
+    InputError('got the name a b')
+    """
+
+    def __init__(self, text: str):
+        super().__init__(" ".join(text.splitlines()))  # what came may hold more of them
 
 
 def as_numpy(value, name: str) -> np.ndarray:

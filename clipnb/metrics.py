@@ -143,7 +143,7 @@ def check_counts(confusion) -> np.ndarray:
     (2, 2)
     """
     confusion = as_numpy(confusion, "confusion")
-    if confusion.ndim != 2 or confusion.dtype.kind not in "iu":  # those stay: a copy in floats takes as much again
+    if confusion.ndim != 2 or confusion.dtype.kind != "i":  # those stay: a copy in floats takes as much again
         confusion = floats(confusion, "confusion", 2)
     if confusion.shape[0] != confusion.shape[1]:
         raise InputError(f"Expected `confusion` to be square, got shape {confusion.shape}")

@@ -312,7 +312,6 @@ ALLOWED = [  # function, argument, mutation (regular expressions), and why it is
     (r"metrics.(recall_at_k|label_rank)|similarity.top_k", "similarity", "mismatched: wider", "as many classes as columns"),
     (r"widgets.*", "temperature", "huge", "equal weights"), (r"(?!widgets).*", "temperature", "huge|infinity", "equal weights"),
     (r"EvaluationResult.summary|ensemble.(prompt_weights|softmax_weights|compare)|audit|comparison.*|explain.*|describe.*|plots.*", "k|worst_k|top_m|rivals|enrich|top|most|columns", "huge", "all, if there are fewer"),
-    (r"plots.*|widgets.*", "count|per_cell|per_class|columns|k|most|top", "huge", "all, if there are fewer"),
     (r"ensemble.prompt_weights", "reference|entropy", "(?!None).*", "looked at by the methods that use it: zpe_scores, autoclip_weights"),
     (r".*", "ks", "wrong type: list", "a list of depths is valid"),
     (r"explain.*", "classes", "empty|mismatched.*", "any classes in any order"),
@@ -349,7 +348,7 @@ ALLOWED = [  # function, argument, mutation (regular expressions), and why it is
     (r"plots.margin.*", "per_class|margin", "NaN", "NaN is a class without images"), (r"plots.*", "margin", "huge.*", "any number has its place"),
     (r"plots.*", "chance|mean|average_precision|base_rate|baseline|spearman", "NaN", "a score that is undefined, shown as it is"),
     (r"plots.with_rivals", "classes", "wrong type: None", "all classes"), (r"plots.image_strip", "images", "NaN", "pixels without a value stay empty"),
-    (r"widgets.*", "scores", "huge.*", "computed in double precision"),
+    (r"widgets.*", "top|most|count|per_cell|per_class", "huge", "all, if there are fewer"), (r"widgets.*", "scores", "huge.*", "computed in double precision"),
 ]
 
 

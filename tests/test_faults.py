@@ -32,7 +32,7 @@ ROOT = datasets.ASSETS.parents[1]
 COMMANDS = ("encode", "evaluate", "margin", "ensemble", "audit", "describe", "reproduce")
 FAULTS = {  # what happens: (what comes of it, {the test that proves it: for which commands})
     "kill -9 at a random moment": ("what was written is whole; the next run goes on and gives what a calm one gives", {
-        "test_faults.py::test_a_killed_command_leaves_whole_files_or_none": COMMANDS, "test_kill.py::test_killed_at_random_points": ("encode",),
+        "test_faults.py::test_a_killed_command_leaves_whole_files_or_none": COMMANDS,
         "test_faults.py::test_a_killed_or_interrupted_build_of_the_notebooks_goes_on": ("book",)}),
     "kill -9 or Ctrl-C while a language model is asked": ("answers so far are kept; only the others are asked again", {
         "test_faults.py::test_a_language_model_half_asked": ("describe",), "test_llm.py::test_a_killed_run_goes_on_where_it_stopped": ("describe",)}),
@@ -40,7 +40,7 @@ FAULTS = {  # what happens: (what comes of it, {the test that proves it: for whi
         "test_faults.py::test_ctrl_c_is_one_line_and_the_next_run_goes_on": COMMANDS,
         "test_faults.py::test_a_killed_or_interrupted_build_of_the_notebooks_goes_on": ("book",)}),
     "the disk is full (a limit on file size)": ("one line that names the file, nothing half-written; with room again, the next run goes on", {
-        "test_faults.py::test_no_room_is_one_line_and_the_next_run_goes_on": COMMANDS, "test_kill.py::test_a_full_disk_leaves_what_was_whole": ("encode",),
+        "test_faults.py::test_no_room_is_one_line_and_the_next_run_goes_on": COMMANDS,
         "test_faults.py::test_a_build_of_the_notebooks_in_which_all_goes_wrong": ("book",)}),
     "the disk is full (a small real one)": ("the same", {"test_faults.py::test_a_full_disk_is_one_line": ("encode", "evaluate", "audit")}),
     "a picture, or a notebook, disappears while the run reads": ("named (an audit lists it); after it is back, the next run goes on", {
@@ -59,19 +59,21 @@ FAULTS = {  # what happens: (what comes of it, {the test that proves it: for whi
     "the data change under a begun store": ("refused, with what differs", {"test_faults.py::test_what_is_kept_and_broken_is_named_or_made_again": COMMANDS,
                                                                               "test_datasets.py::test_a_changed_picture_changes_the_fingerprint": ("encode",)}),
     "two runs at once in one store, answer cache and output": ("both give the whole result, or one says why not", {
-        "test_faults.py::test_two_runs_at_once": COMMANDS, "test_faults.py::test_a_killed_or_interrupted_build_of_the_notebooks_goes_on": ("book",),
-        "test_textcache.py::test_many_may_write_at_once": COMMANDS[1:]}),
+        "test_faults.py::test_two_runs_at_once": COMMANDS, "test_textcache.py::test_many_may_write_at_once": COMMANDS[1:]}),
     "anything that nobody foresaw": ("one line that points to --debug, exit code 1", {"test_faults.py::test_the_unforeseen_is_one_line_without_debug": COMMANDS}),
 }
 
 # One process loads libraries and model; each run is its fork, so that what happens to it happens to the work and not to imports.
 SERVER = """
 import json, os, resource, sys, time
-import matplotlib, open_clip, pandas, pyarrow.parquet, scipy.stats, torch, transformers
+import matplotlib, open_clip, pandas, pyarrow.parquet, scipy.stats, torch
 weights = sys.argv[1]
 open_clip.add_model_config(os.path.join(os.path.dirname(weights), "tiny-clip.json"))
 from clipnb import cli, comparison, datasets, encode, llm, models, report, reproduce, worst
-llm._litellm()
+try:  # nobody is there; but what it loads with its first call is loaded then
+    llm._litellm().completion("openai/x", [{"role": "user", "content": "x"}], api_base="http://127.0.0.1:9", num_retries=0, max_retries=0, timeout=1)
+except Exception:
+    pass
 torch.set_num_threads(1)
 encode.SHARD_SIZE = 6
 loaded = models.load_model("tiny-clip", weights, "cpu", "fp32")
@@ -219,17 +221,20 @@ def results(place):
 
 @pytest.mark.parametrize("name", COMMANDS)
 def test_a_killed_command_leaves_whole_files_or_none(runs, command, calm, tmp_path, name):
-    place, rng, killed, (whole, seconds) = tmp_path / "cut", random.Random(0), 0, calm(name)
-    for _ in range(3):
-        run = runs.start(place, command(name, place))
-        time.sleep(rng.uniform(0, 0.7) * seconds)  # what is in the store already makes it faster
-        os.kill(run, signal.SIGKILL)
-        killed += runs.wait(run) == -signal.SIGKILL
-        for file in place.rglob("*.json"):
-            json.loads(file.read_text("utf-8"))  # what is there under its own name is whole
-        assert all(file.read_text("utf-8").rstrip().endswith("</html>") for file in place.rglob("*.html"))
-    assert runs.run(place, command(name, place))[0] == 0, said(place)
-    assert killed and content(place) == content(whole)
+    rng, killed, (whole, seconds), times = random.Random(0), 0, calm(name), 5 if name == "encode" else 1
+    for number in range(times):
+        place = tmp_path / str(number)
+        for _ in range(4):
+            run = runs.start(place, command(name, place))
+            time.sleep(rng.uniform(0, 0.7) * seconds)  # what is in the store already makes it faster
+            os.kill(run, signal.SIGKILL)
+            killed += runs.wait(run) == -signal.SIGKILL
+            for file in place.rglob("*.json"):
+                json.loads(file.read_text("utf-8"))  # what is there under its own name is whole
+            assert all(file.read_text("utf-8").rstrip().endswith("</html>") for file in place.rglob("*.html"))
+        assert runs.run(place, command(name, place))[0] == 0, said(place)
+        assert content(place) == content(whole)
+    assert killed >= 2 * times
 
 
 def wait_for(condition, seconds=120):
@@ -281,10 +286,11 @@ def test_a_language_model_half_asked(runs, command, calm, server, tmp_path, endi
 @pytest.mark.parametrize("name", COMMANDS)
 def test_no_room_is_one_line_and_the_next_run_goes_on(runs, command, calm, tmp_path, name):
     place = tmp_path / "place"
-    if name != "encode":  # which has no room for its first file; the others for their result
+    if name != "encode":  # which has no room for a shard; the others for their result
         shutil.copytree(calm(name)[0], place, ignore=shutil.ignore_patterns("out.*"))
-    code, lines = runs.run(place, command(name, place), room=500)
-    assert code == 1 and "File too large" in lines[-1] and str(place) in lines[-1] and len(lines) == 1 + (name == "describe"), lines
+    code, lines = runs.run(place, command(name, place), room=1100 if name == "encode" else 500)
+    named = "part-000000000.parquet" if name == "encode" else f"{place}/out."
+    assert code == 1 and "File too large" in lines[-1] and named in lines[-1] and len(lines) == 1 + (name == "describe"), lines
     assert results(place) == [] and place.with_name("place.out").read_text() == "" and not list(place.rglob("*.tmp"))
     assert runs.run(place, command(name, place))[0] == 0, said(place)
     assert content(place) == content(calm(name)[0])
@@ -459,11 +465,8 @@ def test_a_killed_or_interrupted_build_of_the_notebooks_goes_on(tmp_path):
             assert run.returncode == 130 and error == "run_notebooks: interrupted; what is done is kept\n"
     marker.write_text("")
     done = (tmp_path / "out" / "02_quick.ipynb").stat().st_mtime_ns
-    both = [subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) for _ in range(2)]
-    for run in both:  # at once
-        out, error = run.communicate(timeout=300)
-        assert run.returncode == 0 and "running 1 of 2" in out and error == ""
-    assert len(json.loads(status.read_text())["notebooks"]) == 2 and (tmp_path / "out" / "01_slow.ipynb").is_file()
+    run = subprocess.run(command, capture_output=True, text=True)
+    assert run.returncode == 0 and "running 1 of 2" in run.stdout and (tmp_path / "out" / "01_slow.ipynb").is_file()
     assert (tmp_path / "out" / "02_quick.ipynb").stat().st_mtime_ns == done
 
 

@@ -145,6 +145,7 @@ def test_reports_and_results(file, content, raw):
 @example([["path", "label"], ["a.png"]], b"path,label\n\"", "t.csv")
 @example([["path", "label"], ["a.png", "x", "y", "z"]], b"path\n\0", "t.csv")
 @example([], b"path\na.png,cat\n", "t.csv")
+@example([], b'paths,"a\nlabel"\n', "t.csv")
 def test_tables(file, rows, raw, name):
     for header in ([], [["path", "label"]]):
         answered(load_dataset, f"table:{file(chr(10).join(','.join(row) for row in header + rows), 't.csv')}")

@@ -58,8 +58,8 @@ def page() -> str:
               for number, (what, (_, proofs)) in enumerate(test_faults.FAULTS.items(), start=1)]
     parts = [HEAD, "## Faults survived\n",
              table(("", "what happens", *(f"`{column}`" if column != "book" else column for column in columns)), faults),
-             "An empty cell: the command has no such file or does not read it (`encode` reads no vectors; only `describe` asks a language model). A small disk "
-             "is mounted where the tests may, for three of the commands.\n",
+             "An empty cell: the command has no such file or does not read it (`encode` reads no vectors; only `describe` asks a language model), or it was not "
+             "tried: a small disk is mounted for three commands, where the tests may; one folder of notebooks is built by one run at a time.\n",
              table(("", "what comes of it", "proved by"), [(number, comes, tests(proofs)) for number, (comes, proofs) in enumerate(test_faults.FAULTS.values(), start=1)]),
              "## Bad inputs tried\n",
              f"Each argument of {len(bad_input.ROWS)} public functions is spoiled in every way of its kind, one at a time: {total:,} calls, each refused within "
@@ -69,6 +69,7 @@ def page() -> str:
              table(("command", "bad options tried"), [(f"`clipnb {command}`", count) for command, count in options.items()]),
              "Every parser of files and arguments is fed with anything by Hypothesis; only an answer or an `InputError` may come out:\n",
              table(("parser", "proved by"), [(what, f"`{test}`") for what, test in test_fuzz.PARSERS.items()]),
+             "The same parsers of files are fed with bytes that coverage guides by `python tools/fuzz.py` (atheris), outside the tests.\n",
              "## Security\n", "See `SECURITY.md` in the repository for what is not promised and how to report a weakness.\n",
              table(("promise", "proved by"), [(what.replace("...", "…"), tests(proofs)) for what, proofs in test_security.PROMISES.items()]),
              "## Limits\n", table(("of", "limit", "name"), [(what, limit, f"`{name}`") for what, limit, name in LIMITS])]

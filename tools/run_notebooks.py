@@ -236,7 +236,7 @@ def read_status(file: Path) -> dict:
     try:
         status = json.loads(file.read_text(encoding="utf-8"))
         for run in status["notebooks"].values():
-            run["fingerprint"], run["date"], run["parameters"].items(), float(run["seconds"])
+            run["fingerprint"], run["date"], run["parameters"].items(), f"{run['seconds']:.1f}"
         return status
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return {"notebooks": {}}
