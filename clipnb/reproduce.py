@@ -350,6 +350,8 @@ def check_results(path: str | Path) -> tuple[dict, list[dict]]:
         if results["format"] != FORMAT:
             raise ValueError(f"format {results['format']!r}, expected {FORMAT!r}")
         images = np.array(results["images_per_class"])
+        if not images.sum() > 0:
+            raise ValueError("it counts no images")
         for row in (row for rows in results["tables"].values() for row in rows):
             accuracy, per_class = _from_counts(np.array(row["right"]), images)
             if not np.isclose(accuracy, row["accuracy"]) or int((per_class == 0).sum()) != row["classes_at_zero"]:
