@@ -456,9 +456,10 @@ def test_a_killed_or_interrupted_build_of_the_notebooks_goes_on(tmp_path):
     (tmp_path / "in" / "02_quick.ipynb").write_text(notebook("1 + 1"))
     (tmp_path / "in" / "01_slow.ipynb").write_text(notebook(f"import pathlib, time\np = pathlib.Path({str(marker)!r})\np.exists() or time.sleep(600)"))
     command, status = build(tmp_path), tmp_path / "out" / "status.json"
-    for ending in (signal.SIGINT, signal.SIGKILL):
+    for ending, pause in ((signal.SIGINT, 0), (signal.SIGINT, 0.7), (signal.SIGKILL, 0)):  # a little later its kernel is just starting
         run = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True)
         wait_for(lambda: status.is_file() and "02_quick" in status.read_text())
+        time.sleep(pause)
         os.killpg(run.pid, ending)
         out, error = run.communicate(timeout=60)
         if ending == signal.SIGINT:

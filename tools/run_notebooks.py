@@ -23,9 +23,10 @@ import warnings
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from datetime import datetime, timezone
 from importlib.metadata import PackageNotFoundError, version
-from multiprocessing import get_context
+from multiprocessing import active_children, get_context, parent_process
 from multiprocessing.forkserver import ensure_running
 from pathlib import Path
+from threading import Thread
 
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGES = ("clipnb", "torch", "torchvision", "open_clip_torch", "transformers", "numpy", "pandas", "scikit-learn",
@@ -120,8 +121,9 @@ class Kernel(PROCESSES.Process):
 
         os.setsid()  # Ctrl-C is the runner's affair
         quiet()
-        # it ends when the process that it was copied from does
-        IPKernelApp.launch_instance(["-f", self.connection_file, f"--IPKernelApp.parent_handle={os.getppid()}"])
+        # It ends with its worker, whatever ended that; what it was copied from lives as long as one of the two.
+        Thread(target=lambda: parent_process().join() or os._exit(1), daemon=True).start()
+        IPKernelApp.launch_instance(["-f", self.connection_file])
 
     def poll(self) -> int | None:
         return self.exitcode
@@ -333,20 +335,25 @@ def main(argv=None) -> int:
     failures = []
     with ProcessPoolExecutor(jobs, mp_context=get_context("spawn"), initializer=prepare,
                              initargs=(args.debug, len(stale) > jobs)) as pool:
-        # later chapters take longer, so they start first
-        runs = {pool.submit(execute, source.resolve(), out.resolve() / source.name, args.values, args.debug): source
-                for source in reversed(stale)}
-        status.update(environment())
-        for run in as_completed(runs):
-            source = runs[run]
-            seconds, failure = run.result()
-            print(f"  {source.stem}: {'FAILED' if failure else 'done'} in {seconds:.1f} s", flush=True)
-            if failure:
-                failures.append(failure)
-            else:
-                known[source.stem] = {"fingerprint": prints[source], "copy": checksum(out / source.name), "seconds": round(seconds, 1),
-                                      "parameters": args.values, "date": f"{datetime.now(timezone.utc):%Y-%m-%d %H:%M}"}
-                write_status(out, status)  # now, so that an interrupted run keeps what it has done
+        try:
+            # later chapters take longer, so they start first
+            runs = {pool.submit(execute, source.resolve(), out.resolve() / source.name, args.values, args.debug): source
+                    for source in reversed(stale)}
+            status.update(environment())
+            for run in as_completed(runs):
+                source = runs[run]
+                seconds, failure = run.result()
+                print(f"  {source.stem}: {'FAILED' if failure else 'done'} in {seconds:.1f} s", flush=True)
+                if failure:
+                    failures.append(failure)
+                else:
+                    known[source.stem] = {"fingerprint": prints[source], "copy": checksum(out / source.name), "seconds": round(seconds, 1),
+                                          "parameters": args.values, "date": f"{datetime.now(timezone.utc):%Y-%m-%d %H:%M}"}
+                    write_status(out, status)  # now, so that an interrupted run keeps what it has done
+        except KeyboardInterrupt:
+            for worker in active_children():  # asked to stop, one whose kernel is just starting would wait for it first
+                worker.kill()  # its kernels end with it
+            raise
     for failure in sorted(failures):
         print(f"FAIL {failure}", file=sys.stderr)
     return 1 if failures else 0
