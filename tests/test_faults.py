@@ -366,7 +366,7 @@ def small_disk(tmp_path):
     disk = tmp_path / "disk"
     disk.mkdir()
     if sys.platform != "linux" or subprocess.run(["mount", "-t", "tmpfs", "-o", "size=16k", "tmpfs", str(disk)], capture_output=True).returncode:
-        pytest.skip("mounting a small disk takes root; test_kill.py has a limit on file size instead")
+        pytest.skip("mounting a small disk takes root; the limit on file size has a test of its own")
     yield disk
     subprocess.run(["umount", str(disk)], check=True)
 
