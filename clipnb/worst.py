@@ -5,11 +5,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import stats
+import numpy.typing as npt
+from scipy import optimize, stats
 
+from clipnb._class_prior import sample_accuracies
 from clipnb.errors import MOST_RESAMPLES, InputError, as_numpy, class_indices, floats, generator, real, whole_number
-from clipnb.metrics import check_confidence, percentile_interval, right_by_class
+from clipnb.intervals import NAN, Score, check_confidence, paired_counts, percentile_interval, proportion, sign_test
+from clipnb.metrics import right_by_class
 
+FEW_IMAGES = 10  # images a class; with fewer, the range that the data allow stands in place of an estimate of the worst classes
+HALVES = 8  # random halves for each draw of the accuracies
 
 def _fractions(per_class) -> np.ndarray:
     per_class = floats(per_class, "per_class", 1, finite=False).astype(float)
@@ -107,42 +112,65 @@ def _fraction(floor: float) -> float:
 
 @dataclass(frozen=True)
 class WorstKReport:
-    """Worst-k accuracy twice: `naive` (chosen and measured on the same images) and `honest` (chosen on one half,
-    measured on the other), each a fraction in [0, 1] with its interval."""
+    """What "the accuracy of the k worst classes" can mean; fractions in [0, 1], each a `Score`.
+
+    Attributes:
+        k: how many classes.
+        naive: mean accuracy of the k classes that did worst on these images. They are chosen and measured on the same images, so it
+            reads too low, and no interval holds it to a truth.
+        truly_worst: true accuracy of the classes that are truly the k worst, whichever they are. Rests on a family of distributions
+            (`clipnb._class_prior`). Below FEW_IMAGES images a class its value is NaN and its interval is `possible`.
+        listed: true accuracy of the k classes in `classes`, which did worst on these images. Rests on the same family; without an
+            interval below FEW_IMAGES images a class.
+        split_half: accuracy of k classes chosen on one half of the images, measured on the other: unbiased for what it says, and
+            above `truly_worst`, since half of the images choose less well. Its interval rests on the same family.
+        possible: lowest and highest accuracy of the truly worst k that the data allow, whatever the family.
+        fits: whether the counts look like the family's (posterior predictive check at 5 %).
+        classes: (k,) indices of the listed classes, worst first.
+        images_per_class: median number of images of the classes.
+        num_left_out: classes with fewer than two images, which cannot be split.
+    """
 
     k: int
-    naive: float
-    naive_ci: tuple[float, float]
-    honest: float
-    honest_ci: tuple[float, float]
-    classes: np.ndarray  # (k,) the naive worst classes, worst first
-    num_left_out: int  # classes with fewer than two images: they cannot be split
+    naive: Score
+    truly_worst: Score
+    listed: Score
+    split_half: Score
+    possible: tuple[float, float]
+    fits: bool
+    classes: np.ndarray
+    images_per_class: float
+    num_left_out: int
 
 
-def worst_k_report(predictions, labels, num_classes: int, k: int, splits: int = 1000, seed: int = 0,
-                   confidence: float = 0.95) -> WorstKReport:
-    """Worst-k accuracy, naive and honest, with intervals.
-
-    Honest: each class's images are split at random in two halves; the k worst classes are chosen on the first
-    (ties at random) and measured on the second; the mean over `splits` splits is reported. Its interval adds, to
-    each split, a resample of the measuring half; it is wide rather than narrow. The naive interval is a bootstrap
-    within classes (widened to hold the value): it tells the noise, not the bias.
+def worst_k_report(
+    predictions: npt.ArrayLike,
+    labels: npt.ArrayLike,
+    num_classes: int,
+    k: int,
+    splits: int = 1000,
+    seed: int = 0,
+    confidence: float = 0.95,
+) -> WorstKReport:
+    """Accuracy of the k worst classes, in the four meanings of `WorstKReport`.
 
     Args:
         predictions: (N,) class indices.
         labels: (N,) class indices; -1 is left out.
         num_classes: C.
         k: 1 to the number of classes with at least two images.
-        splits: random halves.
+        splits: random halves that `split_half` averages over.
+        seed: of the random halves and of the posterior sample.
+        confidence: of every interval, in (0, 1).
 
     Raises:
         InputError: shapes or indices are off, or too few classes can be split.
 
-    >>> labels = np.repeat([0, 1, 2], 10)
-    >>> predictions = np.where(labels == 0, 1, labels)
-    >>> report = worst_k_report(predictions, labels, num_classes=3, k=1)
-    >>> report.naive, report.honest, report.classes
-    (0.0, 0.0, array([0]))
+    >>> labels = np.repeat(np.arange(30), 20)
+    >>> predictions = np.where(labels < 3, 29, labels)
+    >>> report = worst_k_report(predictions, labels, num_classes=30, k=3)
+    >>> report.naive.value, report.classes, bool(report.truly_worst.high < 0.2)
+    (0.0, array([0, 1, 2]), True)
     """
     splits = whole_number(splits, "splits", 1, MOST_RESAMPLES)
     check_confidence(confidence)
@@ -152,28 +180,115 @@ def worst_k_report(predictions, labels, num_classes: int, k: int, splits: int = 
     if k > len(usable):
         raise InputError(f"Expected at least k = {k} classes with two or more images, got {len(usable)}")
     per_class = np.divide(right, images, out=np.full(len(images), np.nan), where=images > 0)
-    naive = worst_k_accuracy(per_class, k)
     rng = generator(seed)
-    n, correct = images[usable], right[usable]
-    first = n // 2
-    # A random half of n images of which `correct` are right: the number right in it is hypergeometric.
-    right_first = rng.hypergeometric(correct, n - correct, first, size=(splits, len(n)))
-    # Two accuracies a/m != b/n differ by at least 1/(mn): noise below that breaks ties at random, nothing else.
-    order = right_first / first + rng.random(right_first.shape) / (2 * first.max() ** 2)
-    chosen = np.argpartition(order, k - 1, axis=1)[:, :k]
-    second = (n - first)[chosen]
-    measured = np.take_along_axis(correct - right_first, chosen, axis=1) / second
-    resampled = rng.binomial(second, measured) / second
-    low, high = percentile_interval(tail_of_rows(resample_per_class(per_class, images, splits, rng), k)["worst_k"], confidence)
+    classes = worst_classes(per_class, k)
+    present = np.flatnonzero(images)
+    sample = sample_accuracies(right[present], images[present], rng)
+    lowest = np.partition(sample, k - 1, axis=1)[:, :k].mean(axis=1)
+    listed = sample[:, np.searchsorted(present, classes)].mean(axis=1)
+    bounds = possible_worst(right[present], images[present], k, confidence)
+    many = float(np.median(images[present])) >= FEW_IMAGES
+    low, high = percentile_interval(lowest, confidence)
+    if not _differ(right[present], images[present]):  # the classes may all be equal; then the worst are as good as any
+        high = max(high, proportion(int(right.sum()), int(images.sum()), confidence).high)
+    in_sample = np.searchsorted(present, usable)
     return WorstKReport(
         k=k,
-        naive=naive,
-        naive_ci=(min(low, naive), max(high, naive)),
-        honest=float(measured.mean()),
-        honest_ci=percentile_interval(resampled.mean(axis=1), confidence),
-        classes=worst_classes(per_class, k),
+        naive=Score(worst_k_accuracy(per_class, k)),
+        truly_worst=Score(float(lowest.mean()), low, high) if many else Score(NAN, *bounds),
+        listed=Score(float(listed.mean()), *(percentile_interval(listed, confidence) if many else (NAN, NAN))),
+        split_half=_split_half(right[usable], images[usable], sample[:, in_sample], k, splits, rng, confidence),
+        possible=bounds,
+        fits=_fits(right[present], images[present], sample, rng),
+        classes=classes,
+        images_per_class=float(np.median(images[present])),
         num_left_out=int((images < 2).sum()),
     )
+
+
+def _split_half(right, images, sample, k: int, splits: int, rng, confidence: float) -> Score:
+    """Mean accuracy, on the second half of the images, of the k worst classes on the first half."""
+    first = images // 2
+
+    def chosen(right_first: np.ndarray) -> np.ndarray:
+        # Two accuracies a/m != b/n differ by at least 1/(mn): noise below that breaks ties at random, nothing else.
+        order = right_first / first + rng.random(right_first.shape) / (2 * first.max() ** 2)
+        return np.argpartition(order, k - 1, axis=1)[:, :k]
+
+    # The number of right images in a random half of a class is hypergeometric.
+    right_first = rng.hypergeometric(right, images - right, first, size=(splits, len(images)))
+    rows = chosen(right_first)
+    measured = np.take_along_axis(right - right_first, rows, axis=1) / (images - first)[rows]
+    # For each draw of the accuracies, the mean over some random halves of what choosing on them leads to.
+    target = np.mean(
+        [np.take_along_axis(sample, chosen(rng.binomial(first, sample)), axis=1).mean(axis=1) for _ in range(HALVES)], axis=0
+    )
+    return Score(float(measured.mean()), *percentile_interval(target, confidence))
+
+
+def possible_worst(right: npt.ArrayLike, images: npt.ArrayLike, k: int, confidence: float = 0.95) -> tuple[float, float]:
+    """Lowest and highest true accuracy of the k worst classes that the data allow, whatever the distribution of the accuracies.
+
+    Every distribution of accuracies is allowed whose expected cumulative shares of classes by observed accuracy lie in the band of
+    Dvoretzky, Kiefer, Wolfowitz and Massart around the observed ones. The mean of its lowest k of C is minimised and maximised by
+    linear programming.
+
+    Args:
+        right, images: (C,) numbers of right images and of images, each class with at least one image.
+        k: 1 to C.
+        confidence: of the band, in (0, 1).
+
+    >>> low, high = possible_worst(np.zeros(100), np.full(100, 3), k=10)
+    >>> low, high < 0.4
+    (0.0, True)
+    """
+    right, images = np.asarray(right), np.asarray(images)
+    rates = right / images
+    thresholds = np.unique(np.quantile(rates, np.linspace(0, 1, 41), method="inverted_cdf"))[:-1]
+    band = np.sqrt(np.log(2 / (1 - check_confidence(confidence))) / (2 * len(rates)))
+    levels = np.sin(np.linspace(0, np.pi / 2, 81)) ** 2
+    sizes, count = np.unique(images, return_counts=True)
+    expected = np.zeros((len(thresholds), len(levels)))  # chance that a class of such an accuracy is seen at or below a threshold
+    for size, share in zip(sizes, count / len(images), strict=True):
+        at_most = np.floor(thresholds * size + 1e-9)[:, None]
+        expected += share * stats.binom.cdf(at_most, size, levels)
+    seen = (rates[:, None] <= thresholds).mean(axis=0)
+    within = {"A_ub": np.concatenate([expected, -expected]), "b_ub": np.concatenate([seen + band, band - seen])}
+    part = k / len(rates)
+    shortfall = np.maximum(levels[:, None] - levels, 0) / part  # (T, G): the mean of the lowest part is max_t of t - E[shortfall_t]
+    whole = {"A_eq": np.ones((1, len(levels))), "b_eq": [1.0]}
+    high = max(t - found.fun for t, cost in zip(levels[::4], shortfall[::4], strict=True)
+               if (found := optimize.linprog(cost, **within, **whole)).success)
+    # Minimising that maximum takes one more variable, which is at least every term.
+    free = np.zeros((len(within["b_ub"]), 1))
+    found = optimize.linprog(
+        np.append(np.zeros(len(levels)), 1.0),
+        A_ub=np.concatenate([np.hstack([within["A_ub"], free]), np.hstack([-shortfall, -np.ones((len(levels), 1))])]),
+        b_ub=np.concatenate([within["b_ub"], -levels]),
+        A_eq=np.append(np.ones(len(levels)), 0.0)[None],
+        b_eq=[1.0],
+    )
+    return float(max(found.fun, 0.0)), float(high)
+
+
+def _differ(right: np.ndarray, images: np.ndarray) -> bool:
+    """Whether the classes differ by more than their images by chance do (chi-squared test of homogeneity at 5 %)."""
+    rate = right.sum() / images.sum()
+    if len(right) < 2 or rate in (0, 1):
+        return False
+    statistic = ((right - images * rate) ** 2 / (images * rate * (1 - rate))).sum()
+    return bool(stats.chi2.sf(statistic, len(right) - 1) < 0.05)
+
+
+def _fits(right: np.ndarray, images: np.ndarray, sample: np.ndarray, rng: np.random.Generator) -> bool:
+    """Posterior predictive check: is the distribution of observed accuracies as far from the expected one as replicates are?"""
+    grid = np.linspace(0, 1, 41)
+    replicates = (rng.binomial(images, sample) / images)[:, :, None] <= grid
+    shares = replicates.mean(axis=1)
+    expected = shares.mean(axis=0)
+    distance = np.abs(shares - expected).max(axis=1)
+    observed = np.abs(((right / images)[:, None] <= grid).mean(axis=0) - expected).max()
+    return bool((distance >= observed).mean() > 0.05)
 
 
 def resample_per_class(per_class, images, resamples: int, rng) -> np.ndarray:
