@@ -91,3 +91,10 @@ def unit_rows(rng, *shape):
     """Random vectors of unit norm, float32."""
     vectors = rng.normal(size=shape)
     return (vectors / np.linalg.norm(vectors, axis=-1, keepdims=True)).astype(np.float32)
+
+
+def same_classes(found, expected, scores):
+    """Whether classes (N,) or (N, K) were chosen by the same `scores` (N, C), except where two are nearer than rounding."""
+    found, expected = (np.reshape(classes, (len(scores), -1)) for classes in (found, expected))
+    differences = np.take_along_axis(scores, found, axis=1) - np.take_along_axis(scores, expected, axis=1)
+    return found.shape == expected.shape and (np.abs(differences) < 1e-6).all()
