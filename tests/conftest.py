@@ -19,6 +19,8 @@ os.environ["CLIPNB_CACHE"] = ""  # nothing is kept outside a test's own folder
 settings.register_profile("clipnb", derandomize=True, deadline=None, max_examples=60)
 settings.load_profile("clipnb")
 
+PATIENCE = 600  # seconds until a test gives up waiting for an event that never comes; no test measures time with it
+
 TINY = {
     "embed_dim": 16,
     "vision_cfg": {"image_size": 32, "layers": 1, "width": 32, "patch_size": 16, "head_width": 16},
