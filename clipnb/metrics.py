@@ -6,30 +6,64 @@ Ties go to the lower class index, labels of -1 ("unknown") are left out, and a c
 from __future__ import annotations
 
 import numpy as np
-from scipy import stats
+import numpy.typing as npt
 
-from clipnb.errors import MOST_RESAMPLES, InputError, as_numpy, booleans, class_indices, floats, generator, one_of, real, whole_number
+from clipnb.errors import InputError, as_numpy, booleans, class_indices, floats, whole_number
+
+MAX_CLASSES = 2**15  # a larger confusion matrix would need more than 8 GB
+MOVED = (
+    "wilson_interval",
+    "percentile_interval",
+    "clustered_accuracy",
+    "paired_difference",
+    "mcnemar",
+    "rank_correlation",
+    "rank_correlation_difference",
+)
 
 
-MOST_CLASSES = 2**15  # of a confusion matrix, which takes 8 GB then
+def __getattr__(name: str):
+    if name not in MOVED:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    import warnings
+
+    from clipnb import intervals
+
+    warnings.warn(f"clipnb.metrics.{name} is now clipnb.intervals.{name}", DeprecationWarning, stacklevel=2)
+    return getattr(intervals, name)
 
 
-def _paired(predictions, labels, num_classes=None):
+def _labelled(predictions, labels, num_classes=None, sample_weight=None):
+    """Predictions, labels and weights of the images that have a label."""
     predictions = class_indices(predictions, "predictions", num_classes=num_classes)
     labels = class_indices(labels, "labels", len(predictions), num_classes, unknown=True)
+    weights = _weights(sample_weight, len(labels))
     known = labels >= 0
-    return predictions[known], labels[known]
+    return predictions[known], labels[known], weights[known]
 
 
-def accuracy(predictions, labels) -> float:
+def _weights(sample_weight: npt.ArrayLike | None, length: int) -> np.ndarray:
+    """(N,) weights >= 0, 1 each by default."""
+    if sample_weight is None:
+        return np.ones(length)
+    weights = floats(sample_weight, "sample_weight", 1)
+    if len(weights) != length:
+        raise InputError(f"Expected `sample_weight` of shape (N,) = ({length},), got {weights.shape}")
+    if weights.min(initial=0) < 0:
+        raise InputError(f"Expected `sample_weight` >= 0, got {weights.min():g}")
+    return weights.astype(float)
+
+
+def accuracy(predictions: npt.ArrayLike, labels: npt.ArrayLike, sample_weight: npt.ArrayLike | None = None) -> float:
     """Share of images whose prediction equals the label (micro average), a fraction in [0, 1].
 
     Args:
         predictions: (N,) class indices.
         labels: (N,) class indices; -1 is left out.
+        sample_weight: (N,) weights >= 0 of the images; None: 1 each.
 
     Returns:
-        The fraction, or NaN when no image is labelled.
+        The fraction, or NaN when no image is labelled (or all weights are 0).
 
     Raises:
         InputError: shapes differ, or an index is negative (other than -1 in `labels`).
@@ -37,8 +71,8 @@ def accuracy(predictions, labels) -> float:
     >>> accuracy([0, 1, 1], [0, 1, 2])
     0.6666666666666666
     """
-    predictions, labels = _paired(predictions, labels)
-    return float((predictions == labels).mean()) if len(labels) else float("nan")
+    predictions, labels, weights = _labelled(predictions, labels, sample_weight=sample_weight)
+    return float(weights[predictions == labels].sum() / weights.sum()) if weights.any() else float("nan")
 
 
 def label_rank(similarity, labels) -> np.ndarray:
@@ -54,7 +88,9 @@ def label_rank(similarity, labels) -> np.ndarray:
     return ((similarity > own) | ((similarity == own) & before)).sum(axis=1)
 
 
-def recall_at_k(similarity, labels, k: int) -> float:
+def recall_at_k(
+    similarity: npt.ArrayLike, labels: npt.ArrayLike, k: int, sample_weight: npt.ArrayLike | None = None
+) -> float:
     """Share of images whose label is among the k most similar classes, a fraction in [0, 1] ("top-k accuracy").
 
     This is not `retrieval_recall_at_k`: here every image has exactly one right answer.
@@ -63,6 +99,7 @@ def recall_at_k(similarity, labels, k: int) -> float:
         similarity: (N, C) scores, higher is better.
         labels: (N,) class indices; -1 is left out.
         k: 1 to C.
+        sample_weight: (N,) weights >= 0 of the images; None: 1 each.
 
     Raises:
         InputError: shapes differ, scores are not finite, or k is out of range.
@@ -74,7 +111,9 @@ def recall_at_k(similarity, labels, k: int) -> float:
     k = whole_number(k, "k", 1, similarity.shape[1])
     labels = class_indices(labels, "labels", len(similarity), similarity.shape[1], unknown=True)
     known = labels >= 0
-    return float((label_rank(similarity[known], labels[known]) < k).mean()) if known.any() else float("nan")
+    weights = _weights(sample_weight, len(labels))[known]
+    hits = label_rank(similarity[known], labels[known]) < k
+    return float(weights[hits].sum() / weights.sum()) if weights.any() else float("nan")
 
 
 def retrieval_recall_at_k(similarity, relevant, k: int) -> float:
@@ -104,13 +143,42 @@ def retrieval_recall_at_k(similarity, relevant, k: int) -> float:
     return float((found[asked] / relevant[asked].sum(axis=1)).mean())
 
 
-def confusion_matrix(predictions, labels, num_classes: int) -> np.ndarray:
+def hit_at_k(similarity: npt.ArrayLike, relevant: npt.ArrayLike, k: int) -> float:
+    """Share of queries with at least one relevant item in the top k, in [0, 1].
+
+    This is what CLIP papers call R@K on Flickr30k and COCO, where each image has five captions. `retrieval_recall_at_k` is the share
+    of the relevant items instead, and can be at most 20 % there at k = 1.
+
+    Args:
+        similarity: (Q, N) scores of N items for Q queries.
+        relevant: (Q, N) booleans; a query without a relevant item is left out.
+        k: 1 to N.
+
+    Raises:
+        InputError: shapes differ, scores are not finite, or k is out of range.
+
+    >>> hit_at_k([[.9, .8, .7, .6, .5]], [[1, 0, 1, 1, 1]], k=1)
+    1.0
+    """
+    similarity = floats(similarity, "similarity", 2)
+    relevant = booleans(relevant, "relevant", similarity.shape)
+    k = whole_number(k, "k", 1, similarity.shape[1])
+    best = np.argsort(-similarity, axis=1, kind="stable")[:, :k]
+    queries = relevant.any(axis=1)
+    hits = np.take_along_axis(relevant, best, axis=1).any(axis=1)
+    return float(hits[queries].mean()) if queries.any() else float("nan")
+
+
+def confusion_matrix(
+    predictions: npt.ArrayLike, labels: npt.ArrayLike, num_classes: int, sample_weight: npt.ArrayLike | None = None
+) -> np.ndarray:
     """Counts of (actual, predicted) pairs: (C, C) int64, row = actual class, column = predicted class.
 
     Args:
         predictions: (N,) class indices.
         labels: (N,) class indices; -1 is left out.
         num_classes: C >= 1.
+        sample_weight: (N,) weights >= 0 of the images; the matrix then holds their sums, float64.
 
     Raises:
         InputError: shapes differ or an index is outside [0, C).
@@ -119,10 +187,12 @@ def confusion_matrix(predictions, labels, num_classes: int) -> np.ndarray:
     array([[1, 1],
            [0, 1]])
     """
-    num_classes = whole_number(num_classes, "num_classes", 1, MOST_CLASSES)
-    predictions, labels = _paired(predictions, labels, num_classes)
-    flat = np.bincount(labels * num_classes + predictions, minlength=num_classes**2)
-    return flat.reshape(num_classes, num_classes).astype(np.int64, copy=False)
+    num_classes = whole_number(num_classes, "num_classes", 1, MAX_CLASSES)
+    predictions, labels, weights = _labelled(predictions, labels, num_classes, sample_weight)
+    cells = labels * num_classes + predictions
+    if sample_weight is not None:
+        return np.bincount(cells, weights, num_classes**2).reshape(num_classes, num_classes)
+    return np.bincount(cells, minlength=num_classes**2).reshape(num_classes, num_classes).astype(np.int64, copy=False)
 
 
 def right_by_class(predictions, labels, num_classes: int) -> tuple[np.ndarray, np.ndarray]:
@@ -131,8 +201,8 @@ def right_by_class(predictions, labels, num_classes: int) -> tuple[np.ndarray, n
     >>> right_by_class([0, 1, 1], [0, 0, 1], num_classes=2)
     (array([1, 1]), array([2, 1]))
     """
-    num_classes = whole_number(num_classes, "num_classes", 1, MOST_CLASSES)
-    predictions, labels = _paired(predictions, labels, num_classes)
+    num_classes = whole_number(num_classes, "num_classes", 1, MAX_CLASSES)
+    predictions, labels, _ = _labelled(predictions, labels, num_classes)
     return np.bincount(labels[predictions == labels], minlength=num_classes), np.bincount(labels, minlength=num_classes)
 
 
@@ -177,13 +247,37 @@ def per_class_precision(confusion) -> np.ndarray:
 
 
 def mean_per_class_accuracy(confusion) -> float:
-    """Mean of the per-class accuracies over classes that have images (macro average), in [0, 1].
+    """Mean of the per-class accuracies over classes that have images (macro average, "balanced accuracy"), in [0, 1].
 
     >>> mean_per_class_accuracy([[98, 0], [2, 0]])
     0.5
     """
     per_class = per_class_accuracy(confusion)
     return float(np.nanmean(per_class)) if np.isfinite(per_class).any() else float("nan")
+
+
+def per_class_f1(confusion: npt.ArrayLike) -> np.ndarray:
+    """F1 of each class, the harmonic mean of its precision and recall: (C,) fractions in [0, 1]; NaN without images.
+
+    A class that has images and is never predicted has an F1 of 0.
+
+    >>> per_class_f1([[8, 2], [2, 2]])
+    array([0.8, 0.5])
+    """
+    confusion = check_counts(confusion)
+    images = confusion.sum(axis=1)
+    f1 = _share(2 * np.diag(confusion), images + confusion.sum(axis=0))
+    return np.where(images > 0, f1, np.nan)
+
+
+def mean_per_class_f1(confusion: npt.ArrayLike) -> float:
+    """Mean of `per_class_f1` over classes that have images ("macro F1"), in [0, 1]; NaN if none has.
+
+    >>> mean_per_class_f1([[8, 2], [2, 2]])
+    0.65
+    """
+    f1 = per_class_f1(confusion)
+    return float(np.nanmean(f1)) if np.isfinite(f1).any() else float("nan")
 
 
 def precision_recall_curve(scores, positives) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -229,7 +323,9 @@ def average_precision(scores, positives) -> float:
 
 
 def calibration_bins(confidence, correct, bins: int = 10) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Confidence against accuracy, in `bins` bins of equal width over [0, 1]; the last one takes in 1.
+    """Confidence against accuracy, in `bins` bins of equal width over [0, 1].
+
+    Bin b holds the confidences from b / B up to, but not including, (b + 1) / B; the last one also holds 1.
 
     Args:
         confidence: (N,) probability of the prediction, in [0, 1] (`margin.softmax_confidence`).
@@ -249,7 +345,8 @@ def calibration_bins(confidence, correct, bins: int = 10) -> tuple[np.ndarray, n
     bins = whole_number(bins, "bins", 1, 10**6)
     if len(confidence) and not 0 <= confidence.min() <= confidence.max() <= 1:
         raise InputError(f"Expected `confidence` in [0, 1], got {confidence.min():g} to {confidence.max():g}")
-    place = np.minimum((confidence * bins).astype(np.int64), bins - 1)
+    # Compared with the edges themselves: `confidence * bins` rounds j / B to just below j for some j and B.
+    place = np.searchsorted(np.arange(1, bins) / bins, confidence, side="right")
     images = np.bincount(place, minlength=bins)
     return (_share(np.bincount(place, weights=confidence, minlength=bins), images),
             _share(np.bincount(place, weights=correct, minlength=bins), images), images)
@@ -265,201 +362,3 @@ def expected_calibration_error(confidence, correct, bins: int = 10) -> float:
     """
     mean, accurate, images = calibration_bins(confidence, correct, bins)
     return float(np.nansum(np.abs(mean - accurate) * images) / images.sum()) if images.any() else float("nan")
-
-
-def wilson_interval(successes: int, n: int, confidence: float = 0.95) -> tuple[float, float]:
-    """Wilson score interval of a proportion (Wilson 1927), inside [0, 1]; (0, 1) when n = 0.
-
-    >>> low, high = wilson_interval(0, 3)
-    >>> round(low, 3), round(high, 3)
-    (0.0, 0.561)
-    """
-    n = whole_number(n, "n", 0)
-    successes = whole_number(successes, "successes", 0, n)
-    confidence = check_confidence(confidence)
-    if n == 0:
-        return 0.0, 1.0
-    z = stats.norm.ppf(0.5 + confidence / 2)
-    p, z2n = successes / n, z * z / n
-    centre = (p + z2n / 2) / (1 + z2n)
-    half = z * np.sqrt(p * (1 - p) / n + z2n / (4 * n)) / (1 + z2n)
-    return float(max(0.0, min(p, centre - half))), float(min(1.0, max(p, centre + half)))  # p itself despite rounding
-
-
-def check_confidence(confidence: float) -> float:
-    """Return `confidence` if it lies strictly between 0 and 1.
-
-    >>> check_confidence(0.95)
-    0.95
-    """
-    if not 0 < real(confidence, "confidence") < 1:
-        raise InputError(f"Expected `confidence` strictly between 0 and 1, got {confidence}")
-    return confidence
-
-
-def percentile_interval(samples, confidence: float = 0.95) -> tuple[float, float]:
-    """Percentile interval of bootstrap `samples` (R,), NaNs left out.
-
-    >>> percentile_interval(range(5), confidence=0.5)
-    (1.0, 3.0)
-    """
-    tail = (1 - check_confidence(confidence)) / 2
-    samples = floats(samples, "samples", 1, finite=False)
-    if np.isinf(samples).any() or np.isnan(samples).all():
-        raise InputError(f"Expected finite `samples` (NaN is left out), got {int(np.isfinite(samples).sum())} finite of {len(samples)}")
-    low, high = np.nanquantile(samples, [tail, 1 - tail])
-    return float(low), float(high)
-
-
-def clustered_accuracy(correct, clusters, resamples: int = 2000, seed: int = 0,
-                       confidence: float = 0.95) -> tuple[float, tuple[float, float]]:
-    """Accuracy over images that come in clusters (views of one picture, frames of one film), with its interval.
-
-    Images of one cluster tend to be right or wrong together, so Wilson's interval, which takes them as
-    independent, is too narrow. Here whole clusters are resampled (cluster bootstrap).
-
-    Args:
-        correct: (N,) booleans.
-        clusters: (N,) cluster of each image, any hashable numbers.
-
-    Returns:
-        (accuracy in [0, 1], (low, high)).
-
-    >>> clustered_accuracy([1, 1, 1, 0, 0, 0], [0, 0, 0, 1, 1, 1])
-    (0.5, (0.0, 1.0))
-    """
-    correct, clusters = as_numpy(correct, "correct"), as_numpy(clusters, "clusters")
-    if correct.ndim != 1 or not len(correct) or clusters.shape != correct.shape:
-        raise InputError(f"Expected `correct` and `clusters` of one shape (N,), N >= 1, got {correct.shape} and {clusters.shape}")
-    _, cluster = np.unique(clusters, return_inverse=True)
-    size, right = np.bincount(cluster), np.bincount(cluster, weights=booleans(correct, "correct", correct.shape))
-    draws = generator(seed).multinomial(len(size), np.full(len(size), 1 / len(size)), size=whole_number(resamples, "resamples", 1, MOST_RESAMPLES))
-    return float(right.sum() / size.sum()), percentile_interval((draws @ right) / (draws @ size), confidence)
-
-
-def paired_difference(correct_a, correct_b, resamples: int = 2000, seed: int = 0,
-                      confidence: float = 0.95) -> tuple[float, tuple[float, float]]:
-    """Accuracy of A minus accuracy of B on the same images, with a paired bootstrap interval.
-
-    Args:
-        correct_a, correct_b: (N,) booleans, image by image.
-
-    Returns:
-        (difference in [-1, 1], (low, high)).
-
-    >>> paired_difference([1, 1, 1, 0], [1, 0, 0, 0])[0]
-    0.5
-    """
-    a, b = _same_images(correct_a, correct_b)
-    difference = a.astype(float) - b
-    # The difference takes three values only, so a resample of the images is one multinomial draw.
-    counts = np.array([(difference < 0).sum(), (difference == 0).sum(), (difference > 0).sum()])
-    draws = generator(seed).multinomial(len(a), counts / len(a), size=whole_number(resamples, "resamples", 1, MOST_RESAMPLES))
-    return float(difference.mean()), percentile_interval((draws[:, 2] - draws[:, 0]) / len(a), confidence)
-
-
-def _same_images(correct_a, correct_b) -> tuple[np.ndarray, np.ndarray]:
-    a, b = as_numpy(correct_a, "correct_a"), as_numpy(correct_b, "correct_b")
-    if a.shape != b.shape or a.ndim != 1 or not len(a):
-        raise InputError(f"Expected `correct_a` and `correct_b` of one shape (N,), N >= 1, got {a.shape} and {b.shape}")
-    return booleans(a, "correct_a", a.shape), booleans(b, "correct_b", a.shape)
-
-
-def mcnemar(correct_a, correct_b) -> tuple[float, tuple[int, int]]:
-    """McNemar's exact test of "A and B are right equally often", two-sided (McNemar 1947, exact binomial form).
-
-    Only images on which exactly one of the two is right can tell them apart. If neither is better, each such image
-    is a fair coin.
-
-    Args:
-        correct_a, correct_b: (N,) booleans, image by image.
-
-    Returns:
-        (p-value in [0, 1], (images that only A has right, images that only B has right)); p = 1 where the two agree
-        on every image. How much better: `paired_difference`.
-
-    Raises:
-        InputError: shapes differ, or something other than booleans.
-
-    >>> mcnemar([1, 1, 1, 1, 1, 1, 0], [0, 0, 0, 0, 0, 0, 0])
-    (0.03125, (6, 0))
-    """
-    a, b = _same_images(correct_a, correct_b)
-    only_a, only_b = int((a & ~b).sum()), int((b & ~a).sum())
-    p = stats.binomtest(only_a, only_a + only_b).pvalue if only_a + only_b else 1.0
-    return float(p), (only_a, only_b)
-
-
-def rank_correlation(x, y, nan: str = "drop", resamples: int = 1000, seed: int = 0,
-                     confidence: float = 0.95) -> tuple[float, tuple[float, float]]:
-    """Spearman's rank correlation over classes with a bootstrap interval.
-
-    Args:
-        x, y: (C,) one value a class.
-        nan: "drop" leaves a class out when x or y is NaN; "worst" ranks a NaN in x below every number
-            (a class that nobody is predicted as) and drops only NaNs in y.
-
-    Returns:
-        (rho in [-1, 1], (low, high)); NaN when fewer than three classes are left or one side is constant.
-
-    >>> rank_correlation([1, 2, 3, 4], [10, 20, 30, 40])[0]
-    1.0
-    """
-    (x,), y = _comparable([x], ["x"], y, nan)
-    if len(x) < 3:
-        return float("nan"), (float("nan"), float("nan"))
-    picks = generator(seed).integers(len(x), size=(whole_number(resamples, "resamples", 1, MOST_RESAMPLES), len(x)))
-    return float(_spearman(x[None], y[None])[0]), _interval_or_nan(_spearman(x[picks], y[picks]), confidence)
-
-
-def rank_correlation_difference(a, b, y, nan: str = "drop", resamples: int = 1000, seed: int = 0,
-                                confidence: float = 0.95) -> tuple[float, tuple[float, float]]:
-    """Spearman's correlation of `a` with `y` minus that of `b` with `y`, with a paired bootstrap interval.
-
-    Both are computed on the same classes and on the same resamples of them, so what they share cancels: the interval
-    is narrower than two separate ones suggest.
-
-    Args:
-        a, b, y: (C,) one value a class.
-        nan: as in `rank_correlation`, for `a` and `b`.
-
-    Returns:
-        (difference in [-2, 2], (low, high)); NaN when fewer than three classes are left or one side is constant.
-
-    >>> rank_correlation_difference([1, 2, 3, 4], [4, 3, 2, 1], [10, 20, 30, 40])[0]
-    2.0
-    """
-    (a, b), y = _comparable([a, b], ["a", "b"], y, nan)
-    if len(y) < 3:
-        return float("nan"), (float("nan"), float("nan"))
-    picks = generator(seed).integers(len(y), size=(whole_number(resamples, "resamples", 1, MOST_RESAMPLES), len(y)))
-    samples = _spearman(a[picks], y[picks]) - _spearman(b[picks], y[picks])
-    return float((_spearman(a[None], y[None]) - _spearman(b[None], y[None]))[0]), _interval_or_nan(samples, confidence)
-
-
-def _comparable(scores, names, y, nan: str):
-    """Scores and `y` over the classes on which all have a value."""
-    y = floats(y, "y", 1, finite=False).astype(float)
-    scores = [floats(x, name, 1, finite=False).astype(float) for x, name in zip(scores, names)]
-    for x in scores:
-        if x.shape != y.shape:
-            raise InputError(f"Expected `y` of shape (C,) = {x.shape}, got {y.shape}")
-    if one_of(nan, "nan", ("drop", "worst")) == "worst":
-        scores = [np.where(np.isnan(x), -np.inf, x) for x in scores]
-    keep = ~np.isnan([*scores, y]).any(axis=0)
-    return [x[keep] for x in scores], y[keep]
-
-
-def _interval_or_nan(samples, confidence: float) -> tuple[float, float]:
-    return percentile_interval(samples, confidence) if np.isfinite(samples).any() else (float("nan"), float("nan"))
-
-
-def _spearman(x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    """Row by row, ties at their mean rank; NaN where one side is constant."""
-    return _row_correlation(stats.rankdata(x, axis=1), stats.rankdata(y, axis=1))
-
-
-def _row_correlation(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    a, b = a - a.mean(axis=1, keepdims=True), b - b.mean(axis=1, keepdims=True)
-    scale = np.sqrt((a * a).sum(axis=1) * (b * b).sum(axis=1))
-    return np.divide((a * b).sum(axis=1), scale, out=np.full(len(a), np.nan), where=scale > 0)
