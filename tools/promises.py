@@ -73,7 +73,7 @@ def page() -> str:
              table(("", "what comes of it", "proved by"), [(number, comes, tests(proofs)) for number, (comes, proofs) in enumerate(test_faults.FAULTS.values(), start=1)]),
              "## Bad inputs tried\n",
              f"Each argument of {len(bad_input.ROWS)} public functions is spoiled in every way of its kind, one at a time: {total:,} calls, each refused within "
-             f"{bad_input.SLOWEST} seconds in one line, without a warning (`test_bad_input.py`). Where a value is valid after all, a row says why.\n",
+             f"{bad_input.SLOWEST} seconds of processor time in one line, without a warning (`test_bad_input.py`). Where a value is valid after all, a row says why.\n",
              table(("kind of input", "refused", "valid, with the reason in the table"), [(kind, tried[kind, "refused"], tried[kind, "allowed"]) for kind in kinds]),
              "And on the command line, exit code 2 and one line each:\n",
              table(("command", "bad options tried"), [(f"`clipnb {command}`", count) for command, count in options.items()]),
