@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import special
+import scipy
 
 GRID = np.sin(np.linspace(0, np.pi / 2, 242)[1:-1]) ** 2  # accuracies above 0, finest near 0 and 1, where a beta can be steep
 LOG_WIDTH = np.log(np.sin(np.linspace(0, np.pi, 242)[1:-1]))  # log of the width of a cell of the grid, up to a constant
@@ -103,15 +103,15 @@ def _sample_parameters(patterns: Patterns, table: np.ndarray, rng: np.random.Gen
 
 def _mixture(theta: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Share of classes at 0, (S,), and of classes at each accuracy of GRID, (S, G)."""
-    zero = special.expit(theta[:, 5])
-    second = special.expit(theta[:, 4:5])
+    zero = scipy.special.expit(theta[:, 5])
+    second = scipy.special.expit(theta[:, 4:5])
     first = _beta(theta[:, 0:1], theta[:, 1:2], np.maximum(theta[:, 6:7], 0))
     return zero, (1 - zero[:, None]) * ((1 - second) * first + second * _beta(theta[:, 2:3], theta[:, 3:4], 0.0))
 
 
 def _beta(logit_mean: np.ndarray, log_concentration: np.ndarray, floor) -> np.ndarray:
     """(S, G) shares of beta distributions on [floor, 1]."""
-    mean, concentration = special.expit(logit_mean), np.exp(log_concentration)
+    mean, concentration = scipy.special.expit(logit_mean), np.exp(log_concentration)
     scaled = np.clip((GRID - floor) / (1 - floor), 1e-9, 1 - 1e-9)
     log = (mean * concentration - 1) * np.log(scaled) + ((1 - mean) * concentration - 1) * np.log1p(-scaled) + LOG_WIDTH
     log = np.where(GRID > floor, log, -np.inf)

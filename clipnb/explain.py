@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
-from scipy import stats
+import scipy
 
 from clipnb.errors import InputError, class_indices, floats, real, whole_number
 from clipnb.margin import nearest_text
@@ -138,7 +138,7 @@ def _verdict(facts: dict, min_images: float, synonym_cosine: float, majority: fl
 
 def _fewest_images(overall: float) -> float:
     """Fewest n for which z^2 / (n + z^2), the upper end of Wilson's interval of 0 of n, is below the overall accuracy."""
-    z2 = stats.norm.ppf(0.975) ** 2
+    z2 = scipy.stats.norm.ppf(0.975) ** 2
     return int(np.floor(z2 * (1 - overall) / overall)) + 1 if overall > 0 else float("inf")
 
 
@@ -151,6 +151,6 @@ def _strongest_rival(wrong: np.ndarray, pull: np.ndarray, own: int) -> tuple[int
     if not wrong.any():
         return -1, 1.0
     chance = np.where(others, pull + 1, 0) / (pull + 1)[others].sum()
-    p = np.where(wrong > 0, stats.binom.sf(wrong - 1, wrong.sum(), chance), 1.0)
+    p = np.where(wrong > 0, scipy.stats.binom.sf(wrong - 1, wrong.sum(), chance), 1.0)
     rival = int(p.argmin())
     return rival, float(min(1.0, p[rival] * others.sum()))

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-from scipy import stats
+import scipy  # loads scipy.stats, a second of work, when it is first used
 
 from clipnb.errors import MOST_RESAMPLES, InputError, as_numpy, booleans, floats, generator, one_of, real, whole_number
 
@@ -85,7 +85,7 @@ def wilson_interval(successes: int, n: int, confidence: float = 0.95) -> tuple[f
     check_confidence(confidence)
     if n == 0:
         return 0.0, 1.0
-    interval = stats.binomtest(successes, n).proportion_ci(confidence, "wilson")
+    interval = scipy.stats.binomtest(successes, n).proportion_ci(confidence, "wilson")
     return float(interval.low), float(interval.high)
 
 
@@ -113,10 +113,10 @@ def _share(value: float, n: float, confidence: float) -> Score:
     tail = (1 - check_confidence(confidence)) / 2
     right, wrong = value * n, (1 - value) * n
     if min(right, wrong) < FEW:
-        low = stats.beta.ppf(tail, right, wrong + 1) if right > 0 else 0.0
-        high = stats.beta.ppf(1 - tail, right + 1, wrong) if wrong > 0 else 1.0
+        low = scipy.stats.beta.ppf(tail, right, wrong + 1) if right > 0 else 0.0
+        high = scipy.stats.beta.ppf(1 - tail, right + 1, wrong) if wrong > 0 else 1.0
         return Score(float(value), float(low), float(high))
-    z = stats.norm.ppf(1 - tail)
+    z = scipy.stats.norm.ppf(1 - tail)
     center = (value + z**2 / (2 * n)) / (1 + z**2 / n)
     half = z / (1 + z**2 / n) * math.sqrt(value * (1 - value) / n + z**2 / (4 * n**2))
     return Score(float(value), float(center - half), float(center + half))
@@ -169,7 +169,7 @@ def mean_with_t(values: npt.ArrayLike, confidence: float = 0.95) -> Score:
     tail = (1 - check_confidence(confidence)) / 2
     if n < 2 or not np.ptp(values):
         return Score(float(values.mean()) if n else NAN)
-    half = stats.t.ppf(1 - tail, n - 1) * values.std(ddof=1) / math.sqrt(n)
+    half = scipy.stats.t.ppf(1 - tail, n - 1) * values.std(ddof=1) / math.sqrt(n)
     return Score(float(values.mean()), float(values.mean() - half), float(values.mean() + half))
 
 
@@ -223,7 +223,7 @@ def clustered_accuracy(correct: npt.ArrayLike, clusters: npt.ArrayLike, confiden
     variance = count / (count - 1) * ((right - value * size) ** 2).sum() / size.sum() ** 2
     # All images of a cluster alike is the worst case; independent images are the best.
     effective = np.clip(value * (1 - value) / variance, size.sum() ** 2 / (size**2).sum(), size.sum()) if variance > 0 else count
-    shrink = (stats.norm.ppf(1 - tail) / stats.t.ppf(1 - tail, count - 1)) ** 2  # the variance itself is known from `count` clusters
+    shrink = (scipy.stats.norm.ppf(1 - tail) / scipy.stats.t.ppf(1 - tail, count - 1)) ** 2  # the variance itself is known from `count` clusters
     return _share(value, float(effective * shrink), confidence)
 
 
@@ -257,7 +257,7 @@ def paired_counts(only_a: int, only_b: int, n: int, confidence: float = 0.95) ->
     """
     more, fewer, total = only_a + 0.5, only_b + 0.5, n + 2
     center = (more - fewer) / total
-    z = stats.norm.ppf(0.5 + check_confidence(confidence) / 2)
+    z = scipy.stats.norm.ppf(0.5 + check_confidence(confidence) / 2)
     half = z * math.sqrt(((more + fewer) / total - center**2) / total)
     return Score((only_a - only_b) / n, max(-1.0, center - half), min(1.0, center + half))
 
@@ -300,7 +300,7 @@ def sign_test(only_a: int, only_b: int) -> float:
     (0.03125, 1.0, 1.0)
     """
     # A fair coin's distribution is symmetric, so the two-sided p-value is twice the smaller tail.
-    return float(min(1.0, 2 * stats.binom.cdf(min(only_a, only_b), only_a + only_b, 0.5)))
+    return float(min(1.0, 2 * scipy.stats.binom.cdf(min(only_a, only_b), only_a + only_b, 0.5)))
 
 
 def rank_correlation(
@@ -391,7 +391,7 @@ def _spearman(x: np.ndarray, y: np.ndarray) -> np.ndarray:
     """Row by row, ties at their mean rank; NaN where one side is constant."""
     if not x.shape[1]:
         return np.full(len(x), NAN)
-    a, b = stats.rankdata(x, axis=1), stats.rankdata(y, axis=1)
+    a, b = scipy.stats.rankdata(x, axis=1), scipy.stats.rankdata(y, axis=1)
     a, b = a - a.mean(axis=1, keepdims=True), b - b.mean(axis=1, keepdims=True)
     scale = np.sqrt((a * a).sum(axis=1) * (b * b).sum(axis=1))
     return np.divide((a * b).sum(axis=1), scale, out=np.full(len(a), NAN), where=scale > 0)

@@ -13,10 +13,10 @@ vectors t_c and s = cosine,
 from __future__ import annotations
 
 import numpy as np
-from scipy import stats
+import scipy
 
 from clipnb.errors import MOST_RESAMPLES, InputError, class_indices, floats, generator, having, one_of, real, whole_number
-from clipnb.metrics import check_confidence, percentile_interval, rank_correlation
+from clipnb.intervals import check_confidence, mean_with_t, rank_correlation
 from clipnb.similarity import block_slices, check_classifier, check_vectors, similarity_blocks, tensor, top_k
 
 
@@ -190,39 +190,38 @@ def _targets(vectors, classifier, labels, reduction: str):
     return vectors, classifier, class_indices(labels, "labels", len(vectors), len(classifier), unknown=True)
 
 
-def margin_intervals(vectors, classifier, labels=None, reduction: str = "image", resamples: int = 1000, seed: int = 0,
-                     confidence: float = 0.95) -> np.ndarray:
-    """Bootstrap interval of every class's matching margin, its images resampled: (C, 2), low and high.
+def margin_intervals(vectors, classifier, labels=None, reduction: str = "image", confidence: float = 0.95) -> np.ndarray:
+    """Student's t interval of every class's matching margin: (C, 2), low and high.
+
+    With reduction "class" the rival is the one that the class's mean similarities choose, and the interval is that of the images'
+    margins against this rival.
 
     Args:
         vectors, classifier, labels, reduction: as in `class_wise_matching_margin`.
-        resamples: the memory is `resamples` times the images of the largest class, and times C with "class".
+        confidence: in (0, 1).
 
     Returns:
         (C, 2) differences of cosines; NaN for a class of fewer than two images, about whose spread nothing is known.
-        A resample has fewer different images than the class, so with "class" its best rival shows less clearly, and the
-        interval can lie off the margin on the low side.
 
-    >>> margin_intervals([[1., 0.], [.6, .8], [0., 1.]], [[1., 0.], [0., 1.]], [0, 0, 1]).round(3)
-    array([[-0.2,  1. ],
+    >>> margin_intervals([[1., 0.], [.6, .8], [0., 1.]], [[1., 0.], [0., 1.]], [0, 0, 1]).round(1)
+    array([[-7.2,  8. ],
            [ nan,  nan]])
     """
     vectors, classifier, labels = _targets(vectors, classifier, labels, reduction)
-    resamples = whole_number(resamples, "resamples", 1, MOST_RESAMPLES)
-    rng, confidence = generator(seed), check_confidence(confidence)
+    confidence = check_confidence(confidence)
     margins = image_margins(vectors, classifier, labels)[0] if reduction == "image" else None
     intervals = np.full((len(classifier), 2), np.nan)
+    if len(classifier) < 2:  # a single class has no rival
+        return intervals
     for c in np.flatnonzero(np.bincount(labels[labels >= 0], minlength=len(classifier)) >= 2):
         members = np.flatnonzero(labels == c)
-        n = len(members)
-        share = (rng.multinomial(n, np.full(n, 1 / n), size=resamples) / n).astype(np.float32)  # of a resample: each image's part
         if reduction == "image":
-            sample = share @ margins[members]
+            sample = margins[members]
         else:
-            mean = sum(share[:, rows] @ block for rows, block in similarity_blocks(vectors[members], classifier))
-            sample = to_best_other(mean, c)
-        if np.isfinite(sample).all():  # a single class has no rival
-            intervals[c] = percentile_interval(sample, confidence)
+            mean = vectors[members].mean(axis=0) @ classifier.T
+            mean[c] = -np.inf
+            sample = vectors[members] @ (classifier[c] - classifier[mean.argmax()])
+        intervals[c] = mean_with_t(sample, confidence)[1:]
     return intervals
 
 
@@ -261,7 +260,7 @@ def worst_auc(cmm, per_class, k: int) -> float:
     few, many = int(worst.sum()), int((~worst).sum())
     if not many:
         return float("nan")
-    rank = stats.rankdata(np.where(np.isnan(cmm), -np.inf, cmm))
+    rank = scipy.stats.rankdata(np.where(np.isnan(cmm), -np.inf, cmm))
     return float(1 - (rank[worst].sum() - few * (few + 1) / 2) / (few * many))
 
 
@@ -368,7 +367,7 @@ def compare_scores(scores, per_class, k: int, resamples: int = 1000, seed: int =
     rows = {}
     for name, score in scores.items():
         _truly_worst(score, per_class, k)  # checks, under the names that the caller knows
-        rho, (low, high) = rank_correlation(score, per_class, "worst", resamples, seed, confidence)
+        rho, low, high = rank_correlation(score, per_class, "worst", resamples, seed, confidence)
         rows[name] = {"rho": rho, "rho_low": low, "rho_high": high, "found": worst_found(score, per_class, k),
                       "auc": worst_auc(score, per_class, k)}
     rows["chance"] = {"rho": 0.0, "found": float(_truly_worst(score, per_class, k)[1].mean()), "auc": 0.5}

@@ -6,11 +6,11 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from scipy import optimize, stats
+import scipy  # loads scipy.stats and scipy.optimize, a second of work, when they are first used
 
 from clipnb._class_prior import sample_accuracies
-from clipnb.errors import MOST_RESAMPLES, InputError, as_numpy, class_indices, floats, generator, real, whole_number
-from clipnb.intervals import NAN, Score, check_confidence, paired_counts, percentile_interval, proportion, sign_test
+from clipnb.errors import MOST_RESAMPLES, InputError, floats, generator, real, whole_number
+from clipnb.intervals import NAN, Score, check_confidence, percentile_interval, proportion
 from clipnb.metrics import right_by_class
 
 FEW_IMAGES = 10  # images a class; with fewer, the range that the data allow stands in place of an estimate of the worst classes
@@ -75,7 +75,7 @@ def harmonic_mean(per_class, floor: float = 0.0) -> float:
     >>> harmonic_mean([0., 1.])
     0.0
     """
-    return float(_harmonic(_raised(per_class, floor)))
+    return float(scipy.stats.hmean(_raised(per_class, floor)))
 
 
 def geometric_mean(per_class, floor: float = 0.0) -> float:
@@ -84,19 +84,7 @@ def geometric_mean(per_class, floor: float = 0.0) -> float:
     >>> round(geometric_mean([.25, 1.]), 6)
     0.5
     """
-    return float(_geometric(_raised(per_class, floor)))
-
-
-def _harmonic(values: np.ndarray) -> np.ndarray:
-    """Over the last axis; a class at 0 makes it 0, because 1 / 0 is inf and 1 / inf is 0."""
-    with np.errstate(divide="ignore"):
-        return 1 / np.mean(1 / values, axis=-1)
-
-
-def _geometric(values: np.ndarray) -> np.ndarray:
-    """Over the last axis; a class at 0 makes it 0, because log 0 is -inf."""
-    with np.errstate(divide="ignore"):
-        return np.exp(np.mean(np.log(values), axis=-1))
+    return float(scipy.stats.gmean(_raised(per_class, floor)))
 
 
 def _raised(per_class, floor: float) -> np.ndarray:
@@ -251,17 +239,17 @@ def possible_worst(right: npt.ArrayLike, images: npt.ArrayLike, k: int, confiden
     expected = np.zeros((len(thresholds), len(levels)))  # chance that a class of such an accuracy is seen at or below a threshold
     for size, share in zip(sizes, count / len(images), strict=True):
         at_most = np.floor(thresholds * size + 1e-9)[:, None]
-        expected += share * stats.binom.cdf(at_most, size, levels)
+        expected += share * scipy.stats.binom.cdf(at_most, size, levels)
     seen = (rates[:, None] <= thresholds).mean(axis=0)
     within = {"A_ub": np.concatenate([expected, -expected]), "b_ub": np.concatenate([seen + band, band - seen])}
     part = k / len(rates)
     shortfall = np.maximum(levels[:, None] - levels, 0) / part  # (T, G): the mean of the lowest part is max_t of t - E[shortfall_t]
     whole = {"A_eq": np.ones((1, len(levels))), "b_eq": [1.0]}
     high = max(t - found.fun for t, cost in zip(levels[::4], shortfall[::4], strict=True)
-               if (found := optimize.linprog(cost, **within, **whole)).success)
+               if (found := scipy.optimize.linprog(cost, **within, **whole)).success)
     # Minimising that maximum takes one more variable, which is at least every term.
     free = np.zeros((len(within["b_ub"]), 1))
-    found = optimize.linprog(
+    found = scipy.optimize.linprog(
         np.append(np.zeros(len(levels)), 1.0),
         A_ub=np.concatenate([np.hstack([within["A_ub"], free]), np.hstack([-shortfall, -np.ones((len(levels), 1))])]),
         b_ub=np.concatenate([within["b_ub"], -levels]),
@@ -277,7 +265,7 @@ def _differ(right: np.ndarray, images: np.ndarray) -> bool:
     if len(right) < 2 or rate in (0, 1):
         return False
     statistic = ((right - images * rate) ** 2 / (images * rate * (1 - rate))).sum()
-    return bool(stats.chi2.sf(statistic, len(right) - 1) < 0.05)
+    return bool(scipy.stats.chi2.sf(statistic, len(right) - 1) < 0.05)
 
 
 def _fits(right: np.ndarray, images: np.ndarray, sample: np.ndarray, rng: np.random.Generator) -> bool:
@@ -289,97 +277,3 @@ def _fits(right: np.ndarray, images: np.ndarray, sample: np.ndarray, rng: np.ran
     distance = np.abs(shares - expected).max(axis=1)
     observed = np.abs(((right / images)[:, None] <= grid).mean(axis=0) - expected).max()
     return bool((distance >= observed).mean() > 0.05)
-
-
-def resample_per_class(per_class, images, resamples: int, rng) -> np.ndarray:
-    """Bootstrap of the per-class accuracies, images resampled within each class: (resamples, classes with images).
-
-    >>> resample_per_class([1., float("nan")], [5, 0], 2, np.random.default_rng(0))
-    array([[1.],
-           [1.]])
-    """
-    per_class, images = np.asarray(per_class, dtype=float), np.asarray(images)
-    present = images > 0
-    return rng.binomial(images[present], per_class[present], size=(resamples, present.sum())) / images[present]
-
-
-def tail_of_rows(per_class: np.ndarray, k: int, floor: float = 0.0) -> dict[str, np.ndarray]:
-    """`worst_k_accuracy`, `harmonic_mean` and `geometric_mean` of each row of accuracies (R, C), all rows at once: (R,) each.
-
-    >>> tail_of_rows(np.array([[0., 1.], [.5, .5]]), k=1)["worst_k"]
-    array([0. , 0.5])
-    """
-    raised = np.maximum(per_class, _fraction(floor))
-    return {"worst_k": np.partition(per_class, k - 1, axis=1)[:, :k].mean(axis=1),
-            "harmonic_mean": _harmonic(raised), "geometric_mean": _geometric(raised)}
-
-
-def paired_tail_difference(predictions_a, predictions_b, labels, num_classes: int, k: int, floor: float = 0.0,
-                           resamples: int = 1000, seed: int = 0, confidence: float = 0.95):
-    """How much better A is than B where it hurts: tail statistics of two methods on the same images.
-
-    Images are resampled within classes, an image always with both of its predictions, so what makes an image hard
-    for both cancels. The worst classes are each method's own, chosen on the images that measure them: the naive
-    figure, whose bias is about the same on both sides (`worst_k_report` has the honest one). Intervals are widened to
-    hold the difference. That of `classes_at_zero` is no bootstrap, because no resample of a class's images brings it back
-    from 0: it takes the classes as one sample of pairs (Agresti and Min 2005), which is the safe side (Hoeffding 1956).
-
-    Args:
-        predictions_a, predictions_b: (N,) class indices of the two methods.
-        labels: (N,) class indices; -1 is left out.
-        num_classes: C.
-        k: 1 to the number of classes that have images.
-        floor: of the two means, as in `harmonic_mean`.
-
-    Returns:
-        DataFrame, one row for each of worst_k, harmonic_mean, geometric_mean (fractions) and classes_at_zero (a
-        count); columns a, b, difference (a minus b), low, high. For `classes_at_zero`, below 0 is better.
-
-    Raises:
-        InputError: shapes or indices are off, or `k` or `floor` is out of range.
-
-    >>> table = paired_tail_difference([0, 1, 1, 1], [0, 0, 0, 0], [0, 0, 1, 1], num_classes=2, k=1)
-    >>> table.loc[["worst_k", "classes_at_zero"], ["a", "b", "difference"]]
-                       a    b  difference
-    worst_k          0.5  0.0         0.5
-    classes_at_zero  0.0  1.0        -1.0
-    """
-    import pandas as pd  # only tables need it
-
-    resamples = whole_number(resamples, "resamples", 1, MOST_RESAMPLES)
-    predictions_a, predictions_b = class_indices(predictions_a, "predictions_a"), class_indices(predictions_b, "predictions_b")
-    _, images = right_by_class(predictions_a, labels, num_classes)
-    right_by_class(predictions_b, labels, num_classes)  # checks
-    if not images.any():
-        raise InputError(f"Expected at least one label in `labels`, got {len(labels)} of -1")
-    k = whole_number(k, "k", 1, int((images > 0).sum()))
-    labels = as_numpy(labels, "labels").astype(np.int64)  # a narrow type would overflow below
-    # Of each image only this matters: 3 both right, 2 only A, 1 only B, 0 none. A resample of a class is one multinomial.
-    outcome = 2 * (predictions_a == labels) + (predictions_b == labels)
-    known = labels >= 0
-    counts = np.bincount(labels[known] * 4 + outcome[known], minlength=4 * num_classes).reshape(-1, 4)[images > 0]
-    images = images[images > 0]
-    draws = generator(seed).multinomial(images, counts / images[:, None], size=(resamples, len(images)))
-    right = [counts[:, side].sum(axis=1) for side in ([2, 3], [1, 3])]  # A, B
-    found = [tail_of_rows(side[None] / images, k, floor) for side in right]
-    samples = [tail_of_rows(draws[:, :, side].sum(axis=2) / images, k, floor) for side in ([2, 3], [1, 3])]
-    rows = {}
-    for name in found[0]:
-        a, b = (float(side[name][0]) for side in found)
-        low, high = percentile_interval(samples[0][name] - samples[1][name], confidence)
-        rows[name] = {"a": a, "b": b, "difference": a - b, "low": min(low, a - b), "high": max(high, a - b)}
-    zero_a, zero_b = (side == 0 for side in right)
-    difference = int(zero_a.sum()) - int(zero_b.sum())
-    low, high = _paired_count_interval(int((zero_a & ~zero_b).sum()), int((zero_b & ~zero_a).sum()), len(images), confidence)
-    rows["classes_at_zero"] = {"a": zero_a.sum(), "b": zero_b.sum(), "difference": difference,
-                               "low": min(low, difference), "high": max(high, difference)}
-    return pd.DataFrame.from_dict(rows, orient="index")
-
-
-def _paired_count_interval(only_a: int, only_b: int, n: int, confidence: float) -> tuple[float, float]:
-    """Interval of `only_a` - `only_b` of n pairs (Agresti and Min 2005): half a pair is added to each of the four cells, so
-    that no discordant pair does not mean no doubt."""
-    a, b, n_plus = only_a + 0.5, only_b + 0.5, n + 2
-    difference = (a - b) / n_plus
-    half = stats.norm.ppf(0.5 + check_confidence(confidence) / 2) * np.sqrt(((a + b) / n_plus - difference**2) / n_plus)
-    return float(n * (difference - half)), float(n * (difference + half))
