@@ -87,16 +87,17 @@ def _templates(default: str):
 def _model(command):
     """The options of `load_model`, given to the command as one mapping `source`, in that function's order."""
     @wraps(command)
-    def gathered(model, pretrained, device, precision, trust_pickle, **others):
-        source = {"model": model, "pretrained": pretrained, "device": device, "precision": precision, "trust_pickle": trust_pickle}
+    def gathered(model, pretrained, device, precision, trust_pickle, like, **others):
+        source = {"model": model, "pretrained": pretrained, "device": device, "precision": precision, "trust_pickle": trust_pickle, "like": like}
         return command(source=source, **others)
 
     return _options(
-        click.option("--model", default="clipnb-mini", show_default=True, help="clipnb-mini, a name open_clip knows, or local-dir:PATH."),
+        click.option("--model", default="clipnb-mini", show_default=True, help="clipnb-mini, a name open_clip knows, local-dir:PATH, or hf-hub:ORGANISATION/NAME."),
         click.option("--pretrained", help="A tag open_clip knows for the model, or a checkpoint file."),
         click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:1, mps."),
-        click.option("--precision", default="auto", show_default=True, help="auto, fp32, bf16, fp16."),
+        click.option("--precision", default="fp32", show_default=True, help="fp32, bf16 or fp16; the halves say how many predictions they change on a sample."),
         click.option("--trust-pickle", is_flag=True, help="Load a checkpoint file that can run any code: only a file of your own."),
+        click.option("--like", metavar="TAG", help="The tag whose settings (activation, preprocessing) a checkpoint file needs, where the tags of the model disagree."),
     )(gathered)
 
 
@@ -177,6 +178,7 @@ def encode(source, dataset, store, bad_images, decoder, engine, json_file) -> No
         skipped = encode_to_store(loaded, data, store, bad_images=bad_images, progress=watched, decoder=decoder)
     for reason in skipped.values():
         click.echo(f"clipnb: skipped: {reason}", err=True)
+    _report_precision(read_provenance(store))
     _report({"store": str(store), **read_provenance(store), "dimensions": loaded.dimensions, "device": str(loaded.device),
              "encoded": len(data) - len(skipped), "skipped": len(skipped),
              "bad_images": [{"id": i, "reason": reason} for i, reason in skipped.items()]}, json_file)
@@ -201,8 +203,7 @@ def evaluate(source, dataset, templates, store, worst_k, json_file) -> None:
     classifier = zero_shot_classifier(loaded, _names(data), chosen)
     result = score(images.vectors, classifier, images.labels)
     summary = {"model": loaded.name, "pretrained": loaded.pretrained,
-               "model_fingerprint": images.provenance["model_fingerprint"], "device": str(loaded.device),
-               "precision": images.provenance["precision"], "dataset": dataset,
+               **_run_as(images), "device": str(loaded.device), "dataset": dataset,
                "templates": templates, "num_templates": len(chosen), "lint": [asdict(finding) for finding in findings],
                **result.summary(k=worst_k)}
     if dataset == "emoji":
@@ -259,7 +260,7 @@ def margin(source, dataset, templates, store, worst_k, reduction, json_file) -> 
     cmm = result.cmm[f"pseudo_{reduction}"]
     predicted = np.bincount(result.predictions, minlength=len(names))
     order = ensembles.find_worst(images.vectors, classifier, reduction=reduction)
-    summary = {"model": loaded.name, "pretrained": loaded.pretrained, "dataset": dataset, "templates": templates,
+    summary = {"model": loaded.name, "pretrained": loaded.pretrained, **_run_as(images), "dataset": dataset, "templates": templates,
                "reduction": reduction, "images": len(images), "classes": len(names),
                "never_predicted": int(np.isnan(cmm).sum()),
                "worst_by_margin": [{"classname": names[c], "cmm": _number(cmm[c]), "predicted": int(predicted[c])}
@@ -304,7 +305,7 @@ def ensemble(source, dataset, templates, store, method, fit_on, descriptions, en
     rows = found.rows(worst_k)
     head = {"model": loaded.name, "pretrained": loaded.pretrained, "dataset": dataset, "fit": fit_on or dataset, "method": method,
             "templates": templates, "temperature": temperature, "images": len(images), "classes": len(names), "enriched": len(found.flagged)}
-    _report({**head, "templates_provenance": template_provenance(templates, chosen), "descriptions": texts.provenance,
+    _report({**head, **_run_as(images), "templates_provenance": template_provenance(templates, chosen), "descriptions": texts.provenance,
              "flagged": [names[c] for c in found.flagged], "rows": rows, "descriptions_minus": found.against(k=worst_k), "not_run": found.not_run}, json_file,
             {**head, "rows": [comparison.shown(row) for row in rows], **{f"not run: {row}": why for row, why in found.not_run.items()}})
 
@@ -354,7 +355,7 @@ def describe(source, dataset, store, worst_k, rivals, count, llm, query_file, ca
     flagged = ensembles.find_worst(images.vectors, classifier)[:worst_k]
     notes = data.notes.get("classes")
     asked = texts.questions(names, classifier, flagged, rivals, [note["subgroup"].replace("-", " ") for note in notes] if notes else None)
-    content = {"model": loaded.name, "dataset": dataset, "llm": llm, "worst": [question.classname for question in asked]}
+    content = {"model": loaded.name, "pretrained": loaded.pretrained, **_run_as(images), "dataset": dataset, "llm": llm, "worst": [question.classname for question in asked]}
     if not llm:
         shipped = texts.load_descriptions()
         found = texts.Descriptions({q.classname: shipped.by_class[q.classname] for q in asked if q.classname in shipped.by_class}, shipped.provenance)
@@ -436,6 +437,7 @@ def audit(dataset, source, classes, templates, descriptions, store, worst_k, out
         wording = load_templates(templates) if path_of(templates, "--templates").is_file() else templates
         report = reports.audit(dataset, **source, classes=classes, templates=wording, descriptions=descriptions, worst_k=worst_k,
                                store=store, progress=sys.stderr.isatty())
+        _report_precision(report.summary)
     for name, _ in gates:
         if not isinstance(report.summary.get(name), (int, float)):
             known = [key for key, value in report.summary.items() if isinstance(value, (int, float))]
@@ -467,11 +469,28 @@ def _open(source, dataset, loaded=None):
     return loaded, data, watched
 
 
+def _run_as(images) -> dict:
+    """How the model that encoded these images was run."""
+    return {key: images.provenance[key] for key in ("model_fingerprint", "model_settings", "precision", "precision_check") if key in images.provenance}
+
+
+def _report_precision(provenance: dict) -> None:
+    """Say on stderr how a half precision that was asked for differs from fp32."""
+    check, precision = provenance.get("precision_check"), provenance.get("precision")
+    if not check:
+        return
+    changed = check["changed_predictions"]
+    text = ("could not be compared with fp32: there are no classnames or no readable images" if changed is None else
+            f"changes an estimated {changed:.2%} of predictions against fp32 ({check['images']} images checked)")
+    click.echo(f"clipnb: {precision} {text}", err=True)
+
+
 def _encode(source, dataset, store, loaded=None):
     from clipnb import encode_images
 
     loaded, data, watched = _open(source, dataset, loaded)
     images = encode_images(loaded, data, store, progress=watched)
+    _report_precision(images.provenance)
     for reason in images.skipped.values():  # in a store that was made with --bad-images skip
         click.echo(f"clipnb: skipped: {reason}", err=True)
     return images, loaded, data
@@ -513,6 +532,8 @@ def _table(content: dict) -> str:
 
 
 def _cell(value) -> str:
+    if isinstance(value, dict):
+        return ", ".join(f"{name.replace('_', ' ')} {_cell(part)}" for name, part in value.items())
     return "-" if value is None else f"{value:.4f}" if isinstance(value, float) else str(value)
 
 
@@ -553,6 +574,7 @@ def reproduce(imagenet, dataset, rehearsal, check_file, source, templates, descr
         sys.exit(0 if all(line["ok"] for line in found["checks"]) else 1)
     found = whole.run(imagenet, dataset, **source, templates=templates, descriptions=descriptions, partial=partial, pool=pool, store=store,
                       progress=sys.stderr.isatty())
+    _report_precision(found)
     _report(found, json_file, _reproduced(found))
 
 

@@ -126,7 +126,16 @@ class Report(Page):
                 f"(rho), share of the {self.summary['reliability_k']} worst classes found, area under the ROC curve. 'pseudo_image' is the margin used "
                 "without labels, 'chance' is blind guessing.")
         yield {"title": "Would it be found without labels?", "text": text, **as_table(self.reliability)}
+        yield {"title": "How the model was run", "fold": True, **as_table(self._model())}
         yield {"title": "All classes", "fold": True, **as_table(self.classes)}
+
+    def _model(self) -> pd.DataFrame:
+        """The settings of the model as rows; a report of an older version has fewer."""
+        values = {key: self.summary.get(key) for key in ("model", "pretrained", "model_fingerprint", "precision")}
+        values |= self.summary.get("model_settings") or {}
+        if check := self.summary.get("precision_check"):
+            values["share of predictions that this precision changes"] = check["changed_predictions"]
+        return pd.DataFrame([{"setting": name.replace("_", " "), "value": "-" if value is None else str(value)} for name, value in values.items()])
 
     def _caveat(self) -> str:
         score = self.reliability.set_index("score")
@@ -249,8 +258,8 @@ def _change(c: int, name: str, n: int, both: int, only_a: int, only_b: int) -> d
 
 def audit(dataset: str | LabeledImages = "emoji", model: str | Model = EMBEDDED, pretrained: str | None = None, *,
           classes: str | Path | None = None, templates="bare", descriptions: str | Path | None = None, worst_k: int = 10,
-          store: str | Path | None = None, device: str = "auto", precision: str = "auto", trust_pickle: bool = False,
-          made: str | None = None, progress: bool = False) -> Report:
+          store: str | Path | None = None, device: str = "auto", precision: str = "fp32", trust_pickle: bool = False,
+          like: str | None = None, made: str | None = None, progress: bool = False) -> Report:
     """Find the classes of a data set that a model fails on, say why, and what to do first.
 
     Reads every image (unreadable ones are listed and left out), checks the names, encodes, evaluates, explains the worst
@@ -259,7 +268,7 @@ def audit(dataset: str | LabeledImages = "emoji", model: str | Model = EMBEDDED,
 
     Args:
         dataset: a spec for `load_dataset`, or what that returns.
-        model, pretrained, device, precision, trust_pickle: for `load_model`; or a loaded model.
+        model, pretrained, device, precision, trust_pickle, like: for `load_model`; or a loaded model.
         classes: file of classnames for unlabelled images, of candidates, or of better names (`datasets.with_classes`).
         templates: name of a template set (`prompts.template_set`) or a list, audited as one ensemble.
         descriptions: file of texts about classes (`describe.load_descriptions`), tried as a wording; the emoji set has its own.
@@ -298,11 +307,11 @@ def audit(dataset: str | LabeledImages = "emoji", model: str | Model = EMBEDDED,
     if descriptions is None and data.name.startswith("emoji") and classes is None:
         descriptions = "emoji"
     texts = load_descriptions(descriptions).by_class if descriptions else {}
-    model = load_model(model, pretrained, device, precision, trust_pickle) if isinstance(model, str) else model
+    model = load_model(model, pretrained, device, precision, trust_pickle, like) if isinstance(model, str) else model
     images = encode_images(model, data, store, bad_images="skip", progress=progress)
     unreadable = pd.DataFrame([{"id": plain_text(name), "reason": plain_text(why)} for name, why in images.skipped.items()], columns=["id", "reason"])
     readable = np.array([i for i, name in enumerate(data.ids) if name not in images.skipped])
-    vectors = images.vectors
+    vectors, provenance = images.vectors, images.provenance
     named, names = named.take(readable), named.notes.get("synonyms", [[name] for name in named.classnames])
     sets = {name: prompts.template_set(name) for name in TRIED}
     every = list(dict.fromkeys(template for group in (chosen, *sets.values()) for template in group))
@@ -315,7 +324,8 @@ def audit(dataset: str | LabeledImages = "emoji", model: str | Model = EMBEDDED,
     measured_on, reliability_k, reliability = _reliability(model, vectors, result, data.name, worst_k)
     summary = {
         "dataset": data.name, "dataset_fingerprint": data.fingerprint, "model": model.name, "pretrained": model.pretrained,
-        "model_fingerprint": model.fingerprint, "precision": model.precision, "templates": templates if isinstance(templates, str) else chosen,
+        "model_fingerprint": model.fingerprint, "model_settings": model.settings, "precision": model.precision,
+        **({"precision_check": provenance["precision_check"]} if "precision_check" in provenance else {}), "templates": templates if isinstance(templates, str) else chosen,
         "num_templates": len(chosen), "images": len(named), "unreadable": len(unreadable), "classes": len(named.classnames),
         "never_predicted": int(np.isnan(result.cmm["pseudo_image"]).sum()), **(result.summary(k=worst_k) if result.n else {}),
         "reliability_measured_on": measured_on, "reliability_k": reliability_k,

@@ -48,7 +48,7 @@ class Published:
     value: float
     unit: float
     source: str
-    model: str = "ViT-B-16"  # with OpenAI's weights; the paper does not name its model, whose accuracy is that of this one
+    model: str = "ViT-B-16"  # or with "-quickgelu", with OpenAI's weights; the paper does not name its model, whose accuracy is that of this one
 
 
 THE_PAPER = "arXiv 2310.03324, abstract"
@@ -193,7 +193,7 @@ def reproduce(model, images: Embeddings, classnames: Sequence[str], templates: S
                                 for row in compared.rows(KS[0], resamples, seed)]
     confusion = compared.results["bare"].confusion
     found = {"format": FORMAT, **_made(), "model": model.name, "pretrained": model.pretrained, "device": _device(model.device),
-             **{key: images.provenance.get(key) for key in ("model_fingerprint", "precision", "dataset", "dataset_fingerprint")},
+             **{key: images.provenance.get(key) for key in ("model_fingerprint", "model_settings", "precision", "precision_check", "dataset", "dataset_fingerprint")},
              "complete": complete, "images": len(images), "classes": len(classnames), "templates": list(templates), "pool": list(pool),
              "described": len(descriptions or {}), "classnames": spellings, "images_per_class": confusion.sum(axis=1).tolist(),
              "tables": tables, "flagged": flagged, "twins": _twins(spellings, tables, confusion.sum(axis=1)), "not_run": not_run, "steps": steps.taken}
@@ -201,14 +201,14 @@ def reproduce(model, images: Embeddings, classnames: Sequence[str], templates: S
 
 
 def run(imagenet: str | Path | None = None, dataset: str | None = None, model: str = "clipnb-mini", pretrained: str | None = None,
-        device: str = "auto", precision: str = "auto", trust_pickle: bool = False, templates: str | None = None, descriptions: str | None = None,
-        partial: bool = False, pool: bool = True, store: str | Path | None = None, progress: bool = False) -> dict:
+        device: str = "auto", precision: str = "fp32", trust_pickle: bool = False, like: str | None = None, templates: str | None = None,
+        descriptions: str | None = None, partial: bool = False, pool: bool = True, store: str | Path | None = None, progress: bool = False) -> dict:
     """`reproduce` from a folder: the pictures checked, the model loaded, the images encoded. What `clipnb reproduce` does.
 
     Args:
         imagenet: folder of ImageNet's validation pictures (`imagenet.open_imagenet`); or
         dataset: another set, as for `load_dataset`.
-        model, pretrained, device, precision, trust_pickle: as for `load_model`.
+        model, pretrained, device, precision, trust_pickle, like: as for `load_model`.
         templates: a named set or a file; None: OpenAI's 80 (and what a torchvision set is of), for the emoji set those for drawings.
         descriptions: JSON file of texts a class, "emoji", or None.
         partial: accept other numbers of pictures a class than ImageNet's 50.
@@ -239,7 +239,7 @@ def run(imagenet: str | Path | None = None, dataset: str | None = None, model: s
         chosen = list(dict.fromkeys([*([DOMAIN_TEMPLATES[name]] if name in DOMAIN_TEMPLATES else []), *chosen]))
         check_readable(data)
     with steps.step("load the model"):
-        loaded = load_model(model, pretrained, device, precision, trust_pickle)
+        loaded = load_model(model, pretrained, device, precision, trust_pickle, like)
     with steps.step("encode images"):
         images = encode_images(loaded, data, store, progress=progress)
     return reproduce(loaded, images, data.classnames, chosen, template_pool(chosen) if pool else (), texts,
@@ -318,11 +318,12 @@ def compare_published(results: dict) -> list[dict]:
         raise InputError(f"Expected `results` of `reproduce`, got {type(results).__name__}")
     rows = {row["method"]: row for row in results["tables"]["as named"]}
     complete = str(results["dataset"]).startswith("imagenet:") and results["complete"] and results["pretrained"] == "openai"
+    model = str(results["model"]).removesuffix("-quickgelu")  # with OpenAI's weights both names are the same model
     found = []
     for figure in PUBLISHED:
-        if not figure.source.startswith(THE_PAPER) and figure.model != results["model"]:
+        if not figure.source.startswith(THE_PAPER) and figure.model != model:
             continue
-        comparable = complete and figure.model == results["model"] and (figure.row != "uniform" or results["templates"] == template_set("openai-80"))
+        comparable = complete and figure.model == model and (figure.row != "uniform" or results["templates"] == template_set("openai-80"))
         row = rows.get(figure.row, {})
         here, ci = row.get(figure.score), row.get(f"{figure.score}_ci")
         verdict = "not run" if here is None else "not comparable"

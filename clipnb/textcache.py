@@ -17,6 +17,9 @@ import numpy as np
 import platformdirs
 
 MAX_BYTES = 2**30  # above it the older half is dropped
+# Part of every key. Raise it with every change of what a model's text fingerprint covers or of how vectors are computed:
+# entries of other versions are then never found (version 1 left out the architecture's settings).
+VERSION = 2
 CORRUPT = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
 
 
@@ -78,7 +81,7 @@ class TextCache:
                 database.execute("DELETE FROM vectors WHERE place < ?", (middle,))
 
     def _key(self, text: str) -> bytes:
-        return hashlib.sha256(f"{self.fingerprint}\0{text}".encode()).digest()[:16]
+        return hashlib.sha256(f"{VERSION}\0{self.fingerprint}\0{text}".encode()).digest()[:16]
 
     @contextlib.contextmanager
     def _open(self):

@@ -149,7 +149,7 @@ def test_bad_images_stop_or_are_listed(clipnb, pictures, tmp_path):
     (["encode"], "Missing option '--store'"),
     (["evaluate", "--templates", "many"], "Unknown template set 'many'; known: bare, single"),
     (["evaluate", "--device", "gpu"], "Device 'gpu' cannot be used here: .*; try auto or cpu$"),
-    (["evaluate", "--precision", "int8"], "Expected `precision` to be one of 'auto', 'fp32', 'bf16', 'fp16', got 'int8'"),
+    (["evaluate", "--precision", "int8"], "Expected `precision` to be one of 'fp32', 'bf16', 'fp16', got 'int8'"),
     (["evaluate", "--json", "no/such/folder/out.json"], "Expected --json to name a file in an existing folder, got no/such/folder/out.json"),
     (["evaluate", "--json", "."], "Expected --json to name a file in an existing folder, got ."),
     (["ensemble", "--temperature", "0"], "Expected `temperature` > 0, got 0.0"),
@@ -205,7 +205,7 @@ def test_check_says_ok_line_by_line(model):
 
 
 def test_check_says_what_fails(monkeypatch, tmp_path):
-    monkeypatch.setattr("clipnb.models.EMBEDDED_DIR", tmp_path)
+    monkeypatch.setattr("clipnb.models._loading.EMBEDDED_DIR", tmp_path)
     monkeypatch.setattr("clipnb.datasets.EMOJI_DIR", tmp_path)
     result = CliRunner().invoke(main, ["check"])
     failed = [line for line in result.stdout.splitlines() if line.startswith("FAIL ")]

@@ -61,7 +61,7 @@ def test_one_code_path_for_names_checkpoints_and_folders(tiny, tiny_weights, fol
 def test_unknown_names_are_told_with_close_ones():
     assert "ViT-B-32" in refuses("Unknown model 'ViT-B32'; close: ", "ViT-B32", "openai")
     assert "clipnb-mini" in refuses("Unknown model 'clipnb-min'; close: ", "clipnb-min")
-    refuses("Unknown model ''; close: clipnb-mini; all: clipnb-mini, local-dir:PATH, or open_clip.list_models()", "")
+    refuses("Unknown model ''; close: clipnb-mini; all: clipnb-mini, local-dir:PATH, hf-hub:ORGANISATION/NAME, or open_clip.list_models()", "")
 
 
 def test_unknown_weights_are_told_with_the_known():
@@ -74,7 +74,8 @@ def test_unknown_weights_are_told_with_the_known():
 def test_wrong_devices_and_precisions_are_told():
     for device in ("gpu", "cuda:99", ""):
         assert refuses(f"Device '{device}' cannot be used here: ", device=device).endswith("; try auto or cpu")
-    refuses("Expected `precision` to be one of 'auto', 'fp32', 'bf16', 'fp16', got 'int8'", precision="int8")
+    refuses("Expected `precision` to be one of 'fp32', 'bf16', 'fp16', got 'int8'", precision="int8")
+    refuses("Expected `precision` to be one of 'fp32', 'bf16', 'fp16', got 'auto'", precision="auto")
 
 
 def test_a_folder_without_weights_is_no_random_model(folder):
@@ -83,7 +84,7 @@ def test_a_folder_without_weights_is_no_random_model(folder):
 
 
 def test_wrong_folders_are_told(folder, tmp_path):
-    refuses("Expected no `pretrained` with 'local-dir:", f"local-dir:{folder}", "openai")
+    refuses("Expected no `pretrained` with model 'local-dir:", f"local-dir:{folder}", "openai")
     refuses("Expected a folder with open_clip_config.json, got /no/such", "local-dir:/no/such")
     for content in ("{", "{}", '{"model_cfg": {}}'):
         (folder / "open_clip_config.json").write_text(content)
