@@ -213,6 +213,41 @@ def test_check_says_what_fails(monkeypatch, tmp_path):
     assert all(re.match("(OK  |FAIL) ", line) for line in result.stdout.splitlines()) and result.stderr == ""
 
 
+@pytest.mark.parametrize("command", ["encode", "evaluate", "margin", "ensemble"])
+def test_a_half_precision_is_reported_in_one_line(clipnb, tmp_path, command):
+    options = {"encode": ["--store", tmp_path / "s"], "ensemble": ["--method", "uniform"]}.get(command, [])
+    exact, half = (clipnb(command, *options, "--json", tmp_path / "x.json")), None
+    assert done(exact) and "precision_check" not in strict((tmp_path / "x.json").read_text("utf-8"))
+    options = ["--store", tmp_path / "half"] if command == "encode" else options
+    half = clipnb(command, *options, "--precision", "bf16", "--json", tmp_path / "x.json")
+    assert half.exit_code == 0
+    assert re.fullmatch(r"clipnb: bf16 changes an estimated \d+\.\d\d% of predictions against fp32 \(12 images checked\)\n", half.stderr)
+    found = strict((tmp_path / "x.json").read_text("utf-8"))
+    assert found["precision"] == "bf16" and found["precision_check"]["images"] == 12 and 0 <= found["precision_check"]["changed_predictions"] <= 1
+    assert found["model_settings"]["activation"] == "GELU" and found["model_settings"]["resize_mode"] == "shortest"
+
+
+def test_audit_and_reproduce_report_the_precision_and_the_settings(tiny_weights, pictures, tmp_path):
+    for command in (["audit"], ["reproduce", "--no-pool"]):
+        options = ["--model", "tiny-clip", "--pretrained", str(tiny_weights), "--dataset", f"folder:{pictures}", "--precision", "fp16"]
+        result = CliRunner().invoke(main, [*command, *options, "--json", str(tmp_path / "x.json")])
+        assert result.exit_code == 0 and result.stderr.count("clipnb: fp16 changes an estimated ") == 1, result.stderr
+        content = strict((tmp_path / "x.json").read_text("utf-8"))
+        content = content.get("summary", content)
+        assert content["precision"] == "fp16" and content["precision_check"]["images"] == 12 and content["model_settings"]["activation"] == "GELU"
+
+
+def test_like_chooses_the_settings_of_a_file(clipnb, tiny_weights, monkeypatch, tmp_path):
+    from open_clip.pretrained import _PRETRAINED
+
+    monkeypatch.setitem(_PRETRAINED, "tiny-clip", {"openai": {"quick_gelu": True}, "laion": {}})
+    refused(clipnb("evaluate"), r"Expected `like` \(--like TAG\) for weights of tiny-clip from a file, got none: .*: QuickGELU: openai; GELU: laion$")
+    for like, activation in (("openai", "QuickGELU"), ("laion", "GELU")):
+        found = strict(done(clipnb("evaluate", "--like", like, "--json", "-")))
+        assert found["model_settings"]["activation"] == activation
+    refused(clipnb("evaluate", "--like", "opnai"), r"Expected `like` \(--like\) to be a tag of tiny-clip: openai, laion; got 'opnai'$")
+
+
 def test_the_program_itself(tmp_path):
     """One real process: exit code, streams, no traceback."""
     found = subprocess.run([sys.executable, "-c", "from clipnb.cli import main; main()", "evaluate", "--dataset", "folder:/no/such"],

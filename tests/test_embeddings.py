@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from clipnb import Embeddings, encode, encode_images, load_dataset
-from clipnb.embeddings import StoreWriter, write_atomically
+from clipnb.embeddings import StoreWriter, read_provenance, write_atomically
 from clipnb.errors import InputError
 
 from conftest import unit_rows

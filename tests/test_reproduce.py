@@ -323,6 +323,15 @@ def test_a_run_like_the_papers_agrees_and_others_do_not(command, tmp_path):
     assert command("--check", path).exit_code == 1
 
 
+def test_both_names_of_openais_model_are_compared_with_the_published_figures():
+    for name in ("ViT-B-16", "ViT-B-32", "ViT-L-14"):
+        plain, quick = (reproduce.compare_published(like_the_paper() | {"model": model}) for model in (name, f"{name}-quickgelu"))
+        assert plain == quick
+    assert {line["verdict"] for line in reproduce.compare_published(like_the_paper() | {"model": "ViT-B-16-quickgelu"})} == {"agrees", "not run"}
+    other = reproduce.compare_published(like_the_paper() | {"model": "ViT-H-14-quickgelu"})
+    assert {line["verdict"] for line in other} == {"not comparable", "not run"}
+
+
 def test_spoilt_results_are_refused(command, tmp_path):
     path, good = tmp_path / "results.json", like_the_paper()
     wrong = like_the_paper()
