@@ -476,6 +476,17 @@ def test_weights_in_another_layout_are_refused_by_their_keys(tiny, tmp_path):
             "[32, 3, 8, 8] in the file and [32, 3, 16, 16] in tiny-clip", "tiny-clip", str(tmp_path / "shape.pt"))
 
 
+@pytest.mark.parametrize(("key", "rows", "what"), [("visual.positional_embedding", 17, "image size"), ("positional_embedding", 32, "context length")])
+@pytest.mark.parametrize("suffix", ["safetensors", "pt"])
+def test_weights_of_another_image_size_or_context_are_not_interpolated(tiny, tmp_path, key, rows, what, suffix):
+    from safetensors.torch import save_file
+
+    weights = {name: value.contiguous() for name, value in tiny.module.state_dict().items()} | {key: torch.zeros(rows, 32)}
+    file = tmp_path / f"w.{suffix}"
+    save_file(weights, file) if suffix == "safetensors" else torch.save({"state_dict": weights}, file)
+    refuses(f"Cannot load model 'tiny-clip' with weights '{file}': they are of another {what} than tiny-clip: {key} has shape [{rows}, 32] in the file", "tiny-clip", str(file))
+
+
 @pytest.mark.parametrize("content", [[torch.zeros(2)], torch.zeros(3), {}, {"state_dict": {}}, {"epoch": 3}, {3: torch.zeros(2)}, "weights", None])
 def test_a_checkpoint_that_is_no_state_dict_is_refused(tiny_weights, tmp_path, content):
     torch.save(content, tmp_path / "w.pt")

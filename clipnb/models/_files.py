@@ -8,6 +8,8 @@ import re
 import zipfile
 from pathlib import Path
 
+import torch
+
 WEIGHTS = (".safetensors", ".bin", ".pth", ".pt", ".ckpt")  # suffixes of files that should hold weights
 LFS_POINTER = b"version https://git-lfs.github.com/spec/"
 OTHER_FORMATS = {
@@ -98,6 +100,20 @@ def layout_problem(text: str, name: str) -> str | None:
     if shape:
         return f"it belongs to another architecture: {shape[1]} has shape {shape[2]} in the file and {shape[3]} in {name}"
     return None
+
+
+def stored_shapes(path: Path) -> dict[str, list[int]]:
+    """Shapes of the tensors in a checkpoint by name, without reading the tensors; empty where that is not possible."""
+    if path.suffix == ".safetensors":
+        with path.open("rb") as file:
+            header = json.loads(file.read(int.from_bytes(file.read(8), "little")))
+        return {key: entry["shape"] for key, entry in header.items() if key != "__metadata__"}
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+        content = content.get("state_dict", content)
+        return {key.removeprefix("module."): list(value.shape) for key, value in content.items() if isinstance(value, torch.Tensor)}
+    except Exception:  # an older format, or a pickle that was trusted: not worth reading twice
+        return {}
 
 
 def _text_of(head: bytes) -> str | None:

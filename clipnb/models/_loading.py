@@ -19,7 +19,7 @@ import torch
 
 from clipnb.datasets import check_asset
 from clipnb.errors import InputError, one_of, path_of, shown, text_of
-from clipnb.models._files import folder_problem, is_torchscript, layout_problem, weights_problem
+from clipnb.models._files import folder_problem, is_torchscript, layout_problem, stored_shapes, weights_problem
 from clipnb.models._model import DTYPES, Model
 from clipnb.models._settings import find_tag, known_tags, settings_of_file, settings_of_tag
 
@@ -142,6 +142,8 @@ def _from_architecture(name: str, pretrained: str | None, trust_pickle: bool, li
     except Exception as error:  # the hub, the file and torch each raise their own kinds
         way = f"; without a network, download the file elsewhere and give it: pretrained=FILE, like={tag!r} (--pretrained FILE --like {tag})" if tag else ""
         _refuse(error, problem, name, way)
+    if not tag:
+        _check_positions(Path(pretrained), module, name, problem)
     architecture = open_clip.get_model_config(name) | {"quick_gelu": settings.quick_gelu}
     return module, _tokenizer(name), architecture, tag or str(pretrained)
 
@@ -175,6 +177,16 @@ def _check_file(file: Path, name: str, trust_pickle: bool, like: str | None, pro
         also = ", and for OpenAI's own file like='openai' (--like openai)" if "openai" in known_tags(name) and not like else ""
         raise InputError(f"{problem}it is a TorchScript archive, as OpenAI publishes its weights, which can run code; "
                          f"if you trust its source: trust_pickle=True (--trust-pickle){also}")
+
+
+def _check_positions(file: Path, module: torch.nn.Module, name: str, problem: str) -> None:
+    """Refuse weights of another image size or context length, whose positions open_clip would interpolate without a word."""
+    shapes = stored_shapes(file)
+    for key, tensor in module.named_parameters():
+        if key.endswith("positional_embedding") and (shape := shapes.get(key, list(tensor.shape))) != list(tensor.shape):
+            what = "image size" if key.startswith("visual.") else "context length"
+            raise InputError(f"{problem}they are of another {what} than {name}: {key} has shape {shape} in the file and {list(tensor.shape)} in the "
+                             f"model; name the architecture of that {what}")
 
 
 def _from_folder(folder: Path, trust_pickle: bool) -> tuple[torch.nn.Module, Any, dict[str, Any]]:
