@@ -221,6 +221,6 @@ def _read_header(folder: Path) -> dict | None:
         raise InputError(f"Cannot read {path}: expected the provenance of a {FORMAT} store, "
                          f"got {type(error).__name__}: {error}") from None
     if header["format"] != FORMAT:
-        raise InputError(f"The store {folder} was written by an older version of clipnb (format {header['format']}), which did not record the "
-                         "model's settings: delete it or name another folder, and encode again")
+        raise InputError(f"The store {folder} was written by an older version of clipnb (format {header['format']}), "
+                         "which did not record the model's settings: delete it or name another folder, and encode again")
     return header

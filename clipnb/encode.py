@@ -110,9 +110,9 @@ def encode_images(model: Model, data, store: str | Path | None = None, batch_siz
     With `store`, vectors are written shard by shard to that folder; a run that was cut off goes on where it
     stopped, a finished store is read back, and a store of another model, precision or data set is refused.
 
-    A model in bf16 or fp16 is compared with itself in fp32 on PRECISION_SAMPLE of the images, spread over the set, for which
-    it is loaded once more: `provenance["precision_check"]` holds the share of zero-shot predictions that change. It
-    decides nothing.
+    A model in bf16 or fp16 is compared with itself in fp32 on PRECISION_SAMPLE of the images, spread over the set, for
+    which it is loaded once more: `provenance["precision_check"]` holds the share of zero-shot predictions that change.
+    It decides nothing.
 
     Args:
         model: from `clipnb.load_model`.
@@ -199,7 +199,8 @@ def prepare(model: Model, data, store: str | Path | None, bad_images: str, decod
         raise InputError("Expected at least one image, got none")
     begun = read_provenance(store) or {}
     provenance = {
-        "model": model.name, "pretrained": model.pretrained, "model_fingerprint": model.fingerprint, "model_settings": model.settings,
+        "model": model.name, "pretrained": model.pretrained,
+        "model_fingerprint": model.fingerprint, "model_settings": model.settings,
         "precision": model.precision, "decoder": decoder or begun.get("decoder", "pillow"),
         "dataset": data.name, "dataset_fingerprint": data.fingerprint, "n": len(data),
     }

@@ -1,4 +1,4 @@
-"""Load a CLIP model: the embedded default, a name that open_clip knows, a local folder, or a repository of the Hugging Face hub."""
+"""Load a CLIP model: the embedded default, a name open_clip knows, a folder, or a Hugging Face repository."""
 
 from clipnb.models._loading import EMBEDDED, EMBEDDED_DIR, find_device, load_model
 from clipnb.models._model import DTYPES, Model

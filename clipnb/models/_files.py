@@ -62,8 +62,10 @@ def pointer_problem(path: Path) -> str | None:
     with path.open("rb") as file:
         if file.read(len(LFS_POINTER)) != LFS_POINTER:
             return None
-    return (f"it is a Git LFS pointer of {path.stat().st_size} bytes, which only stands for the file: "
-            "run `git lfs pull` in its repository, or download the file itself")
+    return (
+        f"it is a Git LFS pointer of {path.stat().st_size} bytes, which only stands for the file: "
+        "run `git lfs pull` in its repository, or download the file itself"
+    )
 
 
 def folder_problem(folder: Path) -> str | None:
@@ -89,16 +91,32 @@ def is_torchscript(path: Path) -> bool:
 
 def layout_problem(text: str, name: str) -> str | None:
     """How the names or shapes in a checkpoint differ from an architecture's, out of PyTorch's message about them."""
-    missing, unexpected = (re.findall(r'"([^"]+)"', match[1]) if (match := re.search(rf"{kind} key\(s\) in state_dict: ([^\n]*)", text)) else []
-                           for kind in ("Missing", "Unexpected"))
+    missing, unexpected = (
+        re.findall(r'"([^"]+)"', match[1])
+        if (match := re.search(rf"{kind} key\(s\) in state_dict: ([^\n]*)", text))
+        else []
+        for kind in ("Missing", "Unexpected")
+    )
     if missing or unexpected:
-        layout = " (names as in Hugging Face transformers)" if unexpected and unexpected[0].startswith(("text_model.", "vision_model.")) else ""
-        return (f"the names of its tensors are not those of {name}: first missing key {_first(missing)}, first unexpected key {_first(unexpected)}{layout}; "
-                "it belongs to another architecture or is in another library's layout")
-    shape = re.search(r"size mismatch for (\S+): copying a param with shape torch\.Size\((.*?)\) from checkpoint, "
-                      r"the shape in current model is torch\.Size\((.*?)\)", text)
+        layout = (
+            " (names as in Hugging Face transformers)"
+            if unexpected and unexpected[0].startswith(("text_model.", "vision_model."))
+            else ""
+        )
+        return (
+            f"the names of its tensors are not those of {name}: first missing key {_first(missing)}, "
+            f"first unexpected key {_first(unexpected)}{layout}; "
+            "it belongs to another architecture or is in another library's layout"
+        )
+    shape = re.search(
+        r"size mismatch for (\S+): copying a param with shape torch\.Size\((.*?)\) from checkpoint, "
+        r"the shape in current model is torch\.Size\((.*?)\)",
+        text,
+    )
     if shape:
-        return f"it belongs to another architecture: {shape[1]} has shape {shape[2]} in the file and {shape[3]} in {name}"
+        return (
+            f"it belongs to another architecture: {shape[1]} has shape {shape[2]} in the file and {shape[3]} in {name}"
+        )
     return None
 
 
@@ -111,7 +129,11 @@ def stored_shapes(path: Path) -> dict[str, list[int]]:
     try:
         content = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
         content = content.get("state_dict", content)
-        return {key.removeprefix("module."): list(value.shape) for key, value in content.items() if isinstance(value, torch.Tensor)}
+        return {
+            key.removeprefix("module."): list(value.shape)
+            for key, value in content.items()
+            if isinstance(value, torch.Tensor)
+        }
     except Exception:  # an older format, or a pickle that was trusted: not worth reading twice
         return {}
 
@@ -152,11 +174,15 @@ def _zip_problem(path: Path) -> str | None:
         with zipfile.ZipFile(path) as archive:
             names = archive.namelist()
     except zipfile.BadZipFile:
-        return "it is a PyTorch checkpoint or another zip archive that is cut off: its end is missing; download or copy it again"
+        return "it is a PyTorch checkpoint or another zip archive that is cut off: download or copy it again"
     if path.suffix == ".npz":
         return None
     if not any(name.rpartition("/")[2] == "data.pkl" for name in names):
-        return f"it is a zip archive, but not a checkpoint of PyTorch; it holds {', '.join(map(repr, names[:3])) or 'nothing'}: unpack it and name the file of weights"
+        content = ", ".join(map(repr, names[:3])) or "nothing"
+        return (
+            f"it is a zip archive, but not a checkpoint of PyTorch; it holds {content}: "
+            "unpack it and name the file of weights"
+        )
     if path.suffix == ".safetensors":
         return "it is a checkpoint of PyTorch under the suffix .safetensors: rename it to .pt"
     return None

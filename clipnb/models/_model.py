@@ -19,15 +19,19 @@ from clipnb.models._prefixes import Tree, trees
 from clipnb.models._towers import read_images, read_trees
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
-# What tokenizers treat differently: case, punctuation, blanks, HTML entities, underscores, Unicode forms, digits, lengths.
+# What tokenizers treat differently: case, punctuation, blanks, HTML entities, underscores, Unicode, digits, length.
 TOKENIZER_SAMPLES = [
-    "A dog's photo, \u72ac: No. 42!", "a  fire_truck\t(red) ", "Caf\u00e9 cafe\u0301 &amp; 'x' don\u2019t \U0001f415", "\ufb01ne ONE1two-three", "dog " * 400,
+    "A dog's photo, \u72ac: No. 42!",
+    "a  fire_truck\t(red) ",
+    "Caf\u00e9 cafe\u0301 &amp; 'x' don\u2019t \U0001f415",
+    "\ufb01ne ONE1two-three",
+    "dog " * 400,
 ]
 
 
 @dataclass(frozen=True, eq=False)
 class Model:
-    """A loaded dual encoder and what belongs to it. `name` and `pretrained` say which; call it through `clipnb.encode`."""
+    """A loaded dual encoder; `name` and `pretrained` say which one. Call it through `clipnb.encode`."""
 
     name: str
     pretrained: str
@@ -36,14 +40,18 @@ class Model:
     tokenizer: object = field(repr=False)  # list of strings -> (B, context) token ids
     device: torch.device
     precision: str  # of the image tower: "fp32", "bf16" or "fp16"; the text tower stays in fp32
-    config: dict[str, Any] = field(default_factory=dict, repr=False)  # "architecture", "vision", "text", "preprocessing", defaults filled in
-    exact: Callable[[], Model] | None = field(default=None, repr=False)  # gives this model in fp32, where it is in another precision
+    config: dict[str, Any] = field(
+        default_factory=dict, repr=False
+    )  # "architecture", "vision", "text", "preprocessing", defaults filled in
+    exact: Callable[[], Model] | None = field(
+        default=None, repr=False
+    )  # gives this model in fp32, where it is in another precision
 
     @cached_property
     def fingerprint(self) -> str:
         """SHA-256 (first 16 hex digits) of everything that determines image vectors, decoding apart.
 
-        That is the weights in their precision, the architecture's settings (activation, heads, pooling ...: a state dict
+        That is the weights in their precision, the architecture's settings (activation, heads, pooling: a state dict
         holds none of them) and the preprocessing. Equal fingerprints mean equal vectors, up to rounding. Versions of
         libraries are left out: they change the last bits, and an update would then discard every store.
         """
@@ -51,24 +59,29 @@ class Model:
 
     @cached_property
     def text_fingerprint(self) -> str:
-        """The same for text vectors: of everything except the image tower, with the tokenizer and the kind of device."""
+        """The same for text vectors: everything except the image tower, with the tokenizer and the kind of device."""
         weights = {name: tensor for name, tensor in _tensors(self.module).items() if not name.startswith("visual.")}
         config = {part: self.config.get(part) for part in ("architecture", "text")}
-        return _fingerprint(weights, [_structure(self.module, without="visual"), config, self._tokenizer_identity(), self.device.type])
+        return _fingerprint(
+            weights, [_structure(self.module, without="visual"), config, self._tokenizer_identity(), self.device.type]
+        )
 
     def _tokenizer_identity(self) -> list:
-        """Token ids of samples, which show how texts are cleaned, cut and padded, and the vocabulary, where it can be read."""
+        """Token ids of samples, which show how texts are cleaned, cut and padded, and the vocabulary, if readable."""
         samples = self.tokenizer(TOKENIZER_SAMPLES).tolist()
         backend = getattr(getattr(self.tokenizer, "tokenizer", None), "backend_tokenizer", None)
         if backend is not None:  # a fast tokenizer of Hugging Face
             rules = json.loads(backend.to_str())
-            return [samples, {part: rule for part, rule in rules.items() if part not in ("truncation", "padding")}]  # those change with every call
+            return [
+                samples,
+                {part: rule for part, rule in rules.items() if part not in ("truncation", "padding")},
+            ]  # those change with every call
         merges = getattr(self.tokenizer, "bpe_ranks", {})  # of open_clip's own tokenizer
         return [samples, list(getattr(self.tokenizer, "encoder", {}).items()), [list(pair) for pair in merges]]
 
     @property
     def settings(self) -> dict[str, Any]:
-        """What a reader of results wants to know of the model: activation, preprocessing, context length; ready for JSON.
+        """What a reader of results wants to know: activation, preprocessing, context length; ready for JSON.
 
         >>> from clipnb import load_model
         >>> load_model().settings["activation"], load_model().settings["resize_mode"]
@@ -88,8 +101,8 @@ class Model:
     def trims_exactly(self) -> bool:
         """Whether cutting padding off short prompts leaves their vectors unchanged (measured, not assumed).
 
-        True for towers of transformers, which mask padding. open_clip's own take their full context only: of those that are
-        causal, see `shares_prefixes`.
+        True for towers of transformers, which mask padding. open_clip's own take their full context only: of those that
+        are causal, see `shares_prefixes`.
         """
         prompts = ["dog", "a photo of a dog.", "a drawing of a very small red fire engine.", "!", "2 \u72ac, " * 5]
         tokens = self.tokenizer(prompts)
@@ -105,11 +118,18 @@ class Model:
 
     @cached_property
     def shares_prefixes(self) -> bool:
-        """Whether prompts can be read as trees (`clipnb.prefixes`) without a change to their vectors (measured, not assumed).
+        """Whether reading prompts as trees (`_prefixes`) leaves their vectors unchanged (measured, not assumed).
 
         True for causal towers built as open_clip builds its own, which pool at the end-of-text token.
         """
-        prompts = ["dog", "a photo of a dog.", "a photo of a dog and a cat.", "a drawing of a very small red fire engine.", "!", "2 \u72ac, " * 5]
+        prompts = [
+            "dog",
+            "a photo of a dog.",
+            "a photo of a dog and a cat.",
+            "a drawing of a very small red fire engine.",
+            "!",
+            "2 \u72ac, " * 5,
+        ]
         tokens = self.tokenizer(prompts)
         try:
             grown = list(trees(tokens.numpy(), self.prompt_lengths(tokens).numpy(), nodes=24))
@@ -127,10 +147,21 @@ class Model:
         """
         visual, dtype = self.module.visual, DTYPES[self.precision]
         try:
-            pixels = torch.linspace(-2, 2, 3 * math.prod(visual.image_size)).sin().view(1, 3, *visual.image_size).to(self.device, dtype)
+            pixels = (
+                torch.linspace(-2, 2, 3 * math.prod(visual.image_size))
+                .sin()
+                .view(1, 3, *visual.image_size)
+                .to(self.device, dtype)
+            )
             with torch.inference_mode():
                 full, short = _unit_norm(self.module.encode_image(pixels)), _unit_norm(read_images(visual, pixels))
-        except (AttributeError, RuntimeError, TypeError, ValueError, IndexError):  # a tower that is built in a way unknown to us
+        except (
+            AttributeError,
+            RuntimeError,
+            TypeError,
+            ValueError,
+            IndexError,
+        ):  # a tower that is built in a way unknown to us
             return False
         return bool(np.abs(full - short).max() < max(1e-5, 10 * torch.finfo(dtype).eps))
 
@@ -160,8 +191,10 @@ class Model:
 
     @torch.inference_mode()
     def encode_trees(self, trees: list[Tree]) -> np.ndarray:
-        """Unit-norm text vectors (P, D) float32 of all prompts of these trees, tree after tree; where `shares_prefixes`."""
-        return _unit_norm(read_trees(self.module if hasattr(self.module, "token_embedding") else self.module.text, trees))
+        """Unit-norm text vectors (P, D) float32 of all prompts of these trees in order; where `shares_prefixes`."""
+        return _unit_norm(
+            read_trees(self.module if hasattr(self.module, "token_embedding") else self.module.text, trees)
+        )
 
     @cached_property
     def dimensions(self) -> int:
@@ -172,12 +205,17 @@ class Model:
     def encode_pixels(self, pixels: torch.Tensor) -> np.ndarray:
         """Unit-norm image vectors (B, D) float32 of preprocessed images (B, 3, H, W)."""
         pixels = pixels.to(self.device, non_blocking=True).to(DTYPES[self.precision], memory_format=torch.channels_last)
-        return _unit_norm(read_images(self.module.visual, pixels) if self.skips_unread else self.module.encode_image(pixels))
+        return _unit_norm(
+            read_images(self.module.visual, pixels) if self.skips_unread else self.module.encode_image(pixels)
+        )
 
     def cast(self, precision: str) -> Model:
         """This model with its image tower in another precision; the text tower is shared."""
-        shared = {id(tensor): tensor for name, tensor in (*self.module.named_parameters(), *self.module.named_buffers())
-                  if not name.startswith("visual.")}
+        shared = {
+            id(tensor): tensor
+            for name, tensor in (*self.module.named_parameters(), *self.module.named_buffers())
+            if not name.startswith("visual.")
+        }
         module = copy.deepcopy(self.module, shared)
         module.visual.to(DTYPES[precision])
         exact = self.exact if self.precision != "fp32" else None if precision == "fp32" else lambda: self

@@ -1,4 +1,4 @@
-"""Which settings a set of weights needs: from open_clip's record of a pretrained tag, or of the tags of one architecture."""
+"""Which settings weights need: those of open_clip's record of a tag, or of all tags of an architecture."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ class Settings:
     def of_record(cls, name: str, record: dict[str, Any]) -> Settings:
         """The settings of an open_clip architecture under one record.
 
-        What the record states replaces the architecture's own activation and open_clip's default preprocessing; where it
-        states nothing, those stay.
+        What the record states replaces the architecture's own activation and open_clip's default preprocessing; where
+        it states nothing, those stay.
         """
         import open_clip
         from open_clip.transform import PreprocessCfg, merge_preprocess_dict
@@ -33,7 +33,14 @@ class Settings:
         if activation is None:
             activation = open_clip.get_model_config(name).get("quick_gelu", False)
         pixels = merge_preprocess_dict(PreprocessCfg(), record)
-        return cls(bool(activation), tuple(pixels["mean"]), tuple(pixels["std"]), pixels["interpolation"], pixels["resize_mode"], pixels["fill_color"])
+        return cls(
+            bool(activation),
+            tuple(pixels["mean"]),
+            tuple(pixels["std"]),
+            pixels["interpolation"],
+            pixels["resize_mode"],
+            pixels["fill_color"],
+        )
 
     @property
     def preprocessing(self) -> dict[str, Any]:
@@ -49,7 +56,7 @@ def known_tags(name: str) -> list[str]:
 
 
 def find_tag(name: str, tag: str) -> str | None:
-    """A tag as open_clip's records spell it ("laion2b-e16" is "laion2b_e16"); None if the architecture has no such tag."""
+    """A tag as open_clip's records spell it ("laion2b-e16" is "laion2b_e16"); None if there is no such tag."""
     spelled = tag.lower().replace("-", "_")
     return next((known for known in known_tags(name) if known == spelled), None)
 
@@ -74,20 +81,28 @@ def settings_of_file(name: str, like: str | None) -> Settings:
     if like is not None:
         tag = find_tag(name, like)
         if tag is None:
-            raise InputError(f"Expected `like` (--like) to be a tag of {name}: {', '.join(tags) or 'it has no tags'}; got {shown(like)}")
+            raise InputError(
+                f"Expected `like` (--like) to be a tag of {name}: {', '.join(tags) or 'it has no tags'}; "
+                f"got {shown(like)}"
+            )
         return settings_of_tag(name, tag)
     groups: dict[Settings, list[str]] = {}
     for tag in tags:
         groups.setdefault(settings_of_tag(name, tag), []).append(tag)
     if len(groups) > 1:
-        raise InputError(f"Expected `like` (--like TAG) for weights of {name} from a file, got none: a file does not say which settings its weights need, "
-                         f"and the known weights of {name} need different ones; take one of the tags whose settings fit: {_listed(groups)}")
+        raise InputError(
+            f"Expected `like` (--like TAG) for weights of {name} from a file, got none: "
+            f"a file does not say which settings its weights need, and those of {name}'s tags differ; "
+            f"take one of the tags whose settings fit: {_listed(groups)}"
+        )
     return next(iter(groups), None) or Settings.of_record(name, {})
 
 
 def _listed(groups: dict[Settings, list[str]]) -> str:
     """Groups of tags with the settings in which they differ from another group."""
-    differing = [field.name for field in fields(Settings) if len({getattr(settings, field.name) for settings in groups}) > 1]
+    differing = [
+        field.name for field in fields(Settings) if len({getattr(settings, field.name) for settings in groups}) > 1
+    ]
     return "; ".join(f"{_described(settings, differing)}: {', '.join(tags)}" for settings, tags in groups.items())
 
 
