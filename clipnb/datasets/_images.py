@@ -20,6 +20,7 @@ from clipnb.errors import InputError, as_numpy, class_indices, whole_number
 
 ORIENTATION = 0x0112  # the EXIF tag that says how an image is to be turned
 MAX_ASPECT_RATIO = 1000  # resizing the shorter side to 224 pixels would make larger ratios fill more than 150 MB
+NO_LABEL = "images without a label, which no accuracy counts"
 EXAMPLES = 3  # of what is left out, named in one line
 
 
@@ -116,26 +117,41 @@ class LabeledImages:
         """What is done with the EXIF rotation tag of an image: "applied" or "ignored"."""
         return "applied" if self.turned else "ignored"
 
-    def left_out_rows(self) -> list[dict]:
-        """What the source holds and the set does not: one row a reason, with its count and some examples.
+    def left_out_rows(self, labelled: bool = False) -> list[dict]:
+        """What the source holds and no score counts: one row a reason, with its count and some examples.
+
+        Args:
+            labelled: for scores that need labels: with the images of a labelled set that have none.
 
         >>> data = LabeledImages("x", [], np.zeros(0), [], None, left_out={"broken links": ["cat/a.png"]})
         >>> data.left_out_rows()
         [{'reason': 'broken links', 'count': 1, 'examples': ['cat/a.png']}]
         """
-        return [{"reason": reason, "count": len(items), "examples": items[:EXAMPLES]} for reason, items in self.left_out.items()]
+        left_out = dict(self.left_out)
+        if labelled and (self.labels >= 0).any() and (self.labels < 0).any():
+            left_out[NO_LABEL] = [self.ids[i] for i in np.flatnonzero(self.labels < 0)]
+        return [{"reason": reason, "count": len(items), "examples": items[:EXAMPLES]} for reason, items in left_out.items()]
 
-    def left_out_line(self) -> str | None:
+    def left_out_line(self, labelled: bool = False) -> str | None:
         """The same as one line for people; None if nothing is left out.
 
         >>> LabeledImages("x", [], np.zeros(0), [], None, left_out={"broken links": ["cat/a.png"]}).left_out_line()
         '1 item of x is left out: broken links (1: cat/a.png)'
         """
-        if not self.left_out:
-            return None
-        total = sum(map(len, self.left_out.values()))
-        parts = (f"{reason} ({len(items)}: {some(items)})" for reason, items in self.left_out.items())
-        return f"{total} {'item' if total == 1 else 'items'} of {self.name} {'is' if total == 1 else 'are'} left out: {'; '.join(parts)}"
+        return left_out_line(self.name, self.left_out_rows(labelled))
+
+
+def left_out_line(name: str, rows: list[dict]) -> str | None:
+    """One line about the rows of `LabeledImages.left_out_rows`; None if there are none."""
+    if not rows:
+        return None
+    total = sum(row["count"] for row in rows)
+    items = "item" if total == 1 else "items"
+    parts = (
+        f"{row['reason']} ({row['count']}: {', '.join(row['examples'])}{', ...' if row['count'] > len(row['examples']) else ''})"
+        for row in rows
+    )
+    return f"{total} {items} of {name} {'is' if total == 1 else 'are'} left out: {'; '.join(parts)}"
 
 
 def flatten(image: Image.Image, turn: bool = False) -> Image.Image:
