@@ -7,6 +7,7 @@ score misses the bound that `audit --fail-under` sets.
 from __future__ import annotations
 
 import json
+import logging
 import platform
 import sys
 import warnings
@@ -31,6 +32,7 @@ class _Group(click.Group):
             if hasattr(stream, "reconfigure"):  # None where the stream is closed
                 stream.reconfigure(errors="backslashreplace")
         warnings.filterwarnings("ignore", module="PIL")  # what is odd about an image that it reads all the same
+        logging.getLogger("matplotlib").setLevel(logging.ERROR)  # it tells where its cache lies if there is no home
         return super().main(*args, **kwargs)
 
     def parse_args(self, ctx, args):
