@@ -204,6 +204,7 @@ def prepare(model: Model, data, store: str | Path | None, bad_images: str, decod
         "precision": model.precision, "decoder": decoder or begun.get("decoder", "pillow"),
         "dataset": data.name, "dataset_fingerprint": data.fingerprint, "n": len(data),
     }
+    provenance["exif_rotation"] = getattr(data, "exif_rotation", "ignored")
     if model.precision != "fp32":
         provenance[PRECISION_CHECK] = begun.get(PRECISION_CHECK) if begun else _check_precision(model, data)
     writer = StoreWriter(store, provenance, data.classnames, SHARD_SIZE) if store is not None else None
