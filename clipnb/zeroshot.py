@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from functools import cached_property
-from threading import Lock
 
 import numpy as np
 import torch
@@ -13,14 +12,13 @@ import torch
 from clipnb import margin, metrics, worst
 from clipnb.embeddings import Embeddings
 from clipnb.encode import encode_texts
-from clipnb.errors import MOST_RESAMPLES, InputError, class_indices, floats, generator, having, listed, whole_number
+from clipnb.errors import MOST_RESAMPLES, InputError, class_indices, generator, having, listed, whole_number
 from clipnb.models import find_device
 from clipnb.prompts import check_classnames, check_templates
-from clipnb.similarity import (Scorer, block_slices, check_bank, check_vectors, fixed_point, on_all_cores, take_top, tensor,
+from clipnb.similarity import (Scorer, block_slices, check_bank, check_vectors, in_order, similarity_blocks, take_top, tensor,
                                unit_norm)
 
 CMM = ("image", "class", "pseudo_image", "pseudo_class")  # reductions by label, then by prediction
-PROMPT_BYTES = 512 * 2**20  # of class sums that `evaluate_prompts` holds at a time
 
 
 def prompt_vectors(model, classnames, templates) -> np.ndarray:
@@ -79,10 +77,9 @@ class EvaluationResult:
     def merge(cls, parts: Iterable[EvaluationResult]) -> EvaluationResult:
         """Join results of parts of a data set (shards, machines): the result of the whole, image order kept.
 
-        Everything is computed from per-image values, which are joined, and from sums that are exact (see `fixed_point`),
-        so neither the cut nor the order of additions shows: every count and score is equal, not merely close. The
-        similarities themselves are equal where the parts were evaluated by one library on one kind of processor;
-        elsewhere they may differ in the last bit.
+        Everything is computed from values of each image, which are joined, and from sums by class, which are added up. So
+        predictions, counts and every score made of counts are those of the whole, except for an image whose best classes
+        are nearer to each other than rounding (1e-6); similarities, margins and their means may differ in the last bits.
 
         Args:
             parts: results with one classifier and one `ks`; an iterator holds one part's sums at a time.
@@ -134,26 +131,19 @@ class EvaluationResult:
 
         Equal to `margin.class_wise_matching_margin` with that reduction, up to rounding.
         """
-        by_image = [margin.mean_by_class(fixed_point(values.astype(np.float64)), target, self.num_classes)
-                    for values, target in ((self.margins, self.labels), (self.leads, self.predictions))]
-        every = np.arange(self.num_classes)
-        by_class = [margin.to_best_other(similarity, every).astype(np.float64)
-                    for similarity in (self.class_similarity, self._mean_similarity(1, self.predictions))]
-        return dict(zip(CMM, (by_image[0], by_class[0], by_image[1], by_class[1])))
+        margins = []
+        for target, of_images, sums in zip((self.labels, self.predictions), (self.margins, self.leads), self.vector_sums):
+            margins.append(margin.mean_by_class(of_images, target, self.num_classes))
+            margins.append(margin.of_class_means(sums, target, self.classifier))
+        return dict(zip(CMM, margins))
 
     @cached_property
     def class_similarity(self) -> np.ndarray:
         """(C, C) float32: mean similarity of the images labelled with the row's class to the column's; NaN rows without images."""
-        return self._mean_similarity(0, self.labels)
-
-    def _mean_similarity(self, which: int, target: np.ndarray) -> np.ndarray:
-        means, present = _class_means(tensor(self.vector_sums[which]), _count(target, self.num_classes))
-        found, scorer = np.full((self.num_classes, self.num_classes), np.nan, dtype=np.float32), Scorer(self.classifier)
-
-        def visit(rows: slice) -> None:
-            found[present[rows]] = scorer(means[rows]).numpy()
-
-        on_all_cores(visit, block_slices(len(means), self.num_classes))
+        means, present = margin.means_of(self.vector_sums[0], self.labels)
+        found = np.full((self.num_classes, self.num_classes), np.nan, dtype=np.float32)
+        for rows, block in similarity_blocks(means, self.classifier):
+            found[present[rows]] = block
         return found
 
     @property
@@ -264,8 +254,8 @@ def evaluate(vectors, classifier, labels=None, ks=(1, 5), device: str = "cpu") -
         device: where similarities are computed and ranked: "cpu", "cuda", or "auto" (CUDA if there is one).
 
     Raises:
-        InputError: shapes differ, values are not finite, a label is out of range, a depth is below 1, or there is no
-            such device.
+        InputError: shapes differ, values are not finite, vectors are not of unit norm, a label is out of range, a depth
+            is below 1, or there is no such device.
 
     >>> result = evaluate([[1., 0.], [.6, .8]], [[1., 0.], [0., 1.]], [0, 0])
     >>> result.accuracy, result.recall_at_k[5]
@@ -273,28 +263,39 @@ def evaluate(vectors, classifier, labels=None, ks=(1, 5), device: str = "cpu") -
     >>> result.margins.round(3)
     array([ 1. , -0.2], dtype=float32)
     """
-    vectors, classifier = check_vectors(vectors, classifier, finite=False)
-    count, (num_classes, width) = len(vectors), classifier.shape
-    labels, ks, where = _check_labels(labels, count, num_classes), _check_depths(ks), find_device(device)
+    vectors, classifier = check_vectors(vectors, classifier)
+    labels = _check_labels(labels, len(vectors), len(classifier))
+    return evaluate_unchecked(vectors, classifier, labels, check_depths(ks), find_device(device))
+
+
+def evaluate_unchecked(
+    vectors: np.ndarray, classifier: np.ndarray, labels: np.ndarray, ks: tuple[int, ...], device: str | torch.device = "cpu"
+) -> EvaluationResult:
+    """`evaluate` for float32 arrays that were checked, or whose rows have other norms than 1 on purpose; `ks` ascends.
+
+    >>> evaluate_unchecked(np.float32([[2, 0]]), np.eye(2, dtype=np.float32), np.array([0]), (1,)).margins
+    array([2.], dtype=float32)
+    """
+    (count, width), num_classes = vectors.shape, len(classifier)
     depth = min(ks[-1], num_classes)
-    topk, topk_similarity = np.empty((count, depth), dtype=np.int64), np.empty((count, depth), dtype=np.float32)
-    margins, rivals, leads = np.empty(count, np.float32), np.empty(count, np.int64), np.empty(count, np.float32)
-    sums = torch.zeros(2, num_classes + 1, width, dtype=torch.float64, device=where)  # the last row: unknown labels
-    images, scorer, turn = tensor(vectors), Scorer(classifier, where), Lock()
+    topk = np.empty((count, depth), dtype=np.int64)
+    topk_similarity = np.empty((count, depth), dtype=np.float32)
+    margins = np.empty(count, dtype=np.float32)
+    rivals = np.empty(count, dtype=np.int64)
+    leads = np.empty(count, dtype=np.float32)
+    sums = np.zeros((2, num_classes + 1, width))  # the last row takes the images of unknown label
+    images = tensor(vectors)
+    scorer = Scorer(classifier, device)
 
-    def visit(rows: slice) -> None:
-        block = images[rows].to(where)
-        best, similarity, margins[rows], rivals[rows], leads[rows] = _rank(scorer(block), labels[rows], depth)
-        if not np.isfinite(similarity[:, 0]).all():  # a NaN or inf in a vector leaves no similarity finite
-            floats(vectors, "vectors", 2)  # raises
-        topk[rows], topk_similarity[rows] = best, similarity
-        exact = fixed_point(block.double())
-        with turn:
-            for total, target in zip(sums, (labels[rows], best[:, 0])):
-                _add_by_class(total, target, exact)
+    def visit(rows: slice) -> slice:
+        ranked = _rank(scorer(images[rows].to(device)), labels[rows], depth)
+        topk[rows], topk_similarity[rows], margins[rows], rivals[rows], leads[rows] = ranked
+        return rows
 
-    on_all_cores(visit, block_slices(count, num_classes))
-    return EvaluationResult(labels, topk, topk_similarity, margins, rivals, leads, ks, classifier, sums[:, :-1].cpu().numpy())
+    for rows in in_order(visit, block_slices(count, num_classes)):  # one order of additions, however many threads there are
+        margin.add_by_class(sums[0], labels[rows], vectors[rows])
+        margin.add_by_class(sums[1], topk[rows, 0], vectors[rows])
+    return EvaluationResult(labels, topk, topk_similarity, margins, rivals, leads, ks, classifier, sums[:, :-1])
 
 
 def evaluate_store(folder, classifier, ks=(1, 5), device: str = "cpu") -> EvaluationResult:
@@ -341,9 +342,6 @@ class PromptResults:
 def evaluate_prompts(vectors, bank, labels=None, ks=(1, 5), device: str = "cpu") -> PromptResults:
     """Score every prompt of a bank as a classifier of its own, without an (N, P, C) tensor.
 
-    All prompts see a block of images while it is in the cache. The images are passed over once for every PROMPT_BYTES of
-    class sums: once for 131 prompts of 1,000 classes and 512 dimensions.
-
     Args:
         vectors: (N, D) unit-norm image vectors.
         bank: (P, C, D) unit-norm text vectors, from `prompt_vectors`.
@@ -363,61 +361,27 @@ def evaluate_prompts(vectors, bank, labels=None, ks=(1, 5), device: str = "cpu")
     """
     bank = check_bank(bank)
     vectors, _ = check_vectors(vectors, bank[0])
-    _, num_classes, width = bank.shape
-    labels, ks, where = _check_labels(labels, len(vectors), num_classes), _check_depths(ks), find_device(device)
-    size = max(1, PROMPT_BYTES // (8 * num_classes * width))
-    groups = [_evaluate_group(tensor(vectors), bank[start : start + size], labels, ks, where) for start in range(0, len(bank), size)]
-    predictions, hits, per_class, cmm = (np.concatenate(values) for values in zip(*groups))
-    known = (labels >= 0).sum()
-    recall = {k: hits[:, i] / known if known else np.full(len(bank), np.nan) for i, k in enumerate(ks)}
-    return PromptResults(labels, predictions, recall, per_class, {name: cmm[:, i] for i, name in enumerate(CMM)})
-
-
-def _evaluate_group(images: torch.Tensor, bank: np.ndarray, labels: np.ndarray, ks: tuple[int, ...], where: torch.device):
-    """Predictions (P, N), hits (P, len(ks)), per-class accuracy (P, C) and CMM (P, 4, C) of prompts whose sums fit in memory."""
-    (prompts, num_classes, width), count = bank.shape, len(images)
-    scorers = [Scorer(prompt, where) for prompt in bank]
-    predictions, hits = np.empty((prompts, count), dtype=np.int64), np.zeros((prompts, len(ks)), dtype=np.int64)
-    # sums by label (once) and by each prompt's predictions; the last class takes the images of unknown label
-    vector_sums = torch.zeros(1 + prompts, num_classes + 1, width, dtype=torch.float64, device=where)
-    margin_sums, turn = np.zeros((prompts, 2, num_classes + 1)), Lock()
-
-    def visit(rows: slice) -> None:
-        block, actual = images[rows].to(where), labels[rows]
-        exact = fixed_point(block.double())
-        with turn:
-            _add_by_class(vector_sums[0], actual, exact)
-        for p, scorer in enumerate(scorers):
-            topk, _, margins, _, leads = _rank(scorer(block), actual, min(ks[-1], num_classes))
-            predicted = predictions[p, rows] = topk[:, 0]
-            hit = topk == actual[:, None]
-            found = [hit[:, :k].sum() for k in ks]
-            totals = [np.bincount(target % (num_classes + 1), fixed_point(values.astype(np.float64)), num_classes + 1)
-                      for target, values in ((actual, margins), (predicted, leads))]
-            with turn:
-                hits[p] += found
-                margin_sums[p] += totals
-                _add_by_class(vector_sums[1 + p], predicted, exact)
-
-    on_all_cores(visit, block_slices(count, num_classes))
-    images_of = _count(labels, num_classes)
-    means = _class_means(vector_sums[0], images_of)
-
-    def finish(p: int):
-        predicted_as = _count(predictions[p], num_classes)
-        right = _count(labels[labels == predictions[p]], num_classes)
-        cmm = (_mean(margin_sums[p, 0, :-1], images_of), _margins_of_means(*means, scorers[p], num_classes),
-               _mean(margin_sums[p, 1, :-1], predicted_as),
-               _margins_of_means(*_class_means(vector_sums[1 + p], predicted_as), scorers[p], num_classes))
-        return _mean(right, images_of), cmm
-
-    per_class, cmm = zip(*on_all_cores(finish, range(prompts)))
-    return predictions, hits, np.array(per_class), np.array(cmm)
+    labels, ks, device = _check_labels(labels, len(vectors), bank.shape[1]), check_depths(ks), find_device(device)
+    predictions, recalls, per_class, cmm = [], [], [], []
+    for prompt in bank:
+        result = evaluate_unchecked(vectors, prompt, labels, ks, device)
+        predictions.append(result.predictions)
+        recalls.append(result.recall_at_k)
+        per_class.append(result.per_class_accuracy)
+        cmm.append(result.cmm)
+    return PromptResults(
+        labels,
+        np.array(predictions),
+        {k: np.array([recall[k] for recall in recalls]) for k in ks},
+        np.array(per_class),
+        {name: np.array([margins[name] for margins in cmm]) for name in CMM},
+    )
 
 
 def _rank(scores: torch.Tensor, labels: np.ndarray, depth: int) -> tuple[np.ndarray, ...]:
     """Of one block of similarities, which is used up: top k, their similarities, margins, rivals, leads (`EvaluationResult`)."""
-    rows, actual, deep = np.arange(len(labels)), np.maximum(labels, 0), max(depth, 2)  # a margin takes the best two
+    rows, actual = np.arange(len(labels)), np.maximum(labels, 0)
+    deep = max(depth, 2)  # a margin takes the best two
     if scores.device.type == "cpu":
         scores = scores.numpy()
         own = scores[rows, actual]
@@ -432,11 +396,6 @@ def _rank(scores: torch.Tensor, labels: np.ndarray, depth: int) -> tuple[np.ndar
     return topk[:, :depth], similarity[:, :depth], margins, rivals, leads
 
 
-def _add_by_class(sums: torch.Tensor, target: np.ndarray, vectors: torch.Tensor) -> None:
-    """Add each vector to the row of its class; unknown (-1) is the last row."""
-    sums.index_add_(0, torch.from_numpy(target % len(sums)).to(sums.device), vectors)
-
-
 def _count(target: np.ndarray, num_classes: int) -> np.ndarray:
     return np.bincount(target[target >= 0], minlength=num_classes)
 
@@ -445,26 +404,16 @@ def _mean(sums: np.ndarray, counts: np.ndarray) -> np.ndarray:
     return np.divide(sums, counts, out=np.full(len(counts), np.nan), where=counts > 0)
 
 
-def _class_means(sums: torch.Tensor, counts: np.ndarray) -> tuple[torch.Tensor, np.ndarray]:
-    """Mean vectors (C', D) float32 of the C' classes that have images, and which they are."""
-    present = np.flatnonzero(counts)
-    place, divisor = (torch.from_numpy(values).to(sums.device) for values in (present, counts[present, None]))
-    return sums[place].div_(divisor).float(), present
-
-
-def _margins_of_means(means: torch.Tensor, present: np.ndarray, scorer: Scorer, num_classes: int) -> np.ndarray:
-    """CMM with reduction "class": a class's mean similarity to a text is the similarity of its mean vector."""
-    cmm = np.full(num_classes, np.nan)
-    for rows in block_slices(len(means), num_classes):
-        cmm[present[rows]] = margin.to_best_other(scorer(means[rows]).cpu().numpy(), present[rows])
-    return cmm
-
-
 def _check_labels(labels, count: int, num_classes: int) -> np.ndarray:
     return class_indices(np.full(count, -1) if labels is None else labels, "labels", count, num_classes, unknown=True)
 
 
-def _check_depths(ks) -> tuple[int, ...]:
+def check_depths(ks) -> tuple[int, ...]:
+    """Check depths of Recall@K: at least one, each at least 1; ascending and each once.
+
+    >>> check_depths([5, 1, 5])
+    (1, 5)
+    """
     ks = tuple(sorted({whole_number(k, "ks", 1) for k in listed(ks, "ks", "depths")}))
     if not ks:
         raise InputError("Expected at least one depth in `ks`, got none")

@@ -10,24 +10,31 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from clipnb import Embeddings, margin, metrics, similarity, worst, zeroshot
+from clipnb import Embeddings, margin, metrics, similarity, worst
 from clipnb.errors import InputError
 from clipnb.zeroshot import EvaluationResult, evaluate, evaluate_prompts, evaluate_store, prompt_vectors, zero_shot_classifier
 
-from conftest import unit_rows
+from conftest import same_classes, unit_rows
 
 NAN = float("nan")
 
 
-def same(result, other):
-    """Whether two results hold the same numbers."""
-    for name in ("predictions", "topk", "rivals", "confusion"):
-        assert np.array_equal(getattr(result, name), getattr(other, name)), name
-    for name in ("topk_similarity", "margins"):
+def same(result, other, vectors):
+    """Whether two results are the same as promised: classes and counts, except for near ties; similarities up to rounding."""
+    scores = np.asarray(vectors, dtype=float) @ result.classifier.astype(float).T
+    assert np.array_equal(result.labels, other.labels) and result.ks == other.ks
+    for name in ("topk", "rivals"):
+        assert same_classes(getattr(result, name), getattr(other, name), scores), name
+    for name in ("topk_similarity", "margins", "leads"):
         assert np.allclose(getattr(result, name), getattr(other, name), rtol=0, atol=1e-6, equal_nan=True), name
-    for name in result.cmm:
-        assert np.allclose(result.cmm[name], other.cmm[name], rtol=0, atol=1e-6, equal_nan=True), name
-    assert result.recall_at_k == pytest.approx(other.recall_at_k, nan_ok=True)
+    if np.array_equal(result.topk, other.topk):  # no near tie
+        for name in ("predictions", "confusion", "per_class_accuracy", "per_class_precision"):
+            assert np.array_equal(getattr(result, name), getattr(other, name), equal_nan=getattr(result, name).dtype.kind == "f"), name
+        for name in ("recall_at_k", "accuracy", "mean_per_class_accuracy"):
+            assert str(getattr(result, name)) == str(getattr(other, name)), name
+        assert np.allclose(result.vector_sums, other.vector_sums, rtol=0, atol=1e-9)
+        for name in result.cmm:
+            assert np.allclose(result.cmm[name], other.cmm[name], rtol=0, atol=1e-6, equal_nan=True), name
     return True
 
 
@@ -43,13 +50,16 @@ def test_equals_the_naive_computation(count, num_classes, seed, tied):
     result = evaluate(vectors, classifier, labels, ks=(1, 3))
     s = vectors.astype(float) @ classifier.astype(float).T
     order = np.array([sorted(range(num_classes), key=lambda c: (-row[c], c)) for row in s])
-    assert result.predictions.tolist() == order[:, 0].tolist()
-    assert result.topk.tolist() == order[:, :3].tolist()
+    assert same_classes(result.topk, order[:, :3], s)
+    if tied:  # these similarities are exact
+        assert result.topk.tolist() == order[:, :3].tolist()
+    near_tie = result.topk.tolist() != order[:, :3].tolist()
+    order[:, :3] = result.topk
     assert np.allclose(result.topk_similarity, np.take_along_axis(s, order[:, :3], axis=1), atol=1e-6)
     if known.any():
         for k in (1, 3):
             assert result.recall_at_k[k] == np.mean([y in row[:k] for y, row in zip(labels[known], order[known])])
-            assert result.recall_at_k[k] == metrics.recall_at_k(s, labels, min(k, num_classes))
+            assert near_tie or result.recall_at_k[k] == metrics.recall_at_k(s, labels, min(k, num_classes))
         assert result.accuracy == result.recall_at_k[1]
     else:
         assert np.isnan(result.accuracy) and np.isnan(result.recall_at_k[3])
@@ -60,7 +70,7 @@ def test_equals_the_naive_computation(count, num_classes, seed, tied):
         others = s.copy()
         others[np.arange(count), target] = -np.inf
         assert np.allclose(result.margins, s[np.arange(count), target] - others.max(axis=1), atol=1e-6)
-        assert result.rivals.tolist() == others.argmax(axis=1).tolist()
+        assert same_classes(result.rivals, others.argmax(axis=1), s)
     else:
         assert np.isnan(result.margins).all() and (result.rivals == -1).all()
     for name, given_labels in (("", labels), ("pseudo_", None)):
@@ -69,20 +79,8 @@ def test_equals_the_naive_computation(count, num_classes, seed, tied):
             assert np.allclose(result.cmm[name + reduction], expected, rtol=0, atol=1e-6, equal_nan=True)
 
 
-def identical(result, other):
-    """Whether two results are equal to the last bit, in what they hold and in what they compute."""
-    for name in ("labels", "topk", "topk_similarity", "margins", "rivals", "leads", "vector_sums", "predictions", "confusion",
-                 "per_class_accuracy", "per_class_precision"):
-        assert np.array_equal(getattr(result, name), getattr(other, name), equal_nan=getattr(result, name).dtype.kind == "f"), name
-    for name in result.cmm:
-        assert np.array_equal(result.cmm[name], other.cmm[name], equal_nan=True), name
-    for name in ("recall_at_k", "accuracy", "mean_per_class_accuracy"):
-        assert str(getattr(result, name)) == str(getattr(other, name)), name
-    return True
-
-
 @given(st.integers(2, 700), st.integers(1, 40), st.integers(0, 10**6), st.data())
-def test_parts_add_up_to_the_whole_exactly(count, num_classes, seed, data):
+def test_parts_add_up_to_the_whole(count, num_classes, seed, data):
     rng = np.random.default_rng(seed)
     vectors, classifier = unit_rows(rng, count, 24), unit_rows(rng, num_classes, 24)
     labels = rng.integers(-1, num_classes, count)
@@ -90,12 +88,27 @@ def test_parts_add_up_to_the_whole_exactly(count, num_classes, seed, data):
     cuts = sorted(data.draw(st.lists(st.integers(1, count - 1), max_size=4, unique=True)))
     rows = [slice(a, b) for a, b in zip([0, *cuts], [*cuts, count])]
     parts = [pickle.loads(pickle.dumps(evaluate(vectors[r], classifier, labels[r]))) for r in rows]
-    assert identical(EvaluationResult.merge(iter(parts)), whole)
+    assert same(EvaluationResult.merge(iter(parts)), whole, vectors)
     if len(parts) > 2:  # merging in steps
-        assert identical(EvaluationResult.merge([parts[0], EvaluationResult.merge(parts[1:])]), whole)
-    backwards = EvaluationResult.merge(parts[::-1])  # the images in another order, the numbers of classes the same
-    assert np.array_equal(backwards.confusion, whole.confusion) and np.array_equal(backwards.vector_sums, whole.vector_sums)
-    assert all(np.array_equal(backwards.cmm[name], whole.cmm[name], equal_nan=True) for name in whole.cmm)
+        assert same(EvaluationResult.merge([parts[0], EvaluationResult.merge(parts[1:])]), whole, vectors)
+    backwards = EvaluationResult.merge(parts[::-1])
+    place = np.concatenate([np.arange(count)[r] for r in rows[::-1]])
+    assert same(backwards, evaluate(vectors[place], classifier, labels[place]), vectors[place])
+
+
+@pytest.mark.parametrize("num_classes", [5, 6, 7, 9, 10, 11, 40])
+def test_the_lower_of_equal_classes_is_predicted_however_images_are_cut(num_classes):
+    """For these numbers of classes, products on some processors round rows and columns differently by their place."""
+    rng = np.random.default_rng(0)
+    vectors, classifier = unit_rows(rng, 500, 32), unit_rows(rng, num_classes, 32)
+    classifier[-1] = classifier[1] = classifier[0]
+    for rows in (slice(None), slice(1), slice(0, 3), slice(3, 387), slice(100, 499)):
+        result = evaluate(vectors[rows], classifier)
+        assert not np.isin(result.predictions, [1, num_classes - 1]).any()
+        best = result.predictions == 0
+        assert best.any() and (result.leads[best] == 0).all() and (result.topk[best, 1] == 1).all()
+        prompts = evaluate_prompts(vectors[rows], classifier[None])
+        assert not np.isin(prompts.predictions, [1, num_classes - 1]).any()
 
 
 def test_parts_that_do_not_belong_together_are_told():
@@ -113,7 +126,7 @@ def test_a_store_is_evaluated_shard_by_shard(tmp_path):
     labels, classifier = rng.integers(-1, 9, 1500), unit_rows(rng, 9, 16)
     images = Embeddings(unit_rows(rng, 1500, 16), labels, [str(i) for i in range(1500)], list("abcdefghi"))
     images.save(tmp_path, shard_size=600)  # the first two are larger than a block
-    assert identical(evaluate_store(tmp_path, classifier), evaluate(images.vectors, classifier, labels))
+    assert same(evaluate_store(tmp_path, classifier), evaluate(images.vectors, classifier, labels), images.vectors)
     (tmp_path / "part-000000600.parquet").unlink()
     with pytest.raises(InputError, match="is not complete"):
         evaluate_store(tmp_path, classifier)
@@ -128,10 +141,8 @@ def test_class_similarity_is_the_mean_over_a_classs_images():
     assert np.isnan(found[4]).all()
 
 
-@pytest.mark.parametrize("group_bytes", [1, 2**29])
 @pytest.mark.parametrize("num_classes", [1, 2, 12])
-def test_many_prompts_equal_one_evaluation_each(monkeypatch, group_bytes, num_classes):
-    monkeypatch.setattr(zeroshot, "PROMPT_BYTES", group_bytes)  # every prompt a group of its own, or all in one
+def test_many_prompts_equal_one_evaluation_each(num_classes):
     rng = np.random.default_rng(0)
     vectors, bank, labels = unit_rows(rng, 700, 16), unit_rows(rng, 5, num_classes, 16), rng.integers(-1, num_classes, 700)
     for given_labels in (labels, None):
@@ -145,7 +156,7 @@ def test_many_prompts_equal_one_evaluation_each(monkeypatch, group_bytes, num_cl
             for name in ("accuracy", "mean_per_class_accuracy"):
                 assert getattr(found, name)[p] == pytest.approx(getattr(one, name), nan_ok=True)
             for name in one.cmm:
-                assert np.array_equal(found.cmm[name][p], one.cmm[name], equal_nan=True), name
+                assert np.allclose(found.cmm[name][p], one.cmm[name], rtol=0, atol=1e-6, equal_nan=True), name
 
 
 def test_many_prompts_never_hold_the_cube():
@@ -164,7 +175,7 @@ def test_blocks_change_nothing(monkeypatch, block_bytes):
     vectors, classifier, labels = unit_rows(rng, 200, 32), unit_rows(rng, 50, 32), rng.integers(-1, 50, 200)
     whole = evaluate(vectors, classifier, labels)
     monkeypatch.setattr(similarity, "BLOCK_BYTES", block_bytes)
-    assert same(evaluate(vectors, classifier, labels), whole)
+    assert same(evaluate(vectors, classifier, labels), whole, vectors)
 
 
 def test_the_whole_matrix_never_exists(monkeypatch):
@@ -182,13 +193,13 @@ def test_the_whole_matrix_never_exists(monkeypatch):
 @pytest.mark.parametrize("kind", [np.asarray, torch.tensor, list])
 def test_arrays_tensors_and_lists_agree(kind):
     vectors, classifier, labels = [[1.0, 0.0], [0.6, 0.8]], [[1.0, 0.0], [0.0, 1.0]], [0, 0]
-    assert same(evaluate(kind(vectors), kind(classifier), kind(labels)), evaluate(np.array(vectors), np.array(classifier), labels))
+    assert same(evaluate(kind(vectors), kind(classifier), kind(labels)), evaluate(np.array(vectors), np.array(classifier), labels), vectors)
 
 
 def test_half_precision_is_computed_in_single():
     rng = np.random.default_rng(0)
     vectors, classifier = unit_rows(rng, 20, 8).astype(np.float16), unit_rows(rng, 5, 8).astype(np.float16)
-    assert same(evaluate(vectors, classifier), evaluate(vectors.astype(np.float32), classifier.astype(np.float32)))
+    assert same(evaluate(vectors, classifier), evaluate(vectors.astype(np.float32), classifier.astype(np.float32)), vectors)
 
 
 def test_without_labels_there_are_predictions_and_pseudo_margins_only():
@@ -216,6 +227,9 @@ def test_a_depth_above_the_number_of_classes_counts_as_all():
     (lambda: evaluate(np.eye(2), np.eye(2), ks=()), "Expected at least one depth in `ks`, got none"),
     (lambda: evaluate(np.eye(2) * np.nan, np.eye(2)), "Expected `vectors` to be finite, got 4 NaN or infinite value(s)"),
     (lambda: evaluate([[1.0, 0.0], [0.0, -np.inf]], np.eye(2)), "Expected `vectors` to be finite, got 1 NaN or infinite value(s)"),
+    (lambda: evaluate(np.eye(2), 2 * np.eye(2)), "Expected `classifier` of unit norm, got norms from 2 to 2; divide each row by its norm"),
+    (lambda: evaluate(7 * np.eye(2), np.eye(2)), "Expected `vectors` of unit norm, got norms from 7 to 7; divide each row by its norm"),
+    (lambda: evaluate_prompts(np.eye(2), 2 * np.eye(2)[None]), "Expected `bank` of unit norm, got norms from 2 to 2"),
     (lambda: evaluate(np.eye(2), np.full((2, 2), np.inf)), "Expected `classifier` to be finite, got 4 NaN or infinite value(s)"),
     (lambda: evaluate(np.eye(2), np.eye(2), [0, 1]).summary(k=0), "Expected `k` >= 1, got 0"),
     (lambda: evaluate(np.eye(2), np.eye(2), device="abacus"), "Device 'abacus' cannot be used here: "),
