@@ -11,8 +11,9 @@ from clipnb import describe, ensemble
 from clipnb.embeddings import Embeddings
 from clipnb.encode import encode_texts
 from clipnb.errors import InputError, generator, having, one_of, real, whole_number
+from clipnb.evaluation import EvaluationResult, evaluate
 from clipnb.prompts import DRAWING_TEMPLATES, check_templates, template_set
-from clipnb.zeroshot import EvaluationResult, evaluate, prompt_vectors
+from clipnb.zeroshot import prompt_vectors
 
 TEMPLATE_ROWS = ("single", "uniform", "zpe", "autoclip", "cmm", "cmm-class-means", "cmm-worst", "cmm-per-class", "cmm-top",
                  "cmm-half", "greedy", "oracle")

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
-from scipy import stats
-from scipy.optimize import linear_sum_assignment
+import scipy
 
 from clipnb.errors import InputError, class_indices, floats, real, whole_number
 from clipnb.margin import nearest_text
@@ -140,7 +139,7 @@ def _verdict(facts: dict, min_images: float, synonym_cosine: float, majority: fl
 
 def _fewest_images(overall: float) -> float:
     """Fewest n for which z^2 / (n + z^2), the upper end of Wilson's interval of 0 of n, is below the overall accuracy."""
-    z2 = stats.norm.ppf(0.975) ** 2
+    z2 = scipy.stats.norm.ppf(0.975) ** 2
     return int(np.floor(z2 * (1 - overall) / overall)) + 1 if overall > 0 else float("inf")
 
 
@@ -153,7 +152,7 @@ def _strongest_rival(wrong: np.ndarray, pull: np.ndarray, own: int) -> tuple[int
     if not wrong.any():
         return -1, 1.0
     chance = np.where(others, pull + 1, 0) / (pull + 1)[others].sum()
-    p = np.where(wrong > 0, stats.binom.sf(wrong - 1, wrong.sum(), chance), 1.0)
+    p = np.where(wrong > 0, scipy.stats.binom.sf(wrong - 1, wrong.sum(), chance), 1.0)
     rival = int(p.argmin())
     return rival, float(min(1.0, p[rival] * others.sum()))
 
@@ -192,7 +191,7 @@ def label_order(predictions, labels, num_classes: int) -> tuple[float, np.ndarra
         return None
     first = np.zeros(len(labels), dtype=bool)
     first[np.argsort(labels, kind="stable")[::2]] = True  # every other image of each class
-    order = linear_sum_assignment(confusion_matrix(predictions[first], labels[first], num_classes), maximize=True)[1]
+    order = scipy.optimize.linear_sum_assignment(confusion_matrix(predictions[first], labels[first], num_classes), maximize=True)[1]
     rest = order[labels[~first]] == predictions[~first]
     if not len(rest) or wilson_interval(int(rest.sum()), len(rest))[0] < high + CLEARLY_BETTER:
         return None

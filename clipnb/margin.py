@@ -13,7 +13,7 @@ vectors t_c and s = cosine,
 from __future__ import annotations
 
 import numpy as np
-from scipy import stats
+import scipy
 
 from clipnb.errors import MOST_RESAMPLES, InputError, class_indices, floats, generator, having, one_of, real, whole_number
 from clipnb.metrics import check_confidence, percentile_interval, rank_correlation
@@ -261,7 +261,7 @@ def worst_auc(cmm, per_class, k: int) -> float:
     few, many = int(worst.sum()), int((~worst).sum())
     if not many:
         return float("nan")
-    rank = stats.rankdata(np.where(np.isnan(cmm), -np.inf, cmm))
+    rank = scipy.stats.rankdata(np.where(np.isnan(cmm), -np.inf, cmm))
     return float(1 - (rank[worst].sum() - few * (few + 1) / 2) / (few * many))
 
 

@@ -22,11 +22,12 @@ from clipnb.datasets._images import left_out_line
 from clipnb.describe import load_descriptions, unmatched
 from clipnb.encode import encode_images, encode_texts
 from clipnb.errors import InputError, having, path_of, read_text, text_of, whole_number
+from clipnb.evaluation import EvaluationResult, evaluate
 from clipnb.explain import SAME_TEXT, explain_classes, order_finding
 from clipnb.models import EMBEDDED, Model, load_model
 from clipnb.page import FORMAT, Page, as_score_table, as_table, cell, first_names, plain_text, short
 from clipnb.similarity import unit_norm
-from clipnb.zeroshot import EvaluationResult, evaluate, prompt_vectors
+from clipnb.zeroshot import prompt_vectors
 
 TRIED = ("bare", "single", "openai-7")  # other wordings that an audit tries: nine prompts a class
 PICTURES = 4  # shown of each bad class

@@ -21,11 +21,12 @@ from clipnb.describe import load_descriptions, unmatched
 from clipnb.embeddings import Embeddings
 from clipnb.encode import encode_images
 from clipnb.errors import MOST_RESAMPLES, InputError, listed, path_of, read_text, text_of, whole_number
+from clipnb.evaluation import EvaluationResult, evaluate
 from clipnb.models import load_model
 from clipnb.prompts import DRAWING_TEMPLATES, check_classnames, check_templates, fix_names as repair, lint, load_templates, template_set, twins
 from clipnb.rehearsal import make_world
 from clipnb.similarity import check_bank
-from clipnb.zeroshot import EvaluationResult, evaluate, prompt_vectors
+from clipnb.zeroshot import prompt_vectors
 
 FORMAT = "clipnb-reproduce-1"
 KS = (10, 20, 50, 100)  # of worst-k

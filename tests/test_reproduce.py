@@ -17,7 +17,7 @@ from clipnb import rehearsal, reproduce
 from clipnb.cli import main
 from clipnb.errors import InputError
 from clipnb.datasets import _imagenet as imagenet, open_imagenet
-from clipnb.zeroshot import evaluate, prompt_vectors
+from clipnb import evaluate, prompt_vectors
 
 KEPT = [*range(20), 657, 744, 836, 837, *range(900, 916)]  # 40 classes, the twins among them
 

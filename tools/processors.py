@@ -13,7 +13,7 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
-TESTS = [f"tests/test_{name}.py" for name in ("similarity", "zeroshot", "margin", "ensemble", "worst")]
+TESTS = [f"tests/test_{name}.py" for name in ("similarity", "evaluation", "margin", "ensemble", "worst")]
 SETTINGS = (
     "OPENBLAS_CORETYPE=Haswell",
     "OPENBLAS_CORETYPE=SkylakeX",

@@ -33,8 +33,8 @@ BITS = """\
 A prediction, a count and every score made of counts is the same for the same input on one machine, however the images are cut into
 blocks and parts, except where two classes are nearer to each other than rounding (1e-6). Of classes with equal vectors, the one with the
 lower index is predicted. Similarities, margins and their means may differ in the last bits between processors, libraries and block
-shapes, because matrix products do (`test_zeroshot.py::test_parts_add_up_to_the_whole`,
-`test_zeroshot.py::test_the_lower_of_equal_classes_is_predicted_however_images_are_cut`,
+shapes, because matrix products do (`test_evaluation.py::test_parts_add_up_to_the_whole`,
+`test_evaluation.py::test_the_lower_of_equal_classes_is_predicted_however_images_are_cut`,
 `test_similarity.py::test_a_row_depends_on_its_block_by_rounding_only`). `python tools/processors.py` runs the tests of similarities,
 evaluation, margins and ensembles with the matrix products of other processors.
 """
