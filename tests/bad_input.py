@@ -98,7 +98,7 @@ KINDS = {
     "number": "confidence floor temperature entropy logit_scale synonym_cosine majority significance name_weight max_cost per_minute timeout "
               "chance mean spearman average_precision base_rate rare_share rare_recall common_accuracy",
     "strings": "classnames texts prompts", "templates": "templates pool", "text": "classname template answer text made category",
-    "option": "reduction method nan device precision decoder bad_images baseline kind name spec", "depths": "ks", "scores by depth": "recall_at_k", "file": "file path source folder",
+    "option": "reduction method nan device precision decoder bad_images baseline kind name spec like", "depths": "ks", "scores by depth": "recall_at_k", "file": "file path source folder",
     "folder": "store cache", "thing": "model data asker question questions images result fit results table",
     "flag": "progress trust_pickle partial letters allow_rivals per_class_weights complete",
     "axes": "ax", "free": "said steps api_base price pretrained",
@@ -169,7 +169,7 @@ made = Lazy()
 # name: (a valid call's arguments, kinds of arguments that are called alike elsewhere)
 ROWS = {
     "audit": (lambda: dict(dataset=made.data, model=made.model, made="today", classes=made.file("n.txt", "cat\ndog\n"), worst_k=2),
-              dict(dataset="thing", classes="file", descriptions="file", templates="option", worst_k="count", device="free", precision="free", made="free")),
+              dict(dataset="thing", classes="file", descriptions="file", templates="option", worst_k="count", device="free", precision="free", like="free", made="free")),
     "load_model": (dict, dict(trust_pickle="truth", pretrained="option")),
     "load_dataset": (dict, {}),
     "encode_images": (lambda: dict(model=made.model, data=made.data), {}),
@@ -330,7 +330,7 @@ ALLOWED = [  # function, argument, mutation (regular expressions), and why it is
     (r"llm.ask", "questions", "empty", "no question, no call"),
     (r"datasets.*take", "indices", "negative", "counted from the end, as in NumPy"),
     (r"datasets.*take", "indices", "empty", "an empty set, which encoding refuses"),
-    (r"load_model|reproduce.run", "pretrained", "empty", "as None"),
+    (r"load_model|reproduce.run", "pretrained|like", "empty", "as None"),
     (r"encode_texts", "batch_tokens", "huge", "all texts at once"),
     (r"comparison.*|reproduce.reproduce", "descriptions|keywords", "empty", "no class has texts"), (r"reproduce.*", "pool|more", "empty", "no more templates"),
     (r"reproduce.template_pool", "more", "duplicate", "each is taken once"), (r"reproduce.pool_results", "labels", "wrong type: None", "no image has a label"),
@@ -426,7 +426,7 @@ def fault(name, argument, mutation):
 LONG = "a" * 5000
 OF_OPTIONS = {  # option: values that no run may take; counts, numbers and choices have theirs by type
     "--model": ["", "no-such-model", "local-dir:no/such", LONG], "--pretrained": ["no-such-tag", "no/such.safetensors", LONG], "--device": ["", "gpu", "cuda:99"],
-    "--precision": ["", "int8"], "--dataset": ["", "emojis", "emoji:none", "folder:", "folder:/no/such", "table:none.csv", f"folder:{LONG}"],
+    "--precision": ["", "int8", "auto"], "--like": ["no-such-tag", LONG], "--dataset": ["", "emojis", "emoji:none", "folder:", "folder:/no/such", "table:none.csv", f"folder:{LONG}"],
     "--store": [LONG, __file__], "--templates": ["", "no-such-set", LONG, __file__], "--json": ["no/such/x.json", ".", LONG], "--out": ["no/such/x", ".", LONG],
     "--fit": ["", "emojis", "emoji"], "--descriptions": ["no/such.json", __file__, LONG], "--classes": ["no/such.txt", LONG], "--csv": [__file__],
     "--query": [__file__, "."], "--cache": [__file__], "--llm": [""], "--api-base": ["http://me:secret@host/v1"], "--price": ["x", "1", "-1,0", "nan,0"],

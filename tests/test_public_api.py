@@ -11,7 +11,7 @@ import clipnb
 
 PACKAGE = Path(clipnb.__file__).parent
 # In the order of the flow: a module imports only from modules before it.
-FLOW = ["errors", "_device", "datasets", "prompts", "similarity", "metrics", "worst", "margin", "explain", "prefixes", "towers", "models", "textcache", "decoding", "embeddings", "evaluation",
+FLOW = ["errors", "_device", "datasets", "prompts", "similarity", "metrics", "worst", "margin", "explain", "models", "textcache", "decoding", "embeddings", "evaluation",
         "ensemble", "encode", "distributed", "zeroshot", "describe", "comparison", "imagenet", "rehearsal", "reproduce", "llm", "plots",
         "widgets", "page", "report", "cli"]
 PUBLIC = {
@@ -56,7 +56,7 @@ def test_signatures_are_those_of_the_public_face():
     def parameters(function):
         return list(inspect.signature(function).parameters)
 
-    assert parameters(clipnb.load_model) == ["name", "pretrained", "device", "precision", "trust_pickle"]
+    assert parameters(clipnb.load_model) == ["name", "pretrained", "device", "precision", "trust_pickle", "like"]
     assert parameters(clipnb.evaluate)[:4] == ["vectors", "classifier", "labels", "ks"]
     assert parameters(clipnb.evaluate_prompts)[:4] == ["vectors", "bank", "labels", "ks"]
     assert parameters(clipnb.evaluate_store)[:3] == ["folder", "classifier", "ks"]
@@ -81,18 +81,19 @@ def test_array_modules_load_neither_torch_nor_a_model():
 
 
 def imported(name):
-    """Modules of clipnb that a module's source imports, at any depth."""
+    """Modules of clipnb that the source of a module, or of all files of a wing, imports at any depth; its own files left out."""
     names = set()
-    for node in ast.walk(ast.parse((PACKAGE / f"{name}.py").read_text("utf-8"))):
+    sources = sorted((PACKAGE / name).glob("*.py")) or [PACKAGE / f"{name}.py"]
+    for node in (node for source in sources for node in ast.walk(ast.parse(source.read_text("utf-8")))):
         if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "clipnb":
-            names |= {node.module.partition(".")[2]} if "." in node.module else {alias.name for alias in node.names}
+            names |= {node.module.split(".")[1]} if "." in node.module else {alias.name for alias in node.names}
         elif isinstance(node, ast.Import):
-            names |= {alias.name.partition(".")[2] for alias in node.names if alias.name.startswith("clipnb.")}
-    return {clipnb._NAMES.get(n, n) for n in names if clipnb._NAMES.get(n, n) in FLOW}
+            names |= {alias.name.split(".")[1] for alias in node.names if alias.name.startswith("clipnb.")}
+    return {clipnb._NAMES.get(n, n) for n in names if clipnb._NAMES.get(n, n) in FLOW} - {name}
 
 
 def test_imports_run_one_way():
-    assert sorted(FLOW) == sorted(p.stem for p in PACKAGE.glob("*.py") if p.stem != "__init__")
+    assert sorted(FLOW) == sorted(p.stem for p in PACKAGE.iterdir() if (p.suffix == ".py" and p.stem != "__init__") or (p / "__init__.py").is_file())
     for position, name in enumerate(FLOW):
         assert imported(name) <= set(FLOW[:position]), name
     assert imported("evaluation") >= {"margin", "metrics", "similarity"}  # the reading itself works

@@ -99,6 +99,13 @@ def test_the_same_input_gives_the_same_bytes_but_for_the_time_stamp(tiny, pictur
     assert later.html().replace("night", "noon") == first.html() != later.html()
 
 
+def test_the_report_says_how_the_model_was_run(emoji, model):
+    assert emoji.summary["model_settings"] == model.settings
+    section = next(section for section in emoji.sections() if section["title"] == "How the model was run")
+    cells = str(section["rows"])
+    assert all(text in cells for text in ("clipnb-mini", model.fingerprint, "fp32", "GELU", "bicubic", "shortest"))
+
+
 def test_a_report_shows_itself_in_a_notebook_and_as_text(emoji):
     frame = emoji._repr_html_()
     assert frame.startswith("<iframe") and " sandbox " in frame and html.unescape(re.search(r'srcdoc="([^"]*)"', frame).group(1)) == emoji.html()

@@ -20,7 +20,7 @@ from clipnb.errors import InputError
 
 ROOT = datasets.ASSETS.parents[1]
 PROMISES = {
-    "A checkpoint that is a pickle runs no code; `trust_pickle` is off unless it is True": (
+    "A checkpoint that is a pickle or a TorchScript archive runs no code; `trust_pickle` is off unless it is True": (
         "test_models.py::test_a_checkpoint_cannot_run_code", "test_security.py::test_trust_is_given_by_true_only"),
     "No archive is unpacked: tar shards are read in place, links and names like ../../x lead nowhere": (
         "test_security.py::test_a_hostile_shard_writes_and_reads_nothing_else",),
