@@ -12,15 +12,15 @@ from dataclasses import dataclass
 import numpy as np
 import scipy
 
-GRID = np.sin(np.linspace(0, np.pi / 2, 242)[1:-1]) ** 2  # accuracies above 0, finest near 0 and 1, where a beta can be steep
-LOG_WIDTH = np.log(np.sin(np.linspace(0, np.pi, 242)[1:-1]))  # log of the width of a cell of the grid, up to a constant
+GRID = np.sin(np.linspace(0, np.pi / 2, 162)[1:-1]) ** 2  # accuracies above 0, finest near 0 and 1, where a beta can be steep
+LOG_WIDTH = np.log(np.sin(np.linspace(0, np.pi, 162)[1:-1]))  # log of the width of a cell of the grid, up to a constant
 LEVELS = np.concatenate([[0.0], GRID])
 # Of both betas the logit of the mean and the log of the concentration; the logit of the second one's share; the logit of the share
 # of classes at 0; the floor, where a number below 0 counts as 0, so that half of its prior is on "no floor".
 LOWER = np.array([-6.0, np.log(0.1), -6.0, np.log(0.1), -8.0, -12.0, -1.0])
 UPPER = np.array([6.0, np.log(1e7), 6.0, np.log(1e7), 0.0, 1.0, 0.95])
-WALKERS = 64
-STEPS = 600  # of each walker; the first half is left out, and of the second half every 30th is kept
+WALKERS = 48
+STEPS = 400  # of each walker; the first half is left out, and of the second half every 40th is kept
 STARTS = 40  # random points a walker, of which the best become the walkers
 
 
@@ -96,7 +96,7 @@ def _sample_parameters(patterns: Patterns, table: np.ndarray, rng: np.random.Gen
             accepted = np.log(rng.random(half)) < (width - 1) * np.log(stretch) + new - score[moving]
             walkers[moving] = np.where(accepted[:, None], moved, walkers[moving])
             score[moving] = np.where(accepted, new, score[moving])
-        if step >= STEPS // 2 and step % 30 == 0:
+        if step >= STEPS // 2 and step % 40 == 0:
             kept.append(walkers.copy())
     return np.concatenate(kept)
 

@@ -234,14 +234,16 @@ def evaluate(source, dataset, fix_names, templates, store, worst_k, json_file) -
 
 def _hard_views(loaded, classifier) -> dict:
     """Scores of the test drawings turned, shrunk and moved: apart from the test split, never mixed with it."""
-    from clipnb import encode_images, evaluate as score, load_dataset, metrics
+    from clipnb import encode_images, evaluate as score, load_dataset
+    from clipnb.intervals import clustered_accuracy
 
     data = load_dataset("emoji:hard")
     result = score(encode_images(loaded, data).vectors, classifier, data.labels)
     drawings = np.unique([identity.rpartition("#")[0] for identity in data.ids], return_inverse=True)[1]
     found = {"hard_n": result.n}
     for name, hits in (("hard_accuracy", result.topk[:, 0] == data.labels), ("hard_recall_at_5", (result.topk == data.labels[:, None]).any(1))):
-        found[name], found[f"{name}_ci"] = metrics.clustered_accuracy(hits, drawings)
+        value, *found[f"{name}_ci"] = clustered_accuracy(hits, drawings)
+        found[name] = value
     return found | {"hard_mean_per_class_accuracy": result.mean_per_class_accuracy,
                     "hard_classes_at_zero": int((result.per_class_accuracy == 0).sum())}
 
@@ -269,7 +271,8 @@ def _number(value) -> float | None:
 @_json
 def margin(source, dataset, fix_names, templates, store, worst_k, reduction, json_file) -> None:
     """Rank classes by the class-wise matching margin without labels (pseudo-labels); check it where labels exist."""
-    from clipnb import ensemble as ensembles, margin as margins, metrics, zero_shot_classifier, evaluate as score
+    from clipnb import ensemble as ensembles, margin as margins, zero_shot_classifier, evaluate as score
+    from clipnb.intervals import rank_correlation
 
     chosen = load_templates(templates)
     images, loaded, data, facts = _encode(source, dataset, store, fix_names)
@@ -288,8 +291,8 @@ def margin(source, dataset, fix_names, templates, store, worst_k, reduction, jso
                                    for c in order[:worst_k]]}
     if result.n:
         for kind, values in (("labels", result.cmm[reduction]), ("pseudo_labels", cmm)):
-            rho, interval = metrics.rank_correlation(values, result.per_class_accuracy, nan="worst")
-            summary |= {f"spearman_{kind}": _number(rho), f"spearman_{kind}_ci": None if np.isnan(rho) else interval}
+            rho, *interval = rank_correlation(values, result.per_class_accuracy, nan="worst")
+            summary |= {f"spearman_{kind}": _number(rho), f"spearman_{kind}_ci": None if np.isnan(interval).any() else interval}
         k = int(min(worst_k, np.isfinite(result.per_class_accuracy).sum()))
         summary["worst_k_classes"] = k
         summary[f"worst_{worst_k}_found"] = margins.worst_found(order.argsort(), result.per_class_accuracy, k)

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from clipnb import describe, ensemble
+from clipnb import describe, ensemble, paired
 from clipnb.embeddings import Embeddings
 from clipnb.encode import encode_texts
 from clipnb.errors import InputError, generator, having, one_of, real, whole_number
@@ -35,9 +35,9 @@ class Comparison:
     flagged: np.ndarray  # class indices that got texts, worst first
     not_run: dict[str, str] = field(default_factory=dict)  # row -> why
 
-    def rows(self, k: int = 10, resamples: int = 1000, seed: int = 0) -> list[dict]:
-        """The table as `ensemble.compare` makes it, with the mean weight of each template ("weights")."""
-        rows = ensemble.compare(self.results, k, self.flagged, resamples=resamples, seed=seed)
+    def rows(self, k: int = 10, seed: int = 0) -> list[dict]:
+        """The table as `paired.compare` makes it, with the mean weight of each template ("weights")."""
+        rows = paired.compare(self.results, k, self.flagged, seed=seed)
         for row in rows:
             weights = self.weights.get(row["method"])
             if weights is not None:
@@ -46,9 +46,9 @@ class Comparison:
         return rows
 
     def against(self, main: str = "descriptions", k: int = 10, seed: int = 0) -> dict[str, dict]:
-        """`main` minus every other row that gives texts to the same classes: {row: as `ensemble.paired_differences`}."""
+        """`main` minus every other row that gives texts to the same classes: {row: as `paired.paired_differences`}."""
         others = [row for row in self.results if row in TEXT_ROWS and row != main] if main in self.results else []
-        return {row: ensemble.paired_differences(self.results[main], self.results[row], k, self.flagged, len(others), seed) for row in others}
+        return {row: paired.paired_differences(self.results[main], self.results[row], k, self.flagged, len(others), seed) for row in others}
 
 
 def compare_methods(model, images: Embeddings, classnames: Sequence[str], fit: Embeddings | None = None, method: str = "all",
@@ -182,30 +182,52 @@ def _run_texts(found: Comparison, wanted, model, images, fit, bare, classnames, 
 
 
 def shown(row: dict) -> dict[str, str]:
-    """A row of `Comparison.rows` as text for people: percent with intervals, and what differs for real from the bare name.
+    """A row of `Comparison.rows` as text for people: percent with intervals, and what differs beyond chance from the bare name.
 
-    >>> rows = ensemble.compare({"bare": evaluate(np.eye(2), np.eye(2), [0, 1])}, k=1)
-    >>> shown(rows[0])["accuracy %"], shown(rows[0])["worst_1 %"]
-    ('100.0 [34.2, 100.0]', '100.0 [100.0, 100.0]')
+    >>> rows = paired.compare({"bare": evaluate(np.eye(2), np.eye(2), [0, 1])}, k=1)
+    >>> shown(rows[0])["accuracy %"], shown(rows[0])["worst-1 %"]
+    ('100.0 [15.8, 100.0]', '100.0')
     """
-    k = f"worst_{row['worst_k']}"
-    difference = row.get("difference", {})
+    k, difference = row["worst_k"], row.get("difference", {})
 
-    def percent(name: str) -> str:
-        return "-" if row.get(name) is None else _with_interval(row[name], row[f"{name}_ci"])
+    def score(key: str, form: str = ".1f") -> str:
+        return _text(row.get(key), row.get(f"{key}_ci"), form)
 
-    def against(name: str) -> str:
-        return _with_interval(difference[name]["value"], difference[name]["ci"], "+.1f") if name in difference else "-"
+    def change(name: str) -> str:
+        return _text(difference[name]["value"], difference[name]["ci"], "+.1f") if name in difference else "-"
 
     low, high = row["classes_at_zero_ci"]
-    real = [f"{name.removeprefix('harmonic_mean_').removesuffix('_accuracy')} {what['real']}"
-            for name, what in difference.items() if what["real"] != "no"]
-    return {"method": row["method"], "accuracy %": percent("accuracy"), "minus bare": against("accuracy"),
-            "per class %": percent("mean_per_class_accuracy"), f"{k} %": percent(k), "honest %": percent(f"{k}_honest"),
-            "flagged %": percent("flagged_accuracy"), "flagged minus bare": against("flagged_accuracy"),
-            "at 0 %": f"{row['classes_at_zero']} [{low:.0f}, {high:.0f}]", "harmonic %": percent("harmonic_mean"),
-            "floored %": percent("harmonic_mean_floored"), "real": ", ".join(real) or ("none" if difference else "")}
+    sure = [f"{STATISTICS[name]} {what['verdict']}" for name, what in difference.items() if what["verdict"] in ("better", "worse")]
+    return {
+        "method": row["method"],
+        "accuracy %": score("accuracy"),
+        "minus bare": change("accuracy"),
+        "per class %": score("mean_per_class_accuracy"),
+        f"worst-{k} %": score(f"worst_{k}"),
+        "truly worst %": score(f"worst_{k}_truly_worst"),
+        "split half %": score(f"worst_{k}_split_half"),
+        "flagged %": score("flagged_accuracy"),
+        "flagged minus bare": change("flagged_accuracy"),
+        "chosen minus bare": change("worst_k_chosen"),
+        "at 0 %": f"{row['classes_at_zero']} [{low:.0f}, {high:.0f}]",
+        "harmonic %": score("harmonic_mean"),
+        "floored %": score("harmonic_mean_floored"),
+        "beyond chance": ", ".join(sure) or ("none" if difference else ""),
+    }
 
 
-def _with_interval(value: float, ci: Sequence[float], form: str = ".1f") -> str:
-    return f"{100 * value:{form}} [{100 * ci[0]:{form}}, {100 * ci[1]:{form}}]"
+STATISTICS = {  # names of the differences in a table for people
+    "accuracy": "accuracy",
+    "flagged_accuracy": "flagged",
+    "worst_k_chosen": "chosen worst",
+    "classes_at_zero": "at 0 %",
+    "harmonic_mean_floored": "floored",
+}
+
+
+def _text(value: float | None, ci: Sequence[float] | None, form: str) -> str:
+    """A fraction in percent with its interval; "-" for none, and a range where only that is known."""
+    ends = "" if ci is None else ", ".join(f"{100 * end:{form}}" for end in ci)
+    if value is None:
+        return ends.replace(", ", " to ") or "-"
+    return f"{100 * value:{form}}" + (f" [{ends}]" if ends else "")

@@ -12,15 +12,13 @@ from __future__ import annotations
 
 import numpy as np
 
-from clipnb import metrics, worst
-from clipnb.errors import MOST_RESAMPLES, InputError, as_numpy, class_indices, floats, generator, having, one_of, real, whole_number
+from clipnb.errors import InputError, as_numpy, class_indices, floats, generator, having, one_of, real, whole_number
 from clipnb.evaluation import EvaluationResult, check_depths, evaluate, evaluate_prompts, evaluate_unchecked
 from clipnb.margin import class_wise_matching_margin, pseudo_labels, worst_first
 from clipnb.similarity import Scorer, block_slices, check_bank, check_classifier, check_vectors, on_all_cores, similarity_blocks, tensor, unit_norm, unit_rows
 
 METHODS = ("uniform", "zpe", "autoclip", "cmm", "greedy")
 LIFT_BYTES = 256 * 2**20  # of weighted image vectors that `evaluate_per_image` holds at a time
-FLOOR = 0.01  # of the harmonic mean in `compare`: one class at 0 % would make it 0 whatever the others do
 
 
 def softmax_weights(scores, temperature: float, top_m: int | None = None) -> np.ndarray:
@@ -407,96 +405,12 @@ def _members(vectors, classifier, classes: list[int], labels) -> dict[int, np.nd
     return {c: rows for c, rows in members.items() if len(rows)}
 
 
-def compare(results: dict[str, EvaluationResult], k: int = 10, flagged=None, baseline: str = "bare", resamples: int = 1000,
-            seed: int = 0) -> list[dict]:
-    """Methods on the same images, ready for JSON: every score with its interval, and how it differs from the baseline.
+def __getattr__(name: str):
+    if name not in ("compare", "paired_differences"):
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    import warnings
 
-    Scores are those of `EvaluationResult.summary`, and the harmonic mean with accuracies raised to 0.01 at least. Each
-    difference from the baseline is paired on the images; its interval is so wide that all intervals of one statistic hold
-    at once with 95 % confidence (Bonferroni over the methods), and McNemar's exact p is multiplied likewise. The difference
-    is "better" or "worse" if that interval excludes 0 (accuracy: if that p is below 0.05), else "no".
+    from clipnb import paired
 
-    Args:
-        results: name -> result of `evaluate`, all with the same labels; the baseline among them.
-        k: how many worst classes (fewer if fewer classes have images).
-        flagged: class indices that were chosen on other images or without labels (`find_worst`); their images get an
-            accuracy of their own, a tail without selection bias.
-        baseline: its name.
-
-    Returns:
-        One row a result, in order: "method", the scores with `_ci`, and, except for the baseline, "difference": {statistic:
-        {"value", "ci", "real"}} for accuracy and flagged_accuracy (with "mcnemar_p"), worst_<k>, classes_at_zero and
-        harmonic_mean_floored.
-
-    Raises:
-        InputError: the baseline is missing, or results have other labels.
-
-    >>> rows = compare({"bare": evaluate(np.eye(2), np.eye(2), [0, 1]), "other": evaluate(np.eye(2), np.eye(2)[::-1], [0, 1])}, k=1)
-    >>> rows[1]["accuracy"], rows[1]["difference"]["accuracy"]["value"], rows[1]["difference"]["accuracy"]["real"]
-    (0.0, -1.0, 'no')
-    """
-    one_of(baseline, "baseline", tuple(having(results, "results", "items", "a dict of name and result")))
-    resamples = whole_number(resamples, "resamples", 1, MOST_RESAMPLES)
-    base, others = results[baseline], max(1, len(results) - 1)
-    k = min(whole_number(k, "k", 1), int((base.confusion.sum(axis=1) > 0).sum()))
-    if flagged is not None:
-        inside = _of_classes(base.labels, flagged, base.num_classes)
-    rows = []
-    for name, result in results.items():
-        if not np.array_equal(result.labels, base.labels):
-            raise InputError(f"Expected results on the same images, got other labels in {name!r} than in {baseline!r}")
-        images = result.confusion.sum(axis=1)
-        sample = worst.resample_per_class(result.per_class_accuracy, images, resamples, generator(seed))
-        floored = worst.harmonic_mean(result.per_class_accuracy, FLOOR)
-        low, high = metrics.percentile_interval(worst.tail_of_rows(sample, k, FLOOR)["harmonic_mean"])
-        row = {"method": name, **result.summary(k, resamples, seed), "harmonic_mean_floored": floored,
-               "harmonic_mean_floored_ci": (min(low, floored), max(high, floored))}
-        if flagged is not None and inside.any():
-            right = int((result.predictions == result.labels)[inside].sum())
-            row |= {"flagged_accuracy": metrics.accuracy(result.predictions[inside], result.labels[inside]),
-                    "flagged_accuracy_ci": metrics.wilson_interval(right, int(inside.sum()))}
-        if name != baseline:
-            row["difference"] = paired_differences(result, base, k, flagged, others, seed)
-        rows.append(row)
-    return rows
-
-
-def paired_differences(result: EvaluationResult, base: EvaluationResult, k: int, flagged=None, comparisons: int = 1, seed: int = 0) -> dict:
-    """How one result differs from another on the same images: the "difference" of a row of `compare`, which says what it holds.
-
-    Args:
-        result, base: the difference is `result` minus `base`.
-        k, flagged: as in `compare`.
-        comparisons: how many differences are looked at; intervals and p-values allow for that (Bonferroni).
-
-    >>> a, b = (evaluate(np.eye(2), classifier, [0, 1]) for classifier in (np.eye(2), np.eye(2)[::-1]))
-    >>> paired_differences(a, b, k=1)["accuracy"]
-    {'value': 1.0, 'ci': (1.0, 1.0), 'mcnemar_p': 0.5, 'real': 'no'}
-    """
-    k = min(whole_number(k, "k", 1), int((base.confusion.sum(axis=1) > 0).sum()))
-    confidence, found = 1 - 0.05 / comparisons, {}
-    resamples = max(1000, 120 * comparisons)  # three of them at least lie outside on each side
-    parts = {"accuracy": base.labels >= 0}
-    if flagged is not None:
-        parts["flagged_accuracy"] = _of_classes(base.labels, flagged, base.num_classes)
-    for name, part in parts.items():
-        if part.any():
-            right, before = (r.predictions[part] == r.labels[part] for r in (result, base))
-            p = min(1.0, metrics.mcnemar(right, before)[0] * comparisons)
-            value, ci = metrics.paired_difference(right, before, resamples, seed, confidence)
-            found[name] = {"value": value, "ci": ci, "mcnemar_p": p, "real": _verdict(value, value) if p < 0.05 else "no"}
-    tail = worst.paired_tail_difference(result.predictions, base.predictions, base.labels, base.num_classes, k, FLOOR,
-                                        resamples, seed, confidence)
-    for name, kept in (("worst_k", f"worst_{k}"), ("classes_at_zero", "classes_at_zero"), ("harmonic_mean", "harmonic_mean_floored")):
-        value, low, high = (float(tail.loc[name, column]) for column in ("difference", "low", "high"))
-        better = _verdict(low, high) if name != "classes_at_zero" else _verdict(-high, -low)
-        found[kept] = {"value": value, "ci": (low, high), "real": better}
-    return found
-
-
-def _of_classes(labels: np.ndarray, classes, num_classes: int) -> np.ndarray:
-    return np.isin(labels, class_indices(classes, "flagged", num_classes=num_classes))
-
-
-def _verdict(low: float, high: float) -> str:
-    return "better" if low > 0 else "worse" if high < 0 else "no"
+    warnings.warn(f"clipnb.ensemble.{name} is now clipnb.paired.{name}", DeprecationWarning, stacklevel=2)
+    return getattr(paired, name)

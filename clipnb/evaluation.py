@@ -12,7 +12,8 @@ import numpy as np
 from clipnb import margin, metrics, worst
 from clipnb._device import find_device
 from clipnb.embeddings import Embeddings
-from clipnb.errors import MOST_RESAMPLES, InputError, class_indices, generator, having, listed, whole_number
+from clipnb.errors import InputError, class_indices, having, listed, whole_number
+from clipnb.intervals import Score, mean_over_classes, proportion
 from clipnb.similarity import Scorer, block_slices, check_bank, check_vectors, in_order, similarity_blocks, take_top, tensor
 
 if TYPE_CHECKING:
@@ -133,8 +134,8 @@ class EvaluationResult:
 
     @property
     def accuracy_ci(self) -> tuple[float, float]:
-        """95 % Wilson interval of `accuracy`."""
-        return metrics.wilson_interval(int((self.predictions == self.labels).sum()), self.n)
+        """95 % interval of `accuracy` (`intervals.proportion`)."""
+        return self._share(self.predictions == self.labels)[1:]
 
     @cached_property
     def per_class_accuracy(self) -> np.ndarray:
@@ -151,15 +152,66 @@ class EvaluationResult:
         """Mean of `per_class_accuracy` over classes with images (macro)."""
         return float(np.nanmean(self.per_class_accuracy)) if self.n else float("nan")
 
-    def summary(self, k: int = 10, resamples: int = 1000, seed: int = 0) -> dict:
-        """Every score with its 95 % interval beside it, ready for JSON.
+    def _share(self, hits: np.ndarray) -> Score:
+        return proportion(int((hits & (self.labels >= 0)).sum()), self.n)
 
-        Wilson for shares of images and of classes, bootstrap within classes for the rest. `worst_<k>` is the naive figure,
-        `worst_<k>_honest` chooses the classes on one half of the images and measures on the other. Both keep the name of the
-        k that was asked for; `worst_k_classes` is the number of classes that they are means of.
+    def scores(self, k: int = 10, seed: int = 0) -> dict[str, Score]:
+        """Every score with its 95 % interval (`clipnb.intervals`, `clipnb.worst`); all but `classes_at_zero` are fractions.
+
+        The naive `worst_k` and both means have no interval: noise pulls them down by an amount that depends on all classes, and no
+        interval around them holds a truth. What the worst k classes are truly like is said by the three scores beside it.
 
         Args:
             k: how many worst classes (all of them if fewer classes have images).
+            seed: of the intervals that rest on random numbers.
+
+        Returns:
+            Score by name: accuracy, recall_at_<depth>, mean_per_class_accuracy, worst_k, worst_k_truly_worst, worst_k_listed and
+            worst_k_split_half (where the classes can be split), classes_at_zero, harmonic_mean, geometric_mean.
+
+        Raises:
+            InputError: no image has a label.
+
+        >>> result = evaluate(np.eye(3), np.eye(3), [0, 1, 2])
+        >>> f"{result.scores()['accuracy']:.0%}"
+        '100 % [29, 100]'
+        """
+        return self._scores(k, seed)[0]
+
+    def _scores(self, k: int, seed: int) -> tuple[dict[str, Score], worst.WorstKReport | None]:
+        k = whole_number(k, "k", 1)
+        if not self.n:
+            raise InputError(f"Expected labelled images, got {len(self.labels)} with label -1: there is nothing to score")
+        right, images = metrics.right_by_class(self.predictions, self.labels, self.num_classes)
+        present = int((images > 0).sum())
+        scores = {"accuracy": self._share(self.predictions == self.labels)}
+        for depth in self.ks:
+            if depth > 1:
+                scores[f"recall_at_{depth}"] = self._share((self.topk[:, :depth] == self.labels[:, None]).any(axis=1))
+        scores["mean_per_class_accuracy"] = mean_over_classes(right, images)
+        k = min(k, present)
+        scores["worst_k"] = Score(worst.worst_k_accuracy(self.per_class_accuracy, k))
+        report = None
+        if int((images >= 2).sum()) >= k:
+            report = worst.worst_k_report(self.predictions, self.labels, self.num_classes, k, seed=seed)
+            for name in ("truly_worst", "listed", "split_half"):
+                scores[f"worst_k_{name}"] = getattr(report, name)
+        # A sum of unlike coins varies less than one of equal coins (Hoeffding 1956), so the interval over the classes is safe.
+        scores["classes_at_zero"] = Score(*(present * end for end in proportion(worst.classes_at_zero(self.per_class_accuracy), present)))
+        for name in ("harmonic_mean", "geometric_mean"):
+            scores[name] = Score(getattr(worst, name)(self.per_class_accuracy))
+        return scores, report
+
+    def summary(self, k: int = 10, seed: int = 0) -> dict:
+        """`scores` as numbers for JSON: each with its interval beside it as `<name>_ci`, None where there is none.
+
+        The names of the worst-k scores carry the k that was asked for (`worst_10`, `worst_10_truly_worst`, ...); `worst_k` is that k,
+        and `worst_k_classes` the number of classes that they are means of. Where few images a class leave a range in place of a
+        value, the value is None and the range stands as its interval. `worst_k_fits` says whether the counts look like the family
+        that three of the scores rest on, `worst_k_possible` what any family allows.
+
+        Args:
+            k, seed: as in `scores`.
 
         Raises:
             InputError: no image has a label.
@@ -168,44 +220,25 @@ class EvaluationResult:
         >>> result.summary()["accuracy"]
         1.0
         """
-        k, resamples = whole_number(k, "k", 1), whole_number(resamples, "resamples", 1, MOST_RESAMPLES)
-        if not self.n:
-            raise InputError(f"Expected labelled images, got {len(self.labels)} with label -1: there is nothing to score")
-        images, per_class = _count(self.labels, self.num_classes), self.per_class_accuracy
-        present = int((images > 0).sum())
-        sample = worst.resample_per_class(per_class, images, resamples, generator(seed))
-        scores = {
-            "n": self.n, "unlabelled": self.num_unlabelled, "classes": self.num_classes,
-            "classes_with_images": present, "chance": 1 / self.num_classes,
-            "accuracy": self.accuracy, "accuracy_ci": self.accuracy_ci,
+        scores, report = self._scores(k, seed)
+        present = int((_count(self.labels, self.num_classes) > 0).sum())
+        summary = {
+            "n": self.n,
+            "unlabelled": self.num_unlabelled,
+            "classes": self.num_classes,
+            "classes_with_images": present,
+            "chance": 1 / self.num_classes,
         }
-        for depth, value in self.recall_at_k.items():
-            if depth > 1:
-                scores[f"recall_at_{depth}"] = value
-                scores[f"recall_at_{depth}_ci"] = metrics.wilson_interval(round(value * self.n), self.n)
-        scores |= _with_interval("mean_per_class_accuracy", self.mean_per_class_accuracy, sample.mean(axis=1))
-        asked, k = k, min(k, present)
-        scores |= {"worst_k": asked, "worst_k_classes": k}
-        tail = worst.tail_of_rows(sample, k)
-        scores |= _with_interval(f"worst_{asked}", worst.worst_k_accuracy(per_class, k), tail["worst_k"])
-        splittable = int((images >= 2).sum())
-        if splittable >= k:
-            report = worst.worst_k_report(self.predictions, self.labels, self.num_classes, k, resamples, seed)
-            scores |= {f"worst_{asked}_honest": report.honest, f"worst_{asked}_honest_ci": report.honest_ci}
-        # A bootstrap never brings a class back from 0, so it only counts up. A sum of unlike coins varies less than one
-        # of equal coins (Hoeffding 1956), so Wilson's interval over the classes is safe.
-        zero = worst.classes_at_zero(per_class)
-        low, high = metrics.wilson_interval(zero, present)
-        scores |= {"classes_at_zero": zero, "classes_at_zero_ci": (low * present, high * present)}
-        for name in ("harmonic_mean", "geometric_mean"):
-            scores |= _with_interval(name, getattr(worst, name)(per_class), tail[name])
-        return scores
-
-
-def _with_interval(name: str, value, sample) -> dict:
-    # Resampling lowers the tail once more, so the percentiles alone could miss the value they belong to.
-    low, high = metrics.percentile_interval(sample)
-    return {name: value, f"{name}_ci": (min(low, value), max(high, value))}
+        for name, score in scores.items():
+            if name == "worst_k":
+                summary |= {"worst_k": k, "worst_k_classes": min(k, present)}
+            key = name.replace("worst_k", f"worst_{k}")
+            summary[key] = None if np.isnan(score.value) else score.value
+            summary[f"{key}_ci"] = (score.low, score.high) if score.has_interval else None
+        summary["classes_at_zero"] = int(round(scores["classes_at_zero"].value))
+        if report is not None:
+            summary |= {"worst_k_possible": report.possible, "worst_k_fits": report.fits}
+        return summary
 
 
 def evaluate(vectors, classifier, labels=None, ks=(1, 5), device: str = "cpu") -> EvaluationResult:

@@ -6,8 +6,9 @@ import numpy as np
 import scipy
 
 from clipnb.errors import InputError, class_indices, floats, real, whole_number
+from clipnb.intervals import wilson_interval
 from clipnb.margin import nearest_text
-from clipnb.metrics import confusion_matrix, per_class_accuracy, wilson_interval
+from clipnb.metrics import confusion_matrix, per_class_accuracy
 from clipnb.prompts import Finding, check_classnames, near_twins
 from clipnb.similarity import check_classifier
 

@@ -51,8 +51,12 @@ class Score(NamedTuple):
         def text(number: float) -> str:
             return format(number, spec).removesuffix("%")
 
-        value = text(self.value) + (" %" if percent else "")
-        return f"{value} [{text(self.low)}, {text(self.high)}]" if self.has_interval else value
+        unit = " %" if percent else ""
+        if not self.has_interval:
+            return text(self.value) + unit
+        if math.isnan(self.value):  # a range without a point
+            return f"{text(self.low)} to {text(self.high)}{unit}"
+        return f"{text(self.value)}{unit} [{text(self.low)}, {text(self.high)}]"
 
 
 def check_confidence(confidence: float) -> float:

@@ -16,7 +16,7 @@ from clipnb.embeddings import write_atomically
 FORMAT = "clipnb-report-1"
 MOST_ROWS = 1000  # of a table in the page; JSON and CSV have all
 NOT_PERCENT = {"margin", "margin_no_labels", "similarity", "rival_cosine", "nearest_cosine", "rho", "rho_low", "rho_high", "auc", "p",
-               "classes_at_zero"}
+               "classes_at_zero", "classes_at_zero_change"}
 
 
 class Page:

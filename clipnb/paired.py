@@ -12,11 +12,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import numpy as np
+import numpy.typing as npt
 
 from clipnb import metrics, worst
 from clipnb.errors import InputError, class_indices, generator, having, one_of, whole_number
-from clipnb.intervals import NAN, Score, paired_counts, proportion, sign_test
-from clipnb.zeroshot import EvaluationResult
+from clipnb.evaluation import EvaluationResult
+from clipnb.intervals import paired_counts, proportion, sign_test
 
 FLOOR = 0.01  # accuracies are raised to it for the harmonic mean, or one class at 0 % would make it 0 whatever the others do
 SIGNIFICANCE = 0.05  # of all comparisons with the baseline together
@@ -85,91 +86,126 @@ def paired_differences(
         seed: of the halves.
 
     Returns:
-        {statistic: {"value", "ci", "p", "verdict"}} for "accuracy", "flagged_accuracy" (with `flagged`), "worst_k_chosen" (the k
-        classes that `base` does worst on by one half of the images, compared on the other), "classes_at_zero" (a count) and
-        "harmonic_mean_floored". "ci" and "p" are None where there is no interval or test; "verdict" is "better", "worse", "no", or None
-        where none can be given.
+        As `differences_of_predictions`.
 
     >>> from clipnb import evaluate
     >>> a, b = (evaluate(np.eye(2), classifier, [0, 1]) for classifier in (np.eye(2), np.eye(2)[::-1]))
     >>> paired_differences(a, b, k=1)["accuracy"]["p"]
     0.5
     """
-    k = min(whole_number(k, "k", 1), int((base.confusion.sum(axis=1) > 0).sum()))
-    confidence = 1 - SIGNIFICANCE / comparisons
-    known = base.labels >= 0
-    right, before = (known & (r.predictions == r.labels) for r in (result, base))
-    parts = {"accuracy": known}
-    if flagged is not None:
-        parts["flagged_accuracy"] = _of_classes(base.labels, flagged, base.num_classes)
-    differences = {}
-    for name, part in parts.items():
-        if part.any():
-            counts = int((right & ~before)[part].sum()), int((before & ~right)[part].sum())
-            differences[name] = _entry(*counts, int(part.sum()), confidence, comparisons)
-    only_a, only_b, n = chosen_on_halves(right[known], before[known], base.labels[known], base.num_classes, k, seed)
-    if n:
-        differences["worst_k_chosen"] = _entry(only_a, only_b, n, confidence, comparisons)
-    zero, zero_before = (r.per_class_accuracy == 0 for r in (result, base))
-    fewer, more = int((zero_before & ~zero).sum()), int((zero & ~zero_before).sum())
-    classes = int((base.confusion.sum(axis=1) > 0).sum())
-    entry = _entry(more, fewer, classes, confidence, comparisons, lower_is_better=True)
-    low, high = entry["ci"]
-    differences["classes_at_zero"] = entry | {"value": more - fewer, "ci": (low * classes, high * classes)}
-    change = worst.harmonic_mean(result.per_class_accuracy, FLOOR) - worst.harmonic_mean(base.per_class_accuracy, FLOOR)
-    differences["harmonic_mean_floored"] = {"value": change, "ci": None, "p": None, "verdict": None}
+    return differences_of_predictions(
+        result.predictions, base.predictions, base.labels, base.num_classes, k, flagged, comparisons, seed
+    )
+
+
+def differences_of_predictions(
+    predictions: npt.ArrayLike,
+    before: npt.ArrayLike,
+    labels: npt.ArrayLike,
+    num_classes: int,
+    k: int,
+    flagged=None,
+    comparisons: int = 1,
+    seed: int = 0,
+) -> dict[str, dict]:
+    """How the predictions of one method differ from those of another on the same images.
+
+    Args:
+        predictions, before: (N,) class indices; a difference is the first minus the second.
+        labels: (N,) class indices; -1 is left out.
+        num_classes: C.
+        k, flagged, comparisons, seed: as in `paired_differences`.
+
+    Returns:
+        {statistic: {"a", "b", "value", "ci", "p", "verdict"}} for "accuracy", "flagged_accuracy" (with `flagged`), "worst_k_chosen" (the
+        k classes that the second does worst on by one half of the images, compared on the other), "classes_at_zero" (a count) and
+        "harmonic_mean_floored". "a" and "b" are the scores of both, "value" their difference. "ci" and "p" are None where there is no
+        interval or test; "verdict" is "better", "worse", "no", or None where none can be given.
+
+    Raises:
+        InputError: shapes or indices are off, or no image has a label.
+
+    >>> differences_of_predictions([0, 1, 1], [0, 0, 0], [0, 1, 1], num_classes=2, k=1)["classes_at_zero"]["value"]
+    -1
+    """
+    first, second = (class_indices(p, name) for p, name in ((predictions, "predictions"), (before, "before")))
+    right_by, images = metrics.right_by_class(first, labels, num_classes)
+    before_by, _ = metrics.right_by_class(second, labels, num_classes)
+    labels = class_indices(labels, "labels", len(first), num_classes, unknown=True)
+    known = labels >= 0
+    if not known.any():
+        raise InputError(f"Expected at least one label in `labels`, got {len(labels)} of -1")
+    k = min(whole_number(k, "k", 1), int((images > 0).sum()))
+    confidence = 1 - SIGNIFICANCE / whole_number(comparisons, "comparisons", 1)
+    right, right_before = known & (first == labels), known & (second == labels)
+
+    def entry(part: np.ndarray, lower_is_better: bool = False, of=(right, right_before)) -> dict:
+        return _entry(of[0][part], of[1][part], confidence, comparisons, lower_is_better)
+
+    differences = {"accuracy": entry(known)}
+    if flagged is not None and (inside := _of_classes(labels, flagged, num_classes)).any():
+        differences["flagged_accuracy"] = entry(inside)
+    if (chosen := chosen_on_halves(right_before, labels, num_classes, k, seed)).any():
+        differences["worst_k_chosen"] = entry(chosen)
+    present = images > 0
+    zero = entry(present, lower_is_better=True, of=(right_by == 0, before_by == 0))
+    count = int(present.sum())
+    zero |= {side: round(zero[side] * count) for side in ("a", "b", "value")}
+    differences["classes_at_zero"] = zero | {"ci": tuple(end * count for end in zero["ci"])}
+    a, b = (worst.harmonic_mean(side[present] / images[present], FLOOR) for side in (right_by, before_by))
+    differences["harmonic_mean_floored"] = {"a": a, "b": b, "value": a - b, "ci": None, "p": None, "verdict": None}
     return differences
 
 
-def chosen_on_halves(
-    right: np.ndarray, before: np.ndarray, labels: np.ndarray, num_classes: int, k: int, seed: int = 0
-) -> tuple[int, int, int]:
-    """Images that only one of two methods gets right, in the classes that the second does worst on.
+def chosen_on_halves(right: npt.ArrayLike, labels: npt.ArrayLike, num_classes: int, k: int, seed: int = 0) -> np.ndarray:
+    """The images of the k worst classes, chosen without these images: (N,) booleans.
 
-    The images of each class are dealt at random into two halves. The k classes with the lowest accuracy of the second method are
-    chosen on one half and both methods are compared on the other half, and then the other way round, so that every image is compared at
-    most once and never helps to choose its own class.
+    The images of each class are dealt at random into two halves. The k classes with the lowest accuracy on one half are measured on
+    their images of the other half, and the other way round, so that no image helps to choose its own class.
 
     Args:
-        right, before: (N,) booleans, whether each method is right.
-        labels: (N,) class indices.
+        right: (N,) booleans, whether the method that chooses is right.
+        labels: (N,) class indices; -1 is left out.
         num_classes: C.
         k: how many classes.
         seed: of the halves.
 
-    Returns:
-        Number of images that only the first has right, that only the second has right, and of all images compared.
-
     >>> labels = np.repeat([0, 1], 4)
-    >>> chosen_on_halves(np.ones(8, bool), labels == 1, labels, num_classes=2, k=1)
-    (4, 0, 4)
+    >>> chosen_on_halves(labels == 1, labels, num_classes=2, k=1).tolist()
+    [True, True, True, True, False, False, False, False]
     """
+    right, labels = np.asarray(right), np.asarray(labels)
     rng = generator(seed)
     order = np.lexsort((rng.random(len(labels)), labels))  # by class, and at random within it
-    place = np.empty(len(labels), dtype=np.int64)
-    starts = np.searchsorted(labels[order], np.arange(num_classes))
-    place[order] = np.arange(len(labels)) - starts[labels[order]]
-    half = place % 2
-    counts = np.zeros(3, dtype=np.int64)
+    half = np.empty(len(labels), dtype=np.int64)
+    half[order] = np.arange(len(labels)) - np.searchsorted(labels[order], labels[order])  # the place within the class
+    half %= 2
+    measured = np.zeros(len(labels), dtype=bool)
     for side in (0, 1):
-        choosing = half == side
+        choosing = (half == side) & (labels >= 0)
         images = np.bincount(labels[choosing], minlength=num_classes)
-        correct = np.bincount(labels[choosing], before[choosing], num_classes)
+        correct = np.bincount(labels[choosing], right[choosing], num_classes)
         rate = np.divide(correct, images, out=np.full(num_classes, np.inf), where=images > 0)
         # Different accuracies differ by more than this noise, which breaks ties at random.
-        chosen = np.argsort(rate + rng.random(num_classes) / (2 * max(images.max(), 1) ** 2), kind="stable")[:k]
-        measured = ~choosing & np.isin(labels, chosen[np.isfinite(rate[chosen])])
-        counts += [(right & ~before)[measured].sum(), (before & ~right)[measured].sum(), measured.sum()]
-    return tuple(int(count) for count in counts)
+        ranked = np.argsort(rate + rng.random(num_classes) / (2 * max(images.max(), 1) ** 2), kind="stable")[:k]
+        measured |= (half != side) & np.isin(labels, ranked[np.isfinite(rate[ranked])])
+    return measured
 
 
-def _entry(only_a: int, only_b: int, n: int, confidence: float, comparisons: int, lower_is_better: bool = False) -> dict:
-    """A difference with its interval, corrected p-value and verdict, from the pairs in which only one of the two succeeds."""
-    score: Score = paired_counts(only_a, only_b, n, confidence)
+def _entry(first: np.ndarray, second: np.ndarray, confidence: float, comparisons: int, lower_is_better: bool) -> dict:
+    """A difference of two shares of the same things, with its interval, corrected p-value and verdict."""
+    only_a, only_b = int((first & ~second).sum()), int((second & ~first).sum())
+    score = paired_counts(only_a, only_b, len(first), confidence)
     p = min(1.0, sign_test(only_a, only_b) * comparisons)
     better = (only_a > only_b) != lower_is_better
-    verdict = "no" if p >= SIGNIFICANCE else "better" if better else "worse"
-    return {"value": score.value, "ci": (score.low, score.high), "p": p, "verdict": verdict}
+    return {
+        "a": float(first.mean()),
+        "b": float(second.mean()),
+        "value": score.value,
+        "ci": (score.low, score.high),
+        "p": p,
+        "verdict": "no" if p >= SIGNIFICANCE else "better" if better else "worse",
+    }
 
 
 def _of_classes(labels: np.ndarray, classes, num_classes: int) -> np.ndarray:

@@ -17,7 +17,7 @@ from matplotlib.ticker import MaxNLocator, PercentFormatter
 from scipy.cluster.hierarchy import leaves_list, linkage
 from scipy.spatial.distance import squareform
 
-from clipnb import metrics
+from clipnb import intervals, metrics
 from clipnb.errors import InputError, as_numpy, floats, having, listed, one_of, places_in, real, texts_of, whole_number
 
 BLUE, ORANGE, GREY, INK = "#0072b2", "#c4500a", "#8a949e", "#24292f"
@@ -364,7 +364,7 @@ def calibration(confidence, correct, ax: Axes | None = None, bins: int = 10) -> 
         raise InputError("Expected at least one image in `confidence`, got none")
     error = metrics.expected_calibration_error(confidence, correct, bins)
     used = np.flatnonzero(images)
-    interval = np.array([metrics.wilson_interval(round(accurate[b] * images[b]), int(images[b])) for b in used])
+    interval = np.array([intervals.proportion(round(accurate[b] * images[b]), int(images[b]))[1:] for b in used])
     ax = _axes(ax, 5.2, 4.6)
     ax.bar((np.arange(bins) + 0.5) / bins, images / images.sum(), width=0.92 / bins, color=GREY, alpha=0.3, label="share of the images")
     ax.plot([0, 1], [0, 1], color=INK, linestyle=":", label="calibrated")

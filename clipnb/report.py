@@ -14,9 +14,8 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 from PIL import Image
-from scipy import stats
 
-from clipnb import ensemble, margin, metrics, plots, prompts, worst
+from clipnb import ensemble, margin, paired, plots, prompts
 from clipnb.datasets import LabeledImages, load_dataset, scored_classnames, with_classes
 from clipnb.datasets._images import left_out_line
 from clipnb.describe import load_descriptions, unmatched
@@ -24,6 +23,7 @@ from clipnb.encode import encode_images, encode_texts
 from clipnb.errors import InputError, having, path_of, read_text, text_of, whole_number
 from clipnb.evaluation import EvaluationResult, evaluate
 from clipnb.explain import SAME_TEXT, explain_classes, order_finding
+from clipnb.intervals import paired_counts, proportion, sign_test
 from clipnb.models import EMBEDDED, Model, load_model
 from clipnb.page import FORMAT, Page, as_score_table, as_table, cell, first_names, plain_text, short
 from clipnb.similarity import unit_norm
@@ -83,8 +83,8 @@ class Report(Page):
 
     @property
     def scores(self) -> pd.DataFrame:
-        """The scores of `summary` that have an interval: score, value, low, high."""
-        found = [(name, self.summary[name], *self.summary[f"{name}_ci"]) for name in self.summary if f"{name}_ci" in self.summary]
+        """The scores of `summary`: score, value, low, high (None where there is no interval, or only a range)."""
+        found = [(name, self.summary[name], *(self.summary[f"{name}_ci"] or (None, None))) for name in self.summary if f"{name}_ci" in self.summary]
         return pd.DataFrame(found, columns=["score", "value", "low", "high"], dtype=object)  # a count stays a whole number
 
     @property
@@ -120,8 +120,11 @@ class Report(Page):
     def sections(self):
         """Title, text, table, cards, figure: what the page is made of."""
         if self.labelled:
-            text = ("Each with its 95 % interval. The worst-k accuracy reads too low, because the same images choose the classes and measure "
-                    "them; the honest one chooses on one half and measures on the other.")
+            text = ("Each with its 95 % interval where one can be given. The worst-k accuracy reads too low, because the same images choose the "
+                    "classes and measure them. 'Truly worst' estimates the classes that are truly the worst, whichever they are, and 'listed' "
+                    "those that are listed; both rest on a family of distributions, which the counts "
+                    + ("fit. " if self.summary.get("worst_k_fits", True) else "do not fit. ")
+                    + "'Split half' chooses on one half of the images and measures on the other.")
             yield {"title": "Scores", "text": text, **as_score_table(self.scores), "figure": self._figure()}
             yield {"title": "The worst classes", "text": "Why, as far as numbers tell, with images that were named wrong.", "cards": self._cards()}
         else:
@@ -220,7 +223,7 @@ def compare(a: Report, b: Report) -> Comparison:
     >>> few = replace(data.take(data.labels < 3), classnames=data.classnames[:3])
     >>> a, b = (audit(few, model, templates=name, made="today") for name in ("bare", "single"))
     >>> compare(a, b).scores["score"].tolist()
-    ['accuracy', 'worst_10', 'harmonic_mean', 'geometric_mean', 'classes_at_zero']
+    ['accuracy', 'worst_3_chosen', 'classes_at_zero', 'harmonic_mean_floored']
     """
     having(a, "a", "images", "clipnb.audit"), having(b, "b", "images", "clipnb.audit")
     ours, theirs = (report.images.sort_values("id", ignore_index=True) for report in (a, b))
@@ -232,10 +235,9 @@ def compare(a: Report, b: Report) -> Comparison:
     sides = [images["prediction_class"].to_numpy() for images in (ours, theirs)]
     known = labels >= 0
     right_a, right_b = (side[known] == labels[known] for side in sides)
-    gain, (low, high) = metrics.paired_difference(right_b, right_a)
-    rows = [{"score": "accuracy", "a": float(right_a.mean()), "b": float(right_b.mean()), "difference": gain, "low": low, "high": high}]
-    tail = worst.paired_tail_difference(*sides[::-1], labels, num_classes, k).rename(columns={"a": "b", "b": "a"})
-    rows += [{"score": name.replace("worst_k", f"worst_{asked}"), **row[["a", "b", "difference", "low", "high"]]} for name, row in tail.iterrows()]
+    differences = paired.differences_of_predictions(*sides[::-1], labels, num_classes, k)
+    rows = [{"score": name.replace("worst_k", f"worst_{k}"), "a": d["b"], "b": d["a"], "difference": d["value"],
+             **dict(zip(("low", "high"), d["ci"] or (np.nan, np.nan))), "p": d["p"], "verdict": d["verdict"]} for name, d in differences.items()]
     n, only_a, only_b, both = (np.bincount(labels[known], which, num_classes).astype(int) for which in
                                (np.ones(len(right_a)), right_a & ~right_b, right_b & ~right_a, right_a & right_b))
     names = b.classes.set_index("class")["classname"]
@@ -251,8 +253,8 @@ def compare(a: Report, b: Report) -> Comparison:
     for row in rows:
         summary |= {f"{row['score']}_change": row["difference"], f"{row['score']}_change_ci": (row["low"], row["high"])}
     low, high = summary["accuracy_change_ci"]
-    verdict = "beyond chance" if low > 0 or high < 0 else "no more than chance explains"
-    advice = [f"B is right on {rows[0]['b']:.1%}, A on {rows[0]['a']:.1%}: {100 * gain:+.1f} points ({100 * low:+.1f} to {100 * high:+.1f}), {verdict}."]
+    verdict = "beyond chance" if rows[0]["verdict"] != "no" else "no more than chance explains"
+    advice = [f"B is right on {rows[0]['b']:.1%}, A on {rows[0]['a']:.1%}: {100 * rows[0]['difference']:+.1f} points ({100 * low:+.1f} to {100 * high:+.1f}), {verdict}."]
     if len(killed):
         advice.append(f"Before you switch to B: {len(killed)} classes that A recognises fall to 0 % ({first_names(killed)}); "
                       f"{len(revived)} come up from 0 %.")
@@ -263,10 +265,9 @@ def compare(a: Report, b: Report) -> Comparison:
 
 def _change(c: int, name: str, n: int, both: int, only_a: int, only_b: int) -> dict:
     """What B does to one class of n images, of which `both` get right, or only A or only B."""
-    low, high = (bound / n for bound in worst._paired_count_interval(only_b, only_a, n, 0.95))
-    p = float(stats.binomtest(only_a, only_a + only_b).pvalue) if only_a + only_b else 1.0
+    score = paired_counts(only_b, only_a, n)
     return {"class": c, "classname": name, "images": n, "a": (both + only_a) / n, "b": (both + only_b) / n,
-            "difference": (only_b - only_a) / n, "low": max(-1.0, low), "high": min(1.0, high), "p": p}
+            "difference": score.value, "low": score.low, "high": score.high, "p": sign_test(only_a, only_b)}
 
 
 def audit(dataset: str | LabeledImages = "emoji", model: str | Model = EMBEDDED, pretrained: str | None = None, *,
@@ -391,9 +392,9 @@ def _classes(result: EvaluationResult, names: list[str]) -> pd.DataFrame:
     table = pd.DataFrame({"class": range(len(names)), "classname": names})
     if result.n:
         counts = result.confusion.sum(axis=1)
-        interval = np.array([metrics.wilson_interval(int(right), int(n)) if n else (np.nan, np.nan)
-                             for right, n in zip(np.diag(result.confusion), counts)])
-        table = table.assign(images=counts, accuracy=result.per_class_accuracy, accuracy_low=interval[:, 0], accuracy_high=interval[:, 1],
+        scores = [proportion(int(right), int(n)) for right, n in zip(np.diag(result.confusion), counts)]
+        table = table.assign(images=counts, accuracy=result.per_class_accuracy, accuracy_low=[score.low for score in scores],
+                             accuracy_high=[score.high for score in scores],
                              precision=result.per_class_precision, margin=result.cmm["image"])
     table = table.assign(predicted=np.bincount(result.predictions, minlength=len(names)), margin_no_labels=result.cmm["pseudo_image"])
     return table.sort_values(["accuracy", "margin"] if result.n else "margin_no_labels", kind="stable", ignore_index=True)
@@ -429,19 +430,19 @@ def _wordings(model: Model, vectors, base: EvaluationResult, banks: dict, texts:
     if described := [int(c) for c in flagged if c in texts]:
         bank = {c: encode_texts(model, texts[c]) for c in described}
         tried["descriptions"] = ensemble.description_classifier(base.classifier, bank, vectors)[0]
-    sure, rows = 1 - 0.05 / len(tried), []  # intervals that hold for all rows at once
+    rows = []
     for name, classifier in tried.items():
         result = evaluate(vectors, classifier, base.labels)
         row = {"wording": name, "changed": float((result.predictions != base.predictions).mean())}
         if base.n:
-            known = base.labels >= 0
-            right, before = result.predictions[known] == base.labels[known], base.predictions[known] == base.labels[known]
-            gain, (low, high) = metrics.paired_difference(right, before, confidence=sure)
-            tail = worst.paired_tail_difference(result.predictions, base.predictions, base.labels, base.num_classes, k, confidence=sure)
-            row |= {"accuracy": result.accuracy, "accuracy_change": gain, "accuracy_low": low, "accuracy_high": high}
-            row |= {f"worst_{k}{end}": tail.loc["worst_k", column] for end, column in
-                    (("", "a"), ("_change", "difference"), ("_low", "low"), ("_high", "high"))}
-            row["classes_at_zero"] = int(tail.loc["classes_at_zero", "a"])
+            differences = paired.paired_differences(result, base, k, comparisons=len(tried))  # intervals hold for all rows at once
+            for statistic, column in (("accuracy", "accuracy"), ("worst_k_chosen", f"worst_{k}_chosen")):
+                if statistic in differences:
+                    difference = differences[statistic]
+                    row |= {column: difference["a"], f"{column}_change": difference["value"],
+                            f"{column}_low": difference["ci"][0], f"{column}_high": difference["ci"][1]}
+            row["classes_at_zero"] = differences["classes_at_zero"]["a"]
+            row["accuracy_verdict"] = differences["accuracy"]["verdict"]
         rows.append(row)
     return pd.DataFrame(rows)
 
@@ -500,7 +501,7 @@ def _advice(summary: dict, left_out: str | None, findings, bad: pd.DataFrame, wo
     if guessing:
         steps.append("On these images the model is not better than guessing beyond chance: check that the names say what the images show, or take "
                     "another model.")
-    better = wordings[wordings["accuracy_low"] > 0].sort_values("accuracy", ascending=False, kind="stable")
+    better = wordings[wordings["accuracy_verdict"] == "better"].sort_values("accuracy", ascending=False, kind="stable")
     if len(better):
         best = better.iloc[0]
         steps.append(f"Change the wording to '{best['wording']}': {best['accuracy']:.1%} right instead of {summary['accuracy']:.1%}, and "

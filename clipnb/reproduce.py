@@ -20,7 +20,7 @@ from clipnb.datasets import check_readable, load_dataset, open_imagenet, repaire
 from clipnb.describe import load_descriptions, unmatched
 from clipnb.embeddings import Embeddings
 from clipnb.encode import encode_images
-from clipnb.errors import MOST_RESAMPLES, InputError, listed, path_of, read_text, text_of, whole_number
+from clipnb.errors import InputError, listed, path_of, read_text, text_of, whole_number
 from clipnb.evaluation import EvaluationResult, evaluate
 from clipnb.models import load_model
 from clipnb.prompts import DRAWING_TEMPLATES, check_classnames, check_templates, fix_names as repair, lint, load_templates, template_set, twins
@@ -138,7 +138,7 @@ def pool_results(vectors, bank, labels, temperature: float = 0.01) -> tuple[dict
 
 def reproduce(model, images: Embeddings, classnames: Sequence[str], templates: Sequence[str], pool: Sequence[str] = (),
               descriptions: Mapping[str, Sequence[str]] | None = None, repaired: Sequence[str] | None = None,
-              complete: bool = False, steps: Steps | None = None, resamples: int = 1000, seed: int = 0) -> dict:
+              complete: bool = False, steps: Steps | None = None, seed: int = 0) -> dict:
     """The whole experiment on one set of images: bare names, one template, every weighting and control, and a larger pool.
 
     As the paper does, and unlike chapter 8, weights and flagged classes come from the images that are scored, without
@@ -154,7 +154,6 @@ def reproduce(model, images: Embeddings, classnames: Sequence[str], templates: S
         repaired: C names with twins told apart; the table is made again with them. None: no second table.
         complete: whether this is the whole data set, so that published figures can be compared.
         steps: to go on with.
-        resamples: of each bootstrap.
 
     Returns:
         A dict ready for JSON: "format", what was run ("model", "dataset", ...), "tables" {"as named" and perhaps "repaired":
@@ -166,11 +165,11 @@ def reproduce(model, images: Embeddings, classnames: Sequence[str], templates: S
 
     >>> from clipnb import encode_images, load_dataset, load_model
     >>> model, data = load_model(), load_dataset("emoji").take(40)
-    >>> found = reproduce(model, encode_images(model, data), data.classnames, ["{}", "a drawing of a {}."], resamples=20)
+    >>> found = reproduce(model, encode_images(model, data), data.classnames, ["{}", "a drawing of a {}."])
     >>> [row["method"] for row in found["tables"]["as named"]][:3], found["published"][0]["verdict"]
     (['bare', 'single', 'uniform'], 'not comparable')
     """
-    check_classnames(classnames), whole_number(resamples, "resamples", 1, MOST_RESAMPLES)  # before hours of work
+    check_classnames(classnames)  # before hours of work
     if pool or pool is None:
         check_templates(pool, "pool")
     if repaired is not None and len(check_classnames(repaired, "repaired")) != len(classnames):
@@ -190,8 +189,8 @@ def reproduce(model, images: Embeddings, classnames: Sequence[str], templates: S
                 compared.results |= results
                 top = {row: {pool[p]: float(w[p]) for p in np.argsort(-w, kind="stable")[:10]} for row, w in weights.items()}
         with steps.step(f"intervals, names {spelling}"):
-            tables[spelling] = [row | tail(compared.results[row["method"]], resamples, seed) | ({"top_weights": top[row["method"]]} if row["method"] in top else {})
-                                for row in compared.rows(KS[0], resamples, seed)]
+            tables[spelling] = [row | tail(compared.results[row["method"]], seed) | ({"top_weights": top[row["method"]]} if row["method"] in top else {})
+                                for row in compared.rows(KS[0], seed)]
     confusion = compared.results["bare"].confusion
     found = {"format": FORMAT, **_made(), "model": model.name, "pretrained": model.pretrained, "device": _device(model.device),
              **{key: images.provenance.get(key) for key in ("model_fingerprint", "model_settings", "precision", "precision_check", "dataset", "dataset_fingerprint")},
@@ -257,36 +256,36 @@ def run(imagenet: str | Path | None = None, dataset: str | None = None, model: s
                     "renamed": [{"from": old, "to": new} for old, new in changes], "account": [line for line in said if line]}
 
 
-def rehearse(classes: int = 1000, per_class: int = 50, seed: int = 0, resamples: int = 1000) -> dict:
+def rehearse(classes: int = 1000, per_class: int = 50, seed: int = 0) -> dict:
     """`reproduce` on a world with planted answers: its results with "checks" (`World.checks`).
 
-    >>> found = rehearse(classes=60, per_class=20, resamples=200)
+    >>> found = rehearse(classes=60, per_class=20)
     >>> found["checks"][0]["what"], found["checks"][0]["ok"]
     ('twin names', True)
     """
-    whole_number(resamples, "resamples", 1, MOST_RESAMPLES)
     steps = Steps()
     with steps.step("make the world"):
         world = make_world(classes, per_class, seed)
     found = reproduce(world.model, world.images, world.images.classnames, world.templates, (), world.descriptions, world.repaired,
-                      steps=steps, resamples=resamples, seed=seed)
+                      steps=steps, seed=seed)
     return found | {"checks": world.checks(found)}
 
 
-def tail(result: EvaluationResult, resamples: int = 1000, seed: int = 0) -> dict:
-    """Naive and honest worst-k for every k of KS up to half the classes, with intervals, and the number of right images of each class.
+def tail(result: EvaluationResult, seed: int = 0) -> dict:
+    """Worst-k accuracies (`worst.worst_k_report`) for every k of KS up to half the classes, and the number of right images of each class.
 
     >>> sorted(tail(evaluate(np.eye(2), np.eye(2), [0, 1])))
     ['right']
     """
-    images = result.confusion.sum(axis=1)
-    found = {}
-    for k in KS:
-        if 2 * k <= (images >= 2).sum():  # more than half of all classes are no tail
-            report = worst.worst_k_report(result.predictions, result.labels, result.num_classes, k, resamples, seed)
-            found |= {f"worst_{k}": report.naive, f"worst_{k}_ci": report.naive_ci, f"worst_{k}_honest": report.honest,
-                      f"worst_{k}_honest_ci": report.honest_ci}
-    return found | {"right": np.diag(result.confusion).tolist()}
+    right, images = np.diag(result.confusion), result.confusion.sum(axis=1)
+    ks = [k for k in KS if 2 * k <= (images >= 2).sum()]  # more than half of all classes are no tail
+    rows = {}
+    for report in worst.worst_k_reports(result.predictions, result.labels, result.num_classes, ks, seed=seed) if ks else ():
+        scores = {"": report.naive, "_truly_worst": report.truly_worst, "_listed": report.listed, "_split_half": report.split_half}
+        for name, score in scores.items():
+            rows[f"worst_{report.k}{name}"] = None if np.isnan(score.value) else score.value
+            rows[f"worst_{report.k}{name}_ci"] = (score.low, score.high) if score.has_interval else None
+    return rows | {"right": right.tolist()}
 
 
 def _made() -> dict:
@@ -317,7 +316,8 @@ def compare_published(results: dict) -> list[dict]:
 
     Returns:
         For each figure "row", "score", "published", "here" and "ci" and "difference" (None where the row was not run), "source" and
-        "verdict": "agrees", "differs", "not run", or "not comparable" (other images, templates or another model).
+        "verdict": "agrees", "differs", "not run", "no interval" (a score around which none holds), or "not comparable" (other images,
+        templates or another model).
 
     >>> row = {"method": "bare", "accuracy": 0.6425, "accuracy_ci": (0.638, 0.647)}
     >>> run = {"dataset": "imagenet:x", "complete": True, "model": "ViT-B-16", "pretrained": "openai", "templates": [],
@@ -340,7 +340,9 @@ def compare_published(results: dict) -> list[dict]:
         row = rows.get(figure.row, {})
         here, ci = row.get(figure.score), row.get(f"{figure.score}_ci")
         verdict = "not run" if here is None else "not comparable"
-        if comparable and here is not None:
+        if comparable and here is not None and ci is None:
+            verdict = "no interval"
+        elif comparable and here is not None:
             inside = ci[0] - figure.unit / 2 <= figure.value <= ci[1] + figure.unit / 2
             verdict = "agrees" if inside else "differs"
         found.append({"row": figure.row, "score": figure.score, "published": figure.value, "here": here, "ci": ci,
@@ -381,14 +383,14 @@ def _from_counts(right: np.ndarray, images: np.ndarray) -> tuple[float, np.ndarr
 
 
 def shown(row: dict) -> dict[str, str]:
-    """A row of a table as text for people: percent; naive worst-k, and the honest one after a slash; harmonic mean, and floored at 1 %.
+    """A row of a table as text for people, in percent: naive worst-k and the split-half one after a slash; harmonic mean, and floored at 1 %.
 
     >>> shown({"method": "bare", "accuracy": .5, "accuracy_ci": (.4, .6), "classes_at_zero": 1, "harmonic_mean": 0.,
-    ...        "harmonic_mean_floored": .1, "geometric_mean": 0., "mean_per_class_accuracy": .5, "worst_10": 0., "worst_10_honest": .02})
+    ...        "harmonic_mean_floored": .1, "geometric_mean": 0., "mean_per_class_accuracy": .5, "worst_10": 0., "worst_10_split_half": .02})
     {'method': 'bare', 'accuracy %': '50.0 [40.0, 60.0]', 'per class %': '50.0', 'at 0 %': '1', 'worst-10 %': '0.0 / 2.0', 'harmonic %': '0.0', 'floored %': '10.0', 'geometric %': '0.0'}
     """
     low, high = row["accuracy_ci"]
-    tails = {f"worst-{k} %": f"{100 * row[f'worst_{k}']:.1f} / {100 * row[f'worst_{k}_honest']:.1f}" for k in KS if f"worst_{k}_honest" in row}
+    tails = {f"worst-{k} %": f"{100 * row[f'worst_{k}']:.1f} / {100 * row[f'worst_{k}_split_half']:.1f}" for k in KS if f"worst_{k}_split_half" in row}
     return {"method": row["method"], "accuracy %": f"{100 * row['accuracy']:.1f} [{100 * low:.1f}, {100 * high:.1f}]",
             "per class %": f"{100 * row['mean_per_class_accuracy']:.1f}", "at 0 %": str(row["classes_at_zero"]), **tails,
             "harmonic %": f"{100 * row['harmonic_mean']:.1f}", "floored %": f"{100 * row['harmonic_mean_floored']:.1f}", "geometric %": f"{100 * row['geometric_mean']:.1f}"}
@@ -408,7 +410,9 @@ def shown_published(line: dict) -> dict[str, str]:
 
     unit = "" if count else " %"
     decimals = ".2f" if not count and round(100 * line["published"], 1) != round(100 * line["published"], 2) else ".1f"
-    here = "-" if line["here"] is None else f"{text(line['here'], decimals)}{unit} [{', '.join(text(end, decimals) for end in line['ci'])}]"
+    here = "-" if line["here"] is None else f"{text(line['here'], decimals)}{unit}"
+    if line["ci"]:
+        here += f" [{', '.join(text(end, decimals) for end in line['ci'])}]"
     return {"figure": f"{line['score']} of {line['row']}", "published": text(line["published"], decimals) + unit, "here": here,
             "difference": "-" if line["difference"] is None else text(line["difference"], "+" + decimals),
             "verdict": line["verdict"], "source": line["source"]}

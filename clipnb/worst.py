@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,7 +15,7 @@ from clipnb.intervals import NAN, Score, check_confidence, percentile_interval, 
 from clipnb.metrics import right_by_class
 
 FEW_IMAGES = 10  # images a class; with fewer, the range that the data allow stands in place of an estimate of the worst classes
-HALVES = 8  # random halves for each draw of the accuracies
+HALVES = 2  # random halves for each draw of the accuracies
 
 def _fractions(per_class) -> np.ndarray:
     per_class = floats(per_class, "per_class", 1, finite=False).astype(float)
@@ -136,7 +137,7 @@ def worst_k_report(
     labels: npt.ArrayLike,
     num_classes: int,
     k: int,
-    splits: int = 1000,
+    splits: int = 200,
     seed: int = 0,
     confidence: float = 0.95,
 ) -> WorstKReport:
@@ -160,38 +161,62 @@ def worst_k_report(
     >>> report.naive.value, report.classes, bool(report.truly_worst.high < 0.2)
     (0.0, array([0, 1, 2]), True)
     """
+    return worst_k_reports(predictions, labels, num_classes, [k], splits, seed, confidence)[0]
+
+
+def worst_k_reports(
+    predictions: npt.ArrayLike,
+    labels: npt.ArrayLike,
+    num_classes: int,
+    ks: Sequence[int],
+    splits: int = 200,
+    seed: int = 0,
+    confidence: float = 0.95,
+) -> list[WorstKReport]:
+    """`worst_k_report` for several k, for which the model of the accuracies is fitted once.
+
+    >>> [report.k for report in worst_k_reports([0, 0, 1, 1], [0, 0, 1, 1], num_classes=2, ks=[1, 2])]
+    [1, 2]
+    """
     splits = whole_number(splits, "splits", 1, MOST_RESAMPLES)
     check_confidence(confidence)
     right, images = right_by_class(predictions, labels, num_classes)
     usable = np.flatnonzero(images >= 2)
-    k = whole_number(k, "k", 1, max(1, len(usable)))
-    if k > len(usable):
-        raise InputError(f"Expected at least k = {k} classes with two or more images, got {len(usable)}")
-    per_class = np.divide(right, images, out=np.full(len(images), np.nan), where=images > 0)
-    rng = generator(seed)
-    classes = worst_classes(per_class, k)
+    for k in ks:
+        if whole_number(k, "k", 1, max(1, len(usable))) > len(usable):
+            raise InputError(f"Expected at least k = {k} classes with two or more images, got {len(usable)}")
     present = np.flatnonzero(images)
-    sample = sample_accuracies(right[present], images[present], rng)
-    lowest = np.partition(sample, k - 1, axis=1)[:, :k].mean(axis=1)
-    listed = sample[:, np.searchsorted(present, classes)].mean(axis=1)
-    bounds = possible_worst(right[present], images[present], k, confidence)
-    many = float(np.median(images[present])) >= FEW_IMAGES
-    low, high = percentile_interval(lowest, confidence)
-    if not _differ(right[present], images[present]):  # the classes may all be equal; then the worst are as good as any
-        high = max(high, proportion(int(right.sum()), int(images.sum()), confidence).high)
-    in_sample = np.searchsorted(present, usable)
-    return WorstKReport(
-        k=k,
-        naive=Score(worst_k_accuracy(per_class, k)),
-        truly_worst=Score(float(lowest.mean()), low, high) if many else Score(NAN, *bounds),
-        listed=Score(float(listed.mean()), *(percentile_interval(listed, confidence) if many else (NAN, NAN))),
-        split_half=_split_half(right[usable], images[usable], sample[:, in_sample], k, splits, rng, confidence),
-        possible=bounds,
-        fits=_fits(right[present], images[present], sample, rng),
-        classes=classes,
-        images_per_class=float(np.median(images[present])),
-        num_left_out=int((images < 2).sum()),
-    )
+    per_class = np.divide(right, images, out=np.full(len(images), np.nan), where=images > 0)
+    right, images, usable = right[present], images[present], np.searchsorted(present, usable)
+    rng = generator(seed)
+    sample = sample_accuracies(right, images, rng)
+    fits = _fits(right, images, sample, rng)
+    many = float(np.median(images)) >= FEW_IMAGES
+    equal = not _differ(right, images)
+    reports = []
+    for k in ks:
+        classes = worst_classes(per_class, k)
+        lowest = np.partition(sample, k - 1, axis=1)[:, :k].mean(axis=1)
+        listed = sample[:, np.searchsorted(present, classes)].mean(axis=1)
+        bounds = possible_worst(right, images, k, confidence)
+        low, high = percentile_interval(lowest, confidence)
+        if equal:  # the data allow that all classes are equal, and then the worst are as good as any
+            high = max(high, proportion(int(right.sum()), int(images.sum()), confidence).high)
+        reports.append(
+            WorstKReport(
+                k=k,
+                naive=Score(worst_k_accuracy(per_class, k)),
+                truly_worst=Score(float(lowest.mean()), low, high) if many else Score(NAN, *bounds),
+                listed=Score(float(listed.mean()), *(percentile_interval(listed, confidence) if many else (NAN, NAN))),
+                split_half=_split_half(right[usable], images[usable], sample[:, usable], k, splits, rng, confidence),
+                possible=bounds,
+                fits=fits,
+                classes=classes,
+                images_per_class=float(np.median(images)),
+                num_left_out=num_classes - len(usable),
+            )
+        )
+    return reports
 
 
 def _split_half(right, images, sample, k: int, splits: int, rng, confidence: float) -> Score:
@@ -232,7 +257,8 @@ def possible_worst(right: npt.ArrayLike, images: npt.ArrayLike, k: int, confiden
     """
     right, images = np.asarray(right), np.asarray(images)
     rates = right / images
-    thresholds = np.unique(np.quantile(rates, np.linspace(0, 1, 41), method="inverted_cdf"))[:-1]
+    quantiles = np.quantile(rates, np.linspace(0, 1, 41), method="inverted_cdf")
+    thresholds = np.unique([*quantiles[quantiles < 1], 1 - 1 / images.max()])  # every class is seen at or below 1
     band = np.sqrt(np.log(2 / (1 - check_confidence(confidence))) / (2 * len(rates)))
     levels = np.sin(np.linspace(0, np.pi / 2, 81)) ** 2
     sizes, count = np.unique(images, return_counts=True)
@@ -270,9 +296,9 @@ def _differ(right: np.ndarray, images: np.ndarray) -> bool:
 
 def _fits(right: np.ndarray, images: np.ndarray, sample: np.ndarray, rng: np.random.Generator) -> bool:
     """Posterior predictive check: is the distribution of observed accuracies as far from the expected one as replicates are?"""
-    grid = np.linspace(0, 1, 41)
-    replicates = (rng.binomial(images, sample) / images)[:, :, None] <= grid
-    shares = replicates.mean(axis=1)
+    grid = np.linspace(0, 1, 21)
+    replicates = np.sort(rng.binomial(images, sample) / images, axis=1)
+    shares = np.array([np.searchsorted(row, grid, side="right") for row in replicates]) / len(images)
     expected = shares.mean(axis=0)
     distance = np.abs(shares - expected).max(axis=1)
     observed = np.abs(((right / images)[:, None] <= grid).mean(axis=0) - expected).max()

@@ -19,7 +19,7 @@ from torch.nn import functional as F
 from train_mini import ASSETS, Captions, decode, trained
 
 import clipnb
-from clipnb.metrics import wilson_interval
+from clipnb.intervals import wilson_interval
 
 FREE_WORDS = ["puppy", "kitten", "lorry", "sneakers", "doughnuts", "aeroplane", "yacht", "spectacles", "a vehicle that puts out fires",
               "a yellow fruit that monkeys like", "something to keep the rain off"]
@@ -84,7 +84,7 @@ def beyond(model) -> list[str]:
         images = clipnb.encode_images(model, data)
         result = clipnb.evaluate(images.vectors, clipnb.zero_shot_classifier(model, data.classnames, [template]), images.labels)
         cluster = np.unique([i.partition("#")[0] for i in data.ids], return_inverse=True)[1]
-        value, (low, high) = clipnb.metrics.clustered_accuracy(result.predictions == data.labels, cluster)
+        value, low, high = clipnb.intervals.clustered_accuracy(result.predictions == data.labels, cluster)
         rows.append(f"| {name} | {result.n:,} | {100 * value:.1f} % ({100 * low:.1f} to {100 * high:.1f}) | "
                     f"{100 / result.num_classes:.2f} % | {int((result.per_class_accuracy == 0).sum())} of {result.num_classes} |")
     return rows

@@ -11,7 +11,8 @@ import clipnb
 README = Path(__file__).parents[1] / "README.md"
 ROWS = {
     "accuracy": "accuracy", "recall_at_5": "Recall@5", "mean_per_class_accuracy": "mean per-class accuracy",
-    "worst_10": "worst-10 accuracy, naive", "worst_10_honest": "worst-10 accuracy, honest",
+    "worst_10": "worst-10 accuracy, naive", "worst_10_truly_worst": "accuracy of the truly worst ten",
+    "worst_10_split_half": "worst-10 accuracy, chosen on half of the images",
     "harmonic_mean": "harmonic mean of the classes",
 }
 
@@ -23,8 +24,9 @@ def table() -> str:
     summary = clipnb.evaluate(images.vectors, clipnb.zero_shot_classifier(model, data.classnames), images.labels).summary()
     lines = ["| score | value | 95 % interval |", "|---|---|---|"]
     for key, name in ROWS.items():
-        low, high = summary[f"{key}_ci"]
-        lines.append(f"| {name} | {summary[key]:.1%} | {low:.1%} to {high:.1%} |")
+        value, ends = summary[key], summary[f"{key}_ci"]
+        interval = f"{ends[0]:.1%} to {ends[1]:.1%}" if ends else ""
+        lines.append(f"| {name} | {f'{value:.1%}' if value is not None else '(too few images)'} | {interval} |")
     lines += [f"| **classes at 0 %** | **{summary['classes_at_zero']} of {summary['classes']}** | |",
               f"| chance | {summary['chance']:.2%} | |", f"| pictures | {summary['n']} | |"]
     return "\n".join(lines)
