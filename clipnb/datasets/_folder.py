@@ -11,10 +11,9 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from clipnb.datasets._images import HIDDEN, NOT_IMAGES, LabeledImages, clean_name, is_hidden, readable_text, some, state, why_not
+from clipnb.datasets._images import BROKEN_LINKS, HIDDEN, NOT_IMAGES, LabeledImages, clean_name, is_hidden, readable_text, some, state, why_not
 from clipnb.errors import InputError, path_of
 
-BROKEN_LINKS = "broken links"
 REPEATED = "links to folders that are read anyway"
 UNREADABLE = "folders that cannot be opened"
 NO_CLASS = "images beside the class folders, which have no class"
