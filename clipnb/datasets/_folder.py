@@ -71,7 +71,7 @@ def images_below(folder: Path, root: Path, leave_out: LeaveOut, deep: bool = Tru
             return leave_out(UNREADABLE, identity(place, root) + "/")
         for entry in entries:
             path = Path(entry.path)
-            if entry.is_dir():
+            if os.path.isdir(entry.path):
                 if not deep:
                     continue
                 if is_hidden(entry.name):
@@ -81,7 +81,7 @@ def images_below(folder: Path, root: Path, leave_out: LeaveOut, deep: bool = Tru
                 else:
                     seen.add(where)
                     visit(path)
-            elif not entry.is_file() and not is_hidden(entry.name):  # a link to nothing, or a device
+            elif not os.path.isfile(entry.path) and not is_hidden(entry.name):  # a link to nothing, or a device
                 leave_out(BROKEN_LINKS if entry.is_symlink() else NOT_IMAGES, identity(path, root))
             elif reason := why_not(entry.name, lambda path=path: path):
                 leave_out(reason, identity(path, root))
@@ -117,7 +117,7 @@ def open_folder(spec: str, path: str) -> LabeledImages:
     top = images_below(root, root, leave_out, deep=False)
     folders = []
     for entry in sorted(os.scandir(root), key=lambda entry: entry.name):
-        if entry.is_dir():
+        if os.path.isdir(entry.path):
             if is_hidden(entry.name):
                 leave_out(HIDDEN, readable_text(entry.name) + "/")
             else:
