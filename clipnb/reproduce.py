@@ -21,7 +21,7 @@ from clipnb.describe import load_descriptions
 from clipnb.embeddings import Embeddings
 from clipnb.encode import encode_images
 from clipnb.errors import MOST_RESAMPLES, InputError, listed, path_of, read_text, text_of, whole_number
-from clipnb.imagenet import check_readable, open_imagenet, repaired_classnames
+from clipnb.datasets import check_readable, open_imagenet, repaired_classnames
 from clipnb.models import load_model
 from clipnb.prompts import DRAWING_TEMPLATES, check_classnames, check_templates, load_templates, template_set, twins
 from clipnb.rehearsal import make_world
