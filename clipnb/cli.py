@@ -321,9 +321,10 @@ def ensemble(source, dataset, fix_names, templates, store, method, fit_on, descr
 
     one_of(method, "--method", comparison.METHODS)
     own = load_dataset(dataset)
-    templates, descriptions = templates or own.templates, descriptions or own.descriptions
+    templates = own.templates if templates is None else templates
+    descriptions = own.descriptions if descriptions is None else descriptions
     chosen = load_templates(templates)
-    texts = describe.load_descriptions(descriptions) if descriptions else describe.Descriptions({}, {})
+    texts = describe.load_descriptions(descriptions) if descriptions is not None else describe.Descriptions({}, {})
     images, loaded, data, facts = _encode(source, own, store, fix_names, labelled=True)
     fit = None if fit_on is None else _encode(source, fit_on, None, fix_names, loaded=loaded)
     names = data.classnames

@@ -245,7 +245,7 @@ def unmatched(by_class: Mapping[str, Sequence[str]], classnames: Sequence[str]) 
     >>> unmatched({"dog": ["a dog"], "Cat": ["a cat"]}, ["dog", "cat"])
     "1 of 2 keys of the descriptions is no classname and is not used: 'Cat'"
     """
-    known = set(classnames)
+    known = set(check_classnames(classnames))
     others = [key for key in check_texts(by_class, "by_class") if key not in known]
     if not others:
         return None

@@ -17,7 +17,7 @@ from PIL import Image
 
 from clipnb import ensemble, margin, paired, plots, prompts
 from clipnb.datasets import LabeledImages, load_dataset, scored_classnames, with_classes
-from clipnb.datasets._images import left_out_line
+from clipnb.datasets._images import MISSING, left_out_line
 from clipnb.describe import load_descriptions, unmatched
 from clipnb.encode import encode_images, encode_texts
 from clipnb.errors import InputError, having, path_of, read_text, text_of, whole_number
@@ -322,9 +322,13 @@ def audit(dataset: str | LabeledImages = "emoji", model: str | Model = EMBEDDED,
     unused = unmatched(texts, named.classnames) if descriptions else None
     model = load_model(model, pretrained, device, precision, trust_pickle, like) if isinstance(model, str) else model
     images = encode_images(model, data, store, bad_images="skip", progress=progress)
-    unreadable = pd.DataFrame([{"id": plain_text(name), "reason": plain_text(why)} for name, why in images.skipped.items()], columns=["id", "reason"])
+    missing = {item: reason for reason in MISSING for item in data.left_out.get(reason, [])}
+    unreadable = pd.DataFrame(
+        [{"id": plain_text(name), "reason": plain_text(why)} for name, why in (images.skipped | missing).items()], columns=["id", "reason"]
+    )
     readable = np.array([i for i, name in enumerate(data.ids) if name not in images.skipped])
     vectors, provenance = images.vectors, images.provenance
+    named = replace(named, left_out={reason: items for reason, items in named.left_out.items() if reason not in MISSING})
     named, names = named.take(readable), named.synonyms or [[name] for name in named.classnames]
     sets = {name: prompts.template_set(name) for name in TRIED}
     every = list(dict.fromkeys(template for group in (chosen, *sets.values()) for template in group))

@@ -238,7 +238,7 @@ def run(imagenet: str | Path | None = None, dataset: str | None = None, model: s
         texts = load_descriptions(descriptions).by_class if descriptions else None
         data = open_imagenet(imagenet, partial) if imagenet else load_dataset(dataset)
         scored_classnames(data)
-        chosen = load_templates(templates or data.templates)
+        chosen = load_templates(data.templates if templates is None else templates)
         name = data.name.split(":")[1] if data.name.startswith("torchvision:") else None
         chosen = list(dict.fromkeys([*([DOMAIN_TEMPLATES[name]] if name in DOMAIN_TEMPLATES else []), *chosen]))
         check_readable(data)

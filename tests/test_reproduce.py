@@ -13,6 +13,7 @@ from PIL import Image
 from scipy.io import savemat
 from torchvision.datasets import CIFAR100
 
+import clipnb
 from clipnb import rehearsal, reproduce
 from clipnb.cli import main
 from clipnb.errors import InputError
@@ -122,6 +123,30 @@ def refused(path, text, **options):
     with pytest.raises(InputError, match=text) as caught:
         open_imagenet(path, **options)
     assert "\n" not in str(caught.value) and len(str(caught.value)) < 420
+
+
+@pytest.mark.parametrize("kind", ["imagenet", "imagenet-partial"])
+def test_every_command_refuses_the_same_folders_with_the_same_words(folder, small, kind):
+    partial = kind == "imagenet-partial"
+    if partial:
+        (folder / small[0]).rename(folder / "n99999999")
+    messages = set()
+    for read in (lambda: open_imagenet(folder, partial), lambda: clipnb.load_dataset(f"{kind}:{folder}"), lambda: reproduce.run(folder, partial=partial),
+                 lambda: reproduce.run(dataset=f"{kind}:{folder}")):
+        with pytest.raises(InputError) as caught:
+            read()
+        messages.add(str(caught.value))
+    assert len(messages) == 1 and ("1 missing: n01440764 (tench)" if partial else "2 of n01440764") in messages.pop()
+
+
+def test_images_under_any_suffix_are_read_and_the_rest_is_counted(folder, small):
+    first = next((folder / small[0]).iterdir())
+    Image.open(first).save(first.with_suffix(".png"))
+    first.unlink()
+    (folder / small[1] / ".DS_Store").touch()
+    (folder / "valprep.sh").touch()
+    data = open_imagenet(folder, partial=True)
+    assert len(data) == 80 and data.exif_rotation == "ignored" and sorted(data.left_out) == ["files that are not images", "hidden files and leftovers of systems or archives"]
 
 
 def test_all_thousand_classes_open(tmp_path):
@@ -330,6 +355,12 @@ def test_both_names_of_openais_model_are_compared_with_the_published_figures():
     assert {line["verdict"] for line in reproduce.compare_published(like_the_paper() | {"model": "ViT-B-16-quickgelu"})} == {"agrees", "not run"}
     other = reproduce.compare_published(like_the_paper() | {"model": "ViT-H-14-quickgelu"})
     assert {line["verdict"] for line in other} == {"not comparable", "not run"}
+
+
+def test_ten_thousand_images_are_not_comparable_whatever_the_file_says():
+    tenth = like_the_paper() | {"images": 10_000, "images_per_class": [10] * 1000}
+    assert {line["verdict"] for line in reproduce.compare_published(tenth)} <= {"not comparable", "not run"}
+    assert "agrees" in {line["verdict"] for line in reproduce.compare_published(like_the_paper())}
 
 
 def test_spoilt_results_are_refused(command, tmp_path):

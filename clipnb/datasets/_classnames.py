@@ -28,6 +28,7 @@ def scored_classnames(data: LabeledImages, way: str = "") -> list[str]:
     >>> scored_classnames(load_dataset("emoji"))[:2]
     ['monkey face', 'monkey']
     """
+    having(data, "data", "left_out_line", "clipnb.load_dataset")
     instead = "".join(f"; {line}" for line in (data.left_out_line(), *data.remarks) if line)
     way = f"; {way}" if way else ""
     if not data.classnames:

@@ -11,10 +11,9 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from clipnb.datasets._images import HIDDEN, NOT_IMAGES, LabeledImages, clean_name, is_hidden, readable_text, some, state, why_not
+from clipnb.datasets._images import BROKEN_LINKS, HIDDEN, NOT_IMAGES, LabeledImages, clean_name, is_hidden, readable_text, some, state, why_not
 from clipnb.errors import InputError, path_of
 
-BROKEN_LINKS = "broken links"
 REPEATED = "links to folders that are read anyway"
 UNREADABLE = "folders that cannot be opened"
 NO_CLASS = "images beside the class folders, which have no class"
@@ -72,7 +71,7 @@ def images_below(folder: Path, root: Path, leave_out: LeaveOut, deep: bool = Tru
             return leave_out(UNREADABLE, identity(place, root) + "/")
         for entry in entries:
             path = Path(entry.path)
-            if entry.is_dir():
+            if os.path.isdir(entry.path):
                 if not deep:
                     continue
                 if is_hidden(entry.name):
@@ -82,7 +81,7 @@ def images_below(folder: Path, root: Path, leave_out: LeaveOut, deep: bool = Tru
                 else:
                     seen.add(where)
                     visit(path)
-            elif not entry.is_file() and not is_hidden(entry.name):  # a link to nothing, or a device
+            elif not os.path.isfile(entry.path) and not is_hidden(entry.name):  # a link to nothing, or a device
                 leave_out(BROKEN_LINKS if entry.is_symlink() else NOT_IMAGES, identity(path, root))
             elif reason := why_not(entry.name, lambda path=path: path):
                 leave_out(reason, identity(path, root))
@@ -118,7 +117,7 @@ def open_folder(spec: str, path: str) -> LabeledImages:
     top = images_below(root, root, leave_out, deep=False)
     folders = []
     for entry in sorted(os.scandir(root), key=lambda entry: entry.name):
-        if entry.is_dir():
+        if os.path.isdir(entry.path):
             if is_hidden(entry.name):
                 leave_out(HIDDEN, readable_text(entry.name) + "/")
             else:

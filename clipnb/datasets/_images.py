@@ -20,6 +20,9 @@ from clipnb.errors import InputError, as_numpy, class_indices, whole_number
 
 ORIENTATION = 0x0112  # the EXIF tag that says how an image is to be turned
 MAX_ASPECT_RATIO = 1000  # resizing the shorter side to 224 pixels would make larger ratios fill more than 150 MB
+BROKEN_LINKS = "broken links"
+NO_FILE = "rows whose file is not there"
+MISSING = (BROKEN_LINKS, NO_FILE)  # reasons of what is named in the source, and cannot be read
 NO_LABEL = "images without a label, which no accuracy counts"
 EXAMPLES = 3  # of what is left out, named in one line
 

@@ -23,7 +23,7 @@ import pyarrow.parquet as pq
 from PIL import Image
 
 from clipnb.datasets._folder import LeaveOut, ledger
-from clipnb.datasets._images import LabeledImages, clean_name, first_line, state
+from clipnb.datasets._images import NO_FILE, LabeledImages, clean_name, first_line, state
 from clipnb.errors import InputError, class_indices, path_of
 
 # Names of columns, whatever their case; the first that a table has is taken.
@@ -33,7 +33,6 @@ LABEL_COLUMNS = ("label", "classname", "class", "category", "fine_label", "label
 SEPARATORS = (",", ";", "\t", "|")
 
 NO_PATH = "rows without a path"
-NO_FILE = "rows whose file is not there"
 NO_IMAGE = "rows without an image"
 
 

@@ -93,7 +93,7 @@ def _samples(shard: str, title: str, classnames: list[str], leave_out: LeaveOut)
                 if member.isdir():
                     continue
                 name = f"{title}/{member.name}"
-                if any(is_hidden(part) for part in Path(member.name).parts if part != "."):
+                if any(is_hidden(part) for part in Path(member.name).parts if part.strip(".")):
                     leave_out(HIDDEN, name)
                     continue
                 if not member.isfile():  # nothing is unpacked, and links lead nowhere
