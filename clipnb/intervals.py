@@ -145,6 +145,11 @@ def mean_over_classes(right: npt.ArrayLike, images: npt.ArrayLike, confidence: f
     '55.6 % [21.2, 86.3]'
     """
     right, images = floats(right, "right", 1), floats(images, "images", 1)
+    if right.shape != images.shape:
+        raise InputError(f"Expected `right` and `images` of one shape (C,), got {right.shape} and {images.shape}")
+    if ((right < 0) | (right > images)).any():
+        place = int(((right < 0) | (right > images)).argmax())
+        raise InputError(f"Expected `right` between 0 and `images`, got {right[place]:g} of {images[place]:g}")
     present = images > 0
     right, images = right[present], images[present]
     if not len(images):

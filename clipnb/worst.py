@@ -131,6 +131,23 @@ class WorstKReport:
     images_per_class: float
     num_left_out: int
 
+    @property
+    def honest(self) -> float:
+        """Deprecated: `split_half.value`."""
+        return _renamed("honest", self.split_half).value
+
+    @property
+    def honest_ci(self) -> tuple[float, float]:
+        """Deprecated: the ends of `split_half`."""
+        return _renamed("honest_ci", self.split_half)[1:]
+
+
+def _renamed(name: str, score: Score) -> Score:
+    import warnings
+
+    warnings.warn(f"WorstKReport.{name} is now WorstKReport.split_half", DeprecationWarning, stacklevel=3)
+    return score
+
 
 def worst_k_report(
     predictions: npt.ArrayLike,
@@ -271,8 +288,14 @@ def possible_worst(right: npt.ArrayLike, images: npt.ArrayLike, k: int, confiden
     part = k / len(rates)
     shortfall = np.maximum(levels[:, None] - levels, 0) / part  # (T, G): the mean of the lowest part is max_t of t - E[shortfall_t]
     whole = {"A_eq": np.ones((1, len(levels))), "b_eq": [1.0]}
-    high = max(t - found.fun for t, cost in zip(levels[::4], shortfall[::4], strict=True)
-               if (found := scipy.optimize.linprog(cost, **within, **whole)).success)
+    def highest(t: int) -> float:
+        return levels[t] - scipy.optimize.linprog(shortfall[t], **within, **whole).fun
+
+    # The largest term is looked for among every fourth level and then around the best of them.
+    best = max(range(0, len(levels), 4), key=highest)
+    best = max(range(max(0, best - 3), min(len(levels), best + 4)), key=highest)
+    # The truth may lie between two levels.
+    high = min(1.0, highest(best) + levels[min(best + 1, len(levels) - 1)] - levels[best])
     # Minimising that maximum takes one more variable, which is at least every term.
     free = np.zeros((len(within["b_ub"]), 1))
     found = scipy.optimize.linprog(

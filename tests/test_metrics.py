@@ -1,4 +1,3 @@
-import math
 import re
 
 import numpy as np
@@ -6,7 +5,6 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from scipy.stats import spearmanr
 from sklearn import metrics as sk
 
 from clipnb import metrics
@@ -105,16 +103,6 @@ def test_retrieval_recall_counts_found_of_all_relevant(case, k):
     assert same(metrics.retrieval_recall_at_k(scores[None], positives[None], k), positives[first].sum() / positives.sum())
 
 
-@given(st.lists(st.tuples(st.integers(0, 5), st.integers(0, 5)), min_size=3, max_size=30))
-def test_rank_correlation_equals_scipy(pairs):
-    x, y = np.array(pairs, dtype=float).T
-    rho, (low, high) = metrics.rank_correlation(x, y, resamples=50)
-    if np.ptp(x) == 0 or np.ptp(y) == 0:
-        assert np.isnan([rho, low, high]).all()
-    else:
-        assert abs(rho - spearmanr(x, y).statistic) < 1e-9 and -1 - 1e-9 <= low <= high <= 1 + 1e-9
-
-
 def test_ties_go_to_the_lower_class():
     flat = [[0.5, 0.5, 0.5]]
     assert [metrics.recall_at_k(flat, [label], 1) for label in range(3)] == [1.0, 0.0, 0.0]
@@ -169,8 +157,6 @@ def test_arrays_tensors_and_lists_agree(kind):
     assert metrics.confusion_matrix(kind([1, 0]), kind(labels), 2).tolist() == [[0, 0], [1, 1]]
     assert metrics.average_precision(kind([0.1, 0.2]), kind(positives)) == 0.5
     assert same(metrics.per_class_accuracy(kind([[1, 0], [1, 1]])), [1.0, 0.5])
-    assert metrics.rank_correlation(kind([1.0, 2.0, 3.0]), kind([3.0, 2.0, 1.0]))[0] == -1.0
-    assert metrics.paired_difference(kind([True, True]), kind(positives))[0] == 0.5
 
 
 def test_inputs_are_not_changed():
@@ -201,106 +187,11 @@ def test_inputs_are_not_changed():
     (lambda: metrics.average_precision([0.1], [False]), "Expected at least one positive in `positives`, got none"),
     (lambda: metrics.average_precision([NAN], [True]), "Expected `scores` to be finite, got 1 NaN or infinite value(s)"),
     (lambda: metrics.precision_recall_curve([0.1, 0.2], [1, 2]), "Expected `positives` to hold booleans (or 0 and 1)"),
-    (lambda: metrics.wilson_interval(4, 3), "Expected `successes` between 0 and 3, got 4"),
-    (lambda: metrics.wilson_interval(1, 3, confidence=95), "Expected `confidence` strictly between 0 and 1, got 95"),
-    (lambda: metrics.paired_difference([1], [1, 0]), "Expected `correct_a` and `correct_b` of one shape (N,), N >= 1"),
-    (lambda: metrics.paired_difference([2], [0]), "Expected `correct_a` to hold booleans (or 0 and 1)"),
-    (lambda: metrics.rank_correlation([1.0], [1.0, 2.0]), "Expected `y` of shape (C,) = (1,), got (2,)"),
-    (lambda: metrics.rank_correlation([1.0], [1.0], nan="best"), "Expected `nan` to be one of 'drop', 'worst', got 'best'"),
 ])
 def test_wrong_input_is_told(call, text):
     with pytest.raises(InputError, match="^" + re.escape(text)):
         call()
 
-
-def test_wilson_interval_by_the_book():
-    # Newcombe (1998), table I: 81 of 263, 15 of 148, 0 of 20, 1 of 29
-    for successes, n, low, high in ((81, 263, 0.2553, 0.3662), (15, 148, 0.0624, 0.1605), (0, 20, 0.0, 0.1611), (1, 29, 0.0061, 0.1718)):
-        assert np.allclose(metrics.wilson_interval(successes, n), (low, high), atol=5e-5)
-    assert metrics.wilson_interval(0, 0) == (0.0, 1.0)
-
-
-@given(st.integers(1, 500), st.floats(0, 1), st.sampled_from([0.5, 0.9, 0.95, 0.999]))
-def test_wilson_interval_holds_its_proportion(n, share, confidence):
-    successes = round(share * n)
-    low, high = metrics.wilson_interval(successes, n, confidence)
-    assert 0 <= low <= successes / n <= high <= 1 and low < high
-
-
-def test_paired_difference_is_sure_only_where_images_agree():
-    rng = np.random.default_rng(0)
-    a = rng.random(400) < 0.7
-    b = a & (rng.random(400) < 0.9)  # wrong wherever a is, and a little more
-    difference, (low, high) = metrics.paired_difference(a, b)
-    assert same(difference, a.mean() - b.mean()) and 0 < low < difference < high
-    assert metrics.paired_difference(a, a) == (0.0, (0.0, 0.0))
-    mirrored, (m_low, m_high) = metrics.paired_difference(b, a)
-    assert mirrored == -difference and m_low < m_high < 0
-    # the multinomial draw is the bootstrap of the images, checked against resampling them one by one
-    picks = rng.integers(400, size=(4000, 400))
-    plain = np.quantile(a[picks].mean(axis=1) - b[picks].mean(axis=1), [0.025, 0.975])
-    assert np.allclose((low, high), plain, atol=0.006)
-
-
-def test_rank_correlation_and_missing_classes():
-    x, y = [NAN, 0.2, 0.5, 0.9], [0.0, 0.3, 0.4, 1.0]
-    assert metrics.rank_correlation(x, y)[0] == 1.0
-    # dropped, the first class has no say; ranked as worst, it spoils the order when it is good
-    assert metrics.rank_correlation(x, [1.1, 0.3, 0.4, 1.0], nan="drop")[0] == 1.0
-    assert metrics.rank_correlation(x, [1.1, 0.3, 0.4, 1.0], nan="worst")[0] < 0
-    assert metrics.rank_correlation(x, [NAN, 0.3, 0.4, 1.0], nan="worst")[0] == 1.0
-    assert np.isnan(metrics.rank_correlation([1, 2], [1, 2])[0])
-
-
-def test_intervals_repeat_with_the_seed():
-    a, b = [1, 1, 0, 1, 0, 1], [1, 0, 0, 1, 1, 0]
-    assert metrics.paired_difference(a, b, seed=3) == metrics.paired_difference(a, b, seed=3)
-    assert metrics.rank_correlation(a, [3, 1, 2, 5, 4, 6], seed=3) == metrics.rank_correlation(a, [3, 1, 2, 5, 4, 6], seed=3)
-    assert metrics.percentile_interval([0, 1, 2, 3, 4, NAN], 0.5) == (1.0, 3.0)
-
-
-# Paired tests -----------------------------------------------------------------------------------------------------------
-
-def test_mcnemar_by_hand():
-    assert metrics.mcnemar([1, 1, 0, 0], [1, 1, 0, 0]) == (1.0, (0, 0))  # they agree everywhere: nothing to tell
-    assert metrics.mcnemar([1, 0], [0, 1]) == (1.0, (1, 1))
-    # 5 to 1: P(at least 5 of 6 fair coins) = 7/64, doubled
-    p, counts = metrics.mcnemar([1] * 5 + [0] + [1] * 90, [0] * 5 + [1] + [1] * 90)
-    assert p == pytest.approx(14 / 64) and counts == (5, 1)
-
-
-@given(st.lists(st.tuples(st.booleans(), st.booleans()), min_size=1, max_size=60))
-def test_mcnemar_is_symmetric_and_blind_to_agreement(pairs):
-    a, b = (np.array(side) for side in zip(*pairs))
-    p, (only_a, only_b) = metrics.mcnemar(a, b)
-    assert metrics.mcnemar(b, a) == (p, (only_b, only_a)) and 0 < p <= 1
-    assert metrics.mcnemar(a[a != b], b[a != b])[0] == p if (a != b).any() else p == 1
-    coins, tail = only_a + only_b, max(only_a, only_b)
-    assert p == pytest.approx(min(1, 2 * sum(math.comb(coins, i) for i in range(tail, coins + 1)) / 2**coins))
-
-
-def test_difference_of_rank_correlations_is_narrower_when_paired():
-    rng = np.random.default_rng(0)
-    y = rng.random(200)
-    shared = y + 0.5 * rng.normal(size=200)
-    a, b = shared + 0.05 * rng.normal(size=200), shared + 0.05 * rng.normal(size=200)
-    difference, (low, high) = metrics.rank_correlation_difference(a, b, y)
-    (rho_a, ci_a), (rho_b, _) = metrics.rank_correlation(a, y), metrics.rank_correlation(b, y)
-    assert difference == pytest.approx(rho_a - rho_b) and low <= difference <= high
-    assert high - low < 0.3 * (ci_a[1] - ci_a[0])
-    clear, (low, _) = metrics.rank_correlation_difference(y, shared, y)
-    assert clear > 0 and low > 0
-
-
-def test_difference_of_rank_correlations_takes_the_classes_that_all_have():
-    nan = float("nan")
-    a, b, y = [1, nan, 3, 4, 5], [5, 4, nan, 2, 1], [1, 2, 3, 4, nan]
-    assert np.isnan(metrics.rank_correlation_difference(a, b, y)[0])  # two classes are left
-    worst = metrics.rank_correlation_difference(a, b, y, nan="worst")[0]
-    assert worst == pytest.approx(metrics.rank_correlation([2, 1, 3, 4], y[:4])[0] - metrics.rank_correlation([4, 3, 1, 2], y[:4])[0])
-
-
-# Calibration ------------------------------------------------------------------------------------------------------------
 
 def test_calibration_bins_by_hand():
     mean, accurate, images = metrics.calibration_bins([0.0, 0.49, 0.5, 1.0], [False, True, True, False], bins=2)
@@ -326,9 +217,6 @@ def test_calibration_bins_equal_scikit_learns(count, bins, seed):
 
 
 @pytest.mark.parametrize(("call", "text"), [
-    (lambda: metrics.mcnemar([1, 0], [1]), "Expected `correct_a` and `correct_b` of one shape (N,), N >= 1, got (2,) and (1,)"),
-    (lambda: metrics.mcnemar([1, 2], [1, 0]), "Expected `correct_a` to hold booleans (or 0 and 1), got other values such as 2"),
-    (lambda: metrics.rank_correlation_difference([1, 2], [1, 2, 3], [1, 2]), "Expected `y` of shape (C,) = (3,), got (2,)"),
     (lambda: metrics.calibration_bins([1.5], [True]), "Expected `confidence` in [0, 1], got 1.5 to 1.5"),
     (lambda: metrics.calibration_bins([0.5], [True], bins=0), "Expected `bins` >= 1, got 0"),
     (lambda: metrics.calibration_bins([0.5], [True, False]), "Expected `correct` of shape (1,), got (2,)"),
@@ -338,15 +226,63 @@ def test_wrong_input_of_comparisons_is_told(call, text):
         call()
 
 
-def test_interval_of_clustered_images_is_that_of_the_clusters():
-    """Copies of an image add no evidence: three equal views give the interval of one, not a narrower one."""
-    once = np.random.default_rng(0).random(300) < 0.6
-    views, picture = np.repeat(once, 3), np.repeat(np.arange(300), 3)
-    value, interval = metrics.clustered_accuracy(views, picture)
-    assert value == once.mean()
-    assert interval == metrics.clustered_accuracy(once, np.arange(300))[1]
-    low, high = metrics.wilson_interval(int(views.sum()), len(views))
-    assert interval[1] - interval[0] > 1.5 * (high - low)
-    assert np.allclose(interval, metrics.wilson_interval(int(once.sum()), len(once)), atol=0.01)
-    with pytest.raises(InputError, match="one shape"):
-        metrics.clustered_accuracy([True, False], [1])
+def test_bins_are_exact_at_their_edges():
+    for bins in (10, 22, 29, 57):
+        images = metrics.calibration_bins(np.arange(bins + 1) / bins, np.ones(bins + 1, dtype=bool), bins)[2]
+        assert images.tolist() == [1] * (bins - 1) + [2]  # an edge belongs to the bin above it, and 1 to the last one
+
+
+@given(classified(), st.integers(0, 10**6))
+def test_weighted_images_equal_scikit_learns(case, seed):
+    predictions, labels, num_classes = case
+    known = labels >= 0
+    weights = np.random.default_rng(seed).integers(1, 4, len(labels)).astype(float)
+    assert np.allclose(metrics.confusion_matrix(predictions, labels, num_classes, weights),
+                       sk.confusion_matrix(labels[known], predictions[known], labels=range(num_classes), sample_weight=weights[known])
+                       if known.any() else np.zeros((num_classes, num_classes)))
+    expected = sk.accuracy_score(labels[known], predictions[known], sample_weight=weights[known]) if known.any() else NAN
+    assert same(metrics.accuracy(predictions, labels, weights), expected)
+    assert metrics.accuracy(predictions, labels, np.ones(len(labels))) == metrics.accuracy(predictions, labels) or not known.any()
+
+
+@given(classified())
+def test_f1_and_balanced_accuracy_equal_scikit_learns(case):
+    predictions, labels, num_classes = case
+    known = labels >= 0
+    confusion = metrics.confusion_matrix(predictions, labels, num_classes)
+    f1 = metrics.per_class_f1(confusion)
+    theirs = sk.f1_score(labels[known], predictions[known], labels=range(num_classes), average=None, zero_division=0) if known.any() else f1
+    present = confusion.sum(axis=1) > 0
+    assert same(f1[present], theirs[present]) and np.isnan(f1[~present]).all()
+    if known.any():
+        assert same(metrics.mean_per_class_f1(confusion), theirs[present].mean())
+
+
+@given(gallery(), st.integers(1, 40))
+def test_a_hit_is_any_relevant_item_among_the_first(case, k):
+    scores, positives = case
+    k = min(k, len(scores))
+    first = sorted(range(len(scores)), key=lambda i: (-scores[i], i))[:k]
+    assert metrics.hit_at_k(scores[None], positives[None], k) == float(positives[first].any())
+    assert metrics.hit_at_k(scores[None], positives[None], k) >= metrics.retrieval_recall_at_k(scores[None], positives[None], k)
+
+
+def test_five_captions_an_image_count_as_one_hit():
+    rng = np.random.default_rng(0)
+    similarity = rng.normal(size=(40, 200))
+    relevant = np.repeat(np.eye(40, dtype=bool), 5, axis=1)
+    assert metrics.retrieval_recall_at_k(similarity + 3 * relevant, relevant, 1) <= 0.2
+    assert metrics.hit_at_k(similarity + 3 * relevant, relevant, 1) > 0.5
+
+
+def test_what_moved_still_works_and_says_where_to():
+    with pytest.warns(DeprecationWarning, match=r"clipnb\.intervals\.wilson_interval"):
+        assert metrics.wilson_interval(0, 3)[0] == 0
+    with pytest.raises(AttributeError, match="no_such_metric"):
+        metrics.no_such_metric
+
+
+@pytest.mark.parametrize("weights", [[1.0], [1.0, -1.0], [1.0, NAN], "text"])
+def test_wrong_weights_are_one_clear_error(weights):
+    with pytest.raises(InputError, match="^Expected `sample_weight`"):
+        metrics.accuracy([0, 1], [0, 1], weights)
