@@ -33,10 +33,8 @@ def load_dataset(spec: str = "emoji") -> LabeledImages:
     """Open a labelled image set by its spec.
 
     Whatever the source holds is an image of the set, or counted in its `left_out` with the reason. Class names are
-    read in
-    composed Unicode, without blanks around them. In `folder:`, `table:` and `webdataset:` images are turned as their
-    EXIF
-    tag says; the others are read as in published runs, which ignore the tag.
+    read in composed Unicode, without blanks around them. In `folder:`, `table:` and `webdataset:` images are turned as
+    their EXIF tag says; the others are read as in published runs, which ignore the tag.
 
     Args:
         spec: "emoji" (the embedded test split; also "emoji:validation", "emoji:train-sample", "emoji:hard" with
@@ -46,8 +44,7 @@ def load_dataset(spec: str = "emoji") -> LabeledImages:
             "imagenet:PATH" (`open_imagenet`: the validation set, complete; "imagenet-partial:PATH": any number of
             images a class),
             "table:FILE" (CSV, TSV, JSON lines or Parquet with the columns path, relative to the table, and label,
-            empty where
-            unknown; or Parquet with the images inside, as Hugging Face stores them; FILE may be a pattern),
+            empty where unknown; or Parquet with the images inside, as Hugging Face stores them; FILE may be a pattern),
             "torchvision:NAME:PATH" (a torchvision set already on disk), "webdataset:PATTERN" (tar shards with
             images, .cls files or labels in .json, and a classnames.txt beside them).
 
