@@ -39,7 +39,7 @@ PUBLIC = {
               "calibration", "bars_with_intervals", "image_strip", "weights"],
     "widgets": ["RecallAtKExplorer", "ConfusionExplorer", "ThresholdExplorer", "ParadoxExplorer", "WorstStrip", "PromptWeightExplorer"],
     "report": ["audit", "compare", "Report", "Comparison"],
-    "datasets": ["load_dataset", "with_classes"], "models": ["load_model"], "similarity": ["unit_norm", "top_k"],
+    "datasets": ["load_dataset", "with_classes", "labelled", "every_second"], "models": ["load_model"], "similarity": ["unit_norm", "top_k"],
 }
 
 
