@@ -276,6 +276,8 @@ ROWS = {
     "report.compare": (lambda: dict(a=made.report, b=made.report), dict(a="thing", b="thing")),
     "report.Report.load": (dict, {}),
     "datasets.with_classes": (lambda: dict(data=made.data, file=made.file("n.txt", "cat\ndog\n")), dict(file="file")),
+    "datasets.labelled": (lambda: dict(data=made.data, per_class=1), dict(per_class="count")),
+    "datasets.every_second": (lambda: dict(labels=[0, 0, 1]), {}),
     "datasets.LabeledImages.take": (lambda: dict(self=made.data, indices=[0, 1]), dict(self="free", indices="indices")),
     "plots.per_class_accuracy": (lambda: drawn(**PER_CLASS, chance=0.3, mean=0.5), {}),
     "plots.confusion": (lambda: drawn(confusion=EYE, classnames=["cat", "dog", "pig"], classes=[0, 1]), {}),
@@ -335,7 +337,12 @@ ALLOWED = [  # function, argument, mutation (regular expressions), and why it is
     (r"llm.ask", "questions", "empty", "no question, no call"),
     (r"datasets.*take", "indices", "negative", "counted from the end, as in NumPy"),
     (r"datasets.*take", "indices", "empty", "an empty set, which encoding refuses"),
+<<<<<<< HEAD
     (r"load_model|reproduce.run", "pretrained|like", "empty", "as None"),
+=======
+    (r"datasets.every_second", "labels", "empty|mismatched.*", "any number of images"),
+    (r"load_model|reproduce.run", "pretrained", "empty", "as None"),
+>>>>>>> dc26449f93a0c389511480d6867e6b1879a3ff5b
     (r"encode_texts", "batch_tokens", "huge", "all texts at once"),
     (r"comparison.*|reproduce.reproduce", "descriptions|keywords", "empty", "no class has texts"), (r"reproduce.*", "pool|more", "empty", "no more templates"),
     (r"reproduce.template_pool", "more", "duplicate", "each is taken once"), (r"reproduce.pool_results", "labels", "wrong type: None", "no image has a label"),
