@@ -337,12 +337,8 @@ ALLOWED = [  # function, argument, mutation (regular expressions), and why it is
     (r"llm.ask", "questions", "empty", "no question, no call"),
     (r"datasets.*take", "indices", "negative", "counted from the end, as in NumPy"),
     (r"datasets.*take", "indices", "empty", "an empty set, which encoding refuses"),
-<<<<<<< HEAD
-    (r"load_model|reproduce.run", "pretrained|like", "empty", "as None"),
-=======
     (r"datasets.every_second", "labels", "empty|mismatched.*", "any number of images"),
-    (r"load_model|reproduce.run", "pretrained", "empty", "as None"),
->>>>>>> dc26449f93a0c389511480d6867e6b1879a3ff5b
+    (r"load_model|reproduce.run", "pretrained|like", "empty", "as None"),
     (r"encode_texts", "batch_tokens", "huge", "all texts at once"),
     (r"comparison.*|reproduce.reproduce", "descriptions|keywords", "empty", "no class has texts"), (r"reproduce.*", "pool|more", "empty", "no more templates"),
     (r"reproduce.template_pool", "more", "duplicate", "each is taken once"), (r"reproduce.pool_results", "labels", "wrong type: None", "no image has a label"),

@@ -38,13 +38,9 @@ PUBLIC = {
               "calibration", "bars_with_intervals", "image_strip", "weights"],
     "widgets": ["RecallAtKExplorer", "ConfusionExplorer", "ThresholdExplorer", "ParadoxExplorer", "WorstStrip", "PromptWeightExplorer"],
     "report": ["audit", "compare", "Report", "Comparison"],
-<<<<<<< HEAD
     "datasets": ["load_dataset", "with_classes", "scored_classnames", "LabeledImages", "open_imagenet", "imagenet_classnames",
-                 "repaired_classnames", "synsets", "synset_names", "check_order", "check_readable"],
+                 "repaired_classnames", "synsets", "synset_names", "check_order", "check_readable", "labelled", "every_second"],
     "models": ["load_model"], "similarity": ["unit_norm", "top_k"],
-=======
-    "datasets": ["load_dataset", "with_classes", "labelled", "every_second"], "models": ["load_model"], "similarity": ["unit_norm", "top_k"],
->>>>>>> dc26449f93a0c389511480d6867e6b1879a3ff5b
 }
 
 
