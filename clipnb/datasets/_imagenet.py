@@ -45,8 +45,7 @@ def check_order(classnames) -> None:
     """Raise InputError unless 1,000 classnames are in the order of the synset ids.
 
     Most names are what WordNet calls their synset. None may be what it calls another one instead; twins aside, of
-    which one
-    always is.
+    which one always is.
 
     >>> names = imagenet_classnames()
     >>> check_order([names[1], names[0], *names[2:]])
