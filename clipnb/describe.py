@@ -28,7 +28,8 @@ Write {count} short descriptions of what an image of "{classname}" shows, each a
 names the category, says what is visible (shape, parts, colours) and what tells it apart from those others.
 Do not name the others. Answer as a JSON list of strings."""
 # The same for sets of drawings, such as the emoji set.
-DRAWING_QUERY = QUERY.replace('"{classname}".\n', '"{classname}" (a simple drawing, not a photograph).\n').replace("an image of", "a drawing of")
+_DRAWN = (('"{classname}".\n', '"{classname}" (a simple drawing, not a photograph).\n'), ("an image of", "a drawing of"))
+DRAWING_QUERY = QUERY.replace(*_DRAWN[0]).replace(*_DRAWN[1])
 FIELDS = ("classname", "category", "rivals", "count")
 
 MARKUP = set("<>{}[]|\\`")

@@ -13,7 +13,8 @@ from clipnb.prompts import Finding, check_classnames, near_twins
 from clipnb.similarity import check_classifier
 
 VERDICTS = ("name collision", "near-synonym", "visual confusion", "too few images", "unclear")  # the first that holds
-NEAR_CHANCE, CLEARLY_BETTER = 0.1, 0.2  # an accuracy below, and what another order has to add, to call labels permuted
+NEAR_CHANCE = 0.1  # or twice the chance level: an accuracy above is no sign of permuted labels
+CLEARLY_BETTER = 0.2  # what another order has to add to the accuracy
 SAME_TEXT = 1e-5  # a cosine this near to 1 is one vector, as far as float32 can tell
 
 
@@ -170,8 +171,9 @@ def label_order(predictions, labels, num_classes: int) -> tuple[float, np.ndarra
         num_classes: C.
 
     Returns:
-        The accuracy under the order that fits, a fraction in [0, 1], and that order (C,): the class that the images labelled
-        c are predicted as. None if the accuracy is not near chance, or no other order is better by at least 20 points.
+        The accuracy under the order that fits, a fraction in [0, 1], and that order (C,): the class that the images
+        labelled c are predicted as. None if the accuracy is not near chance, or no other order is better by at least
+        20 points.
 
     >>> labels = np.repeat(np.arange(5), 20)
     >>> share, order = label_order((labels + 1) % 5, labels, 5)
@@ -204,7 +206,8 @@ def order_finding(predictions, labels, classnames) -> Finding | None:
 
     >>> labels = np.repeat(np.arange(3), 20)
     >>> print(order_finding((labels + 1) % 3, labels, ["cat", "dog", "pig"]))
-    labels and names are in different orders, it seems: 'cat' is taken for 'dog', 'dog' is taken for 'pig', 'pig' is taken for 'cat';
+    labels and names are in different orders, it seems:
+    'cat' is taken for 'dog', 'dog' is taken for 'pig', 'pig' is taken for 'cat';
     in the order that fits best, 100.0 % would be right: check which classname belongs to which label
     """
     classnames = check_classnames(classnames)
@@ -213,5 +216,5 @@ def order_finding(predictions, labels, classnames) -> Finding | None:
         return None
     share, order = found
     moved = tuple(f"{classnames[c]!r} is taken for {classnames[other]!r}" for c, other in enumerate(order) if c != other)
-    return Finding("labels and names are in different orders, it seems", moved,
-                   f"in the order that fits best, {100 * share:.1f} % would be right: check which classname belongs to which label")
+    advice = f"in the order that fits best, {100 * share:.1f} % would be right: check which classname belongs to which label"
+    return Finding("labels and names are in different orders, it seems", moved, advice)

@@ -170,13 +170,24 @@ _SYNSET = re.compile(r"n\d{8}")
 _NUMBER = re.compile(r"[+-]?\d+([.,]\d+)?")
 _CAMEL = re.compile(r"(?!Mac|Mc)[A-Za-z][a-z]+([A-Z][a-z]+)+")
 _PREFIX = re.compile(r"\d+\s*[.):_-]+\s*(?=[^\W\d_])|\d+\s+(?=[^\W\d_])")
-_CLEAR_PREFIX = re.compile(r"0\d+[.):_-]\s*(?=[^\W\d_])")  # such as 001.Black_footed_Albatross, whatever the other names are
+_CLEAR_PREFIX = re.compile(r"0\d+[.):_-]\s*(?=[^\W\d_])")  # such as 001.Black_footed_Albatross
 _SLASH = re.compile(r"\S/\S")  # with blanks around it, it stands between two names of one thing
 _PLACES_PREFIX = re.compile(r"/?[a-z]/(?=\w)")  # Places365 sorts its names by their first letter: a/abbey
 _MISSING = {"nan", "na", "n/a", "none", "null", "nil", "unknown", "undefined", "true", "false"}
 _SPLITS = {"train", "training", "val", "valid", "validation", "test", "testing"}
 _SIDES = {"indoor", "outdoor", "interior", "exterior"}  # SUN397 writes building/outdoor for an outdoor building
-SAFE = "--fix-names (`prompts.fix_names`) repairs that"
+_SAFE = "--fix-names (`prompts.fix_names`) repairs that"
+_ADVICE = {
+    "WordNet id instead of a classname": f"a model reads names, not ids; {_SAFE}",
+    "number instead of a classname": "a model cannot know what it stands for; name the class by what its images show",
+    "classname that stands for a missing value": "leave the cell empty, or remove the folder, if the label is unknown",
+    "classname that is the name of a split": "give the folder of one split, which holds the class folders",
+    "number before a classname": _SAFE,
+    "slash in a classname": _SAFE,
+    "underscore in a classname": _SAFE,
+    "CamelCase classname": _SAFE,
+    "classname of ImageNet that is known to mislead": "say what its images show",
+}
 
 # Names that lists of ImageNet's classes use and that mislead, with what the images show; the words are ours.
 _IMAGENET_REPAIRS = {
@@ -192,34 +203,32 @@ _SECOND_REPAIRS = {"sunglasses": "dark glasses"}  # for a list that has the name
 def _unreadable(names: list[str], places: list[str]) -> list[Finding]:
     """Findings about names that a model cannot read as words, each name in the first that fits."""
     prefix, splits = _prefix(names), {_plain(name) for name in names} & _SPLITS
-    found: dict[tuple[str, str], list[str]] = {}
+    found: dict[str, list[str]] = {}
     seen: set[str] = set()
-
-    def add(what: str, place: str, advice: str) -> None:
-        found.setdefault((what, advice), []).append(place)
-
     for name, place in zip(names, places):
+        what, more = None, ""
         if _SYNSET.fullmatch(name.strip()):
-            known = _wordnet.name_of(name.strip())
-            add("WordNet id instead of a classname", f"{place} ({known or 'not in ImageNet'})", f"a model reads names, not ids; {SAFE}")
+            what, more = "WordNet id instead of a classname", _wordnet.name_of(name.strip()) or "not in ImageNet"
         elif _NUMBER.fullmatch(name.strip()):
-            add("number instead of a classname", place, "a model cannot know what it stands for; name the class by what its images show")
+            what = "number instead of a classname"
         elif _plain(name) in _MISSING:
-            add("classname that stands for a missing value", place, "leave the cell empty, or remove the folder, if the label is unknown")
+            what = "classname that stands for a missing value"
         elif len(splits) > 1 and _plain(name) in splits:  # a train alone may be one
-            add("classname that is the name of a split", place, "give the folder of one split, which holds the class folders")
+            what = "classname that is the name of a split"
         elif prefix.match(name):
-            add("number before a classname", place, SAFE)
+            what = "number before a classname"
         elif _SLASH.search(name) or _PLACES_PREFIX.match(name):
-            add("slash in a classname", place, SAFE)
+            what = "slash in a classname"
         elif "_" in name:
-            add("underscore in a classname", place, SAFE)
+            what = "underscore in a classname"
         elif _CAMEL.fullmatch(name):
-            add("CamelCase classname", place, SAFE)
+            what = "CamelCase classname"
         elif repair := (_SECOND_REPAIRS if _plain(name) in seen else _IMAGENET_REPAIRS).get(_plain(name)):
-            add("classname of ImageNet that is known to mislead", f"{place} ({repair})", "say what its images show")
+            what, more = "classname of ImageNet that is known to mislead", repair
         seen.add(_plain(name))
-    return [Finding(what, tuple(where), advice) for (what, advice), where in found.items()]
+        if what:
+            found.setdefault(what, []).append(f"{place} ({more})" if more else place)
+    return [Finding(what, tuple(where), _ADVICE[what]) for what, where in found.items()]
 
 
 def _prefix(names: list[str]) -> re.Pattern:
@@ -228,7 +237,7 @@ def _prefix(names: list[str]) -> re.Pattern:
 
 
 def fix_names(classnames) -> tuple[list[str], list[tuple[str, str]]]:
-    """Safe repairs of classnames: WordNet ids become names, and positions, underscores, CamelCase, slashes and odd blanks go.
+    """Safe repairs of classnames: WordNet ids become names; positions, underscores, CamelCase, slashes, odd blanks go.
 
     Args:
         classnames: C names.

@@ -20,7 +20,15 @@ from clipnb.datasets._images import HIDDEN, NEEDS_HEIF, NOT_IMAGES, UNKNOWN_FORM
 from clipnb.errors import InputError
 
 ORIENTATION = 0x0112
-TURNED_LEFT = {2: "FLIP_LEFT_RIGHT", 3: "ROTATE_180", 4: "FLIP_TOP_BOTTOM", 5: "TRANSPOSE", 6: "ROTATE_90", 7: "TRANSVERSE", 8: "ROTATE_270"}
+TURNED_LEFT = {
+    2: "FLIP_LEFT_RIGHT",
+    3: "ROTATE_180",
+    4: "FLIP_TOP_BOTTOM",
+    5: "TRANSPOSE",
+    6: "ROTATE_90",
+    7: "TRANSVERSE",
+    8: "ROTATE_270",
+}
 
 
 def write(*files, size=(8, 8), **options):
@@ -41,7 +49,16 @@ def root(tmp_path):
 
 
 def test_every_format_that_pillow_reads_is_an_image(root):
-    formats = {".avif": "AVIF", ".jfif": "JPEG", ".JPE": "JPEG", ".jp2": "JPEG2000", ".Tga": "TGA", ".webp": "WEBP", ".ico": "ICO", ".qoi": "QOI"}
+    formats = {
+        ".avif": "AVIF",
+        ".jfif": "JPEG",
+        ".JPE": "JPEG",
+        ".jp2": "JPEG2000",
+        ".Tga": "TGA",
+        ".webp": "WEBP",
+        ".ico": "ICO",
+        ".qoi": "QOI",
+    }
     for suffix, kind in formats.items():
         write(root / "cat" / f"b{suffix}", size=(32, 32), format=kind)
     data = opened(root)
@@ -54,7 +71,9 @@ def test_a_file_without_a_suffix_is_what_it_holds(root):
     write(root / "cat" / "2024.05", format="JPEG")
     (root / "cat" / "README").write_text("no image")
     data = opened(root)
-    assert data.ids == ["cat/2024.05", "cat/a.png", "cat/b", "dog/a.png"] and data.left_out == {NOT_IMAGES: ["cat/README"]}
+    assert data.ids == ["cat/2024.05", "cat/a.png", "cat/b", "dog/a.png"] and data.left_out == {
+        NOT_IMAGES: ["cat/README"]
+    }
 
 
 def test_what_is_no_image_is_counted_with_its_reason(root, monkeypatch):
@@ -65,14 +84,37 @@ def test_what_is_no_image_is_counted_with_its_reason(root, monkeypatch):
     for name in ("notes.txt", "movie.mpg", "page.pdf", "e.png~"):
         (root / "dog" / name).write_bytes(b"x")
     data = opened(root)
-    assert len(data) == 2 and {reason: len(items) for reason, items in data.left_out.items()} == {NEEDS_HEIF: 2, UNKNOWN_FORMAT: 2, NOT_IMAGES: 4}
+    assert len(data) == 2 and {reason: len(items) for reason, items in data.left_out.items()} == {
+        NEEDS_HEIF: 2,
+        UNKNOWN_FORMAT: 2,
+        NOT_IMAGES: 4,
+    }
     line = data.left_out_line()
-    assert line.startswith(f"8 items of folder:{root} are left out: ") and "pip install pillow-heif` (2: cat/a.heic, cat/b.HEIF)" in line
-    assert data.left_out_rows()[-1] == {"reason": NOT_IMAGES, "count": 4, "examples": ["dog/e.png~", "dog/movie.mpg", "dog/notes.txt"]}
+    assert (
+        line.startswith(f"8 items of folder:{root} are left out: ")
+        and "pip install pillow-heif` (2: cat/a.heic, cat/b.HEIF)" in line
+    )
+    assert data.left_out_rows()[-1] == {
+        "reason": NOT_IMAGES,
+        "count": 4,
+        "examples": ["dog/e.png~", "dog/movie.mpg", "dog/notes.txt"],
+    }
 
 
-@pytest.mark.parametrize("name", ["._a.png", ".hidden.png", "Thumbs.db", "desktop.ini", ".DS_Store", ".ipynb_checkpoints/a.png", "__MACOSX/a.png",
-                                  "@eaDir/a.png", ".git/objects/a.png"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "._a.png",
+        ".hidden.png",
+        "Thumbs.db",
+        "desktop.ini",
+        ".DS_Store",
+        ".ipynb_checkpoints/a.png",
+        "__MACOSX/a.png",
+        "@eaDir/a.png",
+        ".git/objects/a.png",
+    ],
+)
 @pytest.mark.parametrize("place", ["", "cat"])
 def test_hidden_files_and_leftovers_are_no_images(root, place, name):
     write(root / place / name, format="PNG")
@@ -98,7 +140,9 @@ def test_links_are_followed_and_broken_ones_are_named(root, tmp_path):
 def test_links_that_lead_back_end(root, target):
     (root / "cat" / "back").symlink_to(target)
     data = opened(root)
-    assert data.ids == ["cat/a.png", "dog/a.png"] and data.left_out == {"links to folders that are read anyway": ["cat/back"]}
+    assert data.ids == ["cat/a.png", "dog/a.png"] and data.left_out == {
+        "links to folders that are read anyway": ["cat/back"]
+    }
 
 
 def test_a_folder_reached_twice_is_read_once(root):
@@ -117,7 +161,10 @@ def test_pipes_are_not_read(root):
 def test_images_beside_class_folders_are_counted(root):
     write(root / "cover.png")
     (root / "labels.csv").write_text("x")
-    assert opened(root).left_out == {NOT_IMAGES: ["labels.csv"], "images beside the class folders, which have no class": ["cover.png"]}
+    assert opened(root).left_out == {
+        NOT_IMAGES: ["labels.csv"],
+        "images beside the class folders, which have no class": ["cover.png"],
+    }
 
 
 def test_images_in_folders_below_count_for_the_class_and_that_is_said(root):
@@ -130,14 +177,20 @@ def test_images_in_folders_below_count_for_the_class_and_that_is_said(root):
 def test_splits_are_no_classes(tmp_path, names):
     for name in names:
         write(tmp_path / name / "cat" / "a.png", tmp_path / name / "dog" / "a.png")
-    with pytest.raises(InputError, match=rf"^Expected one folder a class in {tmp_path}, got the splits? .*; give one of them: folder:{tmp_path}/\w+$"):
+    with pytest.raises(
+        InputError,
+        match=rf"^Expected one folder a class in {tmp_path}, got the splits? .*; give one of them: folder:{tmp_path}/\w+$",
+    ):
         opened(tmp_path)
 
 
 def test_an_empty_class_folder_is_refused_with_what_it_holds(root):
     (root / "bird").mkdir()
     (root / "bird" / "a.heic").write_bytes(b"x")
-    with pytest.raises(InputError, match=r"found none in 1: bird \(only HEIC images, which need `pip install pillow-heif`\); remove such a folder or add images$"):
+    with pytest.raises(
+        InputError,
+        match=r"found none in 1: bird \(only HEIC images, which need `pip install pillow-heif`\); remove such a folder or add images$",
+    ):
         opened(root)
 
 
@@ -153,14 +206,18 @@ def test_names_in_both_normal_forms_are_one_class(root):
     write(root / "tea " / "a.png")
     data = opened(root)
     assert data.classnames == ["café noir", "cat", "dog", "tea"] and np.bincount(data.labels).tolist() == [2, 1, 1, 1]
-    assert any("are one class, 'café noir'" in remark for remark in data.remarks) and any("'tea ' as 'tea'" in remark for remark in data.remarks)
+    assert any("are one class, 'café noir'" in remark for remark in data.remarks) and any(
+        "'tea ' as 'tea'" in remark for remark in data.remarks
+    )
     assert all(data[i][0].size == (8, 8) for i in range(len(data)))
 
 
 def test_names_that_differ_by_case_are_reported_as_duplicates(root):
     write(root / "Cat" / "a.png")
     data = opened(root)
-    assert data.classnames == ["Cat", "cat", "dog"] and [f.what for f in clipnb.prompts.lint(data.classnames)] == ["duplicate classname"]
+    assert data.classnames == ["Cat", "cat", "dog"] and [f.what for f in clipnb.prompts.lint(data.classnames)] == [
+        "duplicate classname"
+    ]
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="other systems refuse such names")
@@ -169,11 +226,13 @@ def test_names_that_are_no_utf8(root):
     data = opened(root)
     assert "cat/\\xff.png" in data.ids and all(data[i][0].size == (8, 8) for i in range(3))
     (root / "dog").rename(root / os.fsdecode(b"caf\xe9"))
-    with pytest.raises(InputError, match=r"^Expected names of class folders in UTF-8 in .*, got 'caf\\\\xe9'; rename the folder$"):
+    with pytest.raises(
+        InputError, match=r"^Expected names of class folders in UTF-8 in .*, got 'caf\\\\xe9'; rename the folder$"
+    ):
         opened(root)
 
 
-# What an image shows ---------------------------------------------------------------------------------------------------
+# What an image shows -------------------------------------------------------------------------------------------------
 
 
 def corners(size=(12, 8)):
@@ -235,7 +294,9 @@ def test_extreme_shapes(root, size, fits):
     if fits:
         assert data[1][0].size == size
     else:
-        with pytest.raises(InputError, match="Cannot read image 'cat/b.png' .*2000 x 1 pixels, more than 1000 to 1; crop it"):
+        with pytest.raises(
+            InputError, match="Cannot read image 'cat/b.png' .*2000 x 1 pixels, more than 1000 to 1; crop it"
+        ):
             data[1]
 
 
@@ -246,6 +307,7 @@ def test_a_transparent_colour_of_an_rgb_image_becomes_white(tmp_path):
 
 def test_heic_is_read_where_pillow_heif_is_installed(root, monkeypatch):
     """Pillow learns of HEIC from pillow-heif, whose own reader stands in here."""
+
     class Heif:
         @staticmethod
         def register_heif_opener():
@@ -262,7 +324,7 @@ def test_heic_is_read_where_pillow_heif_is_installed(root, monkeypatch):
     assert orientation(Image.new("RGB", (1, 1))) == 1
 
 
-# Commands --------------------------------------------------------------------------------------------------------------
+# Commands ------------------------------------------------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -281,7 +343,11 @@ def run(tiny_weights, root):
 def test_every_command_counts_what_is_left_out_in_one_line_and_in_its_json(run, root, tmp_path, command):
     import json
 
-    more = {"encode": ["--store", tmp_path / "s"], "ensemble": ["--method", "uniform"], "reproduce": ["--no-pool", "--templates", "bare"]}.get(command, [])
+    more = {
+        "encode": ["--store", tmp_path / "s"],
+        "ensemble": ["--method", "uniform"],
+        "reproduce": ["--no-pool", "--templates", "bare"],
+    }.get(command, [])
     result = run(command, "--json", tmp_path / "out.json", *more)
     assert result.exit_code == 0, result.output
     lines = [line for line in result.stderr.splitlines() if " left out: " in line]
@@ -289,9 +355,13 @@ def test_every_command_counts_what_is_left_out_in_one_line_and_in_its_json(run, 
     rows = {row["reason"]: (row["count"], row["examples"]) for row in found["left_out"]}
     assert len(lines) == 1 and rows[HIDDEN] == (1, ["cat/.hidden.png"])
     if command == "audit":
-        assert [row["id"] for row in found["unreadable"]] == ["cat/gone.png"] and "Left out" in clipnb.report.Report.load(tmp_path / "out.json").html()
+        assert [row["id"] for row in found["unreadable"]] == [
+            "cat/gone.png"
+        ] and "Left out" in clipnb.report.Report.load(tmp_path / "out.json").html()
     else:
-        assert rows["broken links"] == (1, ["cat/gone.png"]) and re.match(rf"clipnb: 2 items of folder:{root} are left out: ", lines[0])
+        assert rows["broken links"] == (1, ["cat/gone.png"]) and re.match(
+            rf"clipnb: 2 items of folder:{root} are left out: ", lines[0]
+        )
     assert found.get("summary", found)["exif_rotation"] == "applied"
 
 
@@ -300,14 +370,29 @@ def test_fixed_names_are_scored_and_listed(run, root, tmp_path):
 
     (root / "cat").rename(root / "AnnualCrop")
     (root / "dog").rename(root / "n02084071")
-    for command, more in (("evaluate", []), ("margin", []), ("ensemble", ["--method", "uniform"]), ("audit", []), ("reproduce", ["--no-pool"])):
-        store = [] if command == "reproduce" else ["--store", tmp_path / "store"]  # with and without repairs, one store serves
+    for command, more in (
+        ("evaluate", []),
+        ("margin", []),
+        ("ensemble", ["--method", "uniform"]),
+        ("audit", []),
+        ("reproduce", ["--no-pool"]),
+    ):
+        store = (
+            [] if command == "reproduce" else ["--store", tmp_path / "store"]
+        )  # with and without repairs, one store serves
         plain = run(command, *store, *more)
-        assert plain.exit_code == 0 and ("WordNet id instead of a classname: 1 'n02084071' (dog)" in plain.output), plain.output
+        assert plain.exit_code == 0 and ("WordNet id instead of a classname: 1 'n02084071' (dog)" in plain.output), (
+            plain.output
+        )
         result = run(command, "--fix-names", "--json", tmp_path / "out.json", *store, *more)
-        assert result.exit_code == 0 and "clipnb: classname 'AnnualCrop' is repaired to 'annual crop'\n" in result.stderr, result.output
+        assert (
+            result.exit_code == 0 and "clipnb: classname 'AnnualCrop' is repaired to 'annual crop'\n" in result.stderr
+        ), result.output
         found = json.loads((tmp_path / "out.json").read_text("utf-8"))
-        assert found.get("summary", found)["renamed"] == [{"from": "AnnualCrop", "to": "annual crop"}, {"from": "n02084071", "to": "dog"}]
+        assert found.get("summary", found)["renamed"] == [
+            {"from": "AnnualCrop", "to": "annual crop"},
+            {"from": "n02084071", "to": "dog"},
+        ]
         assert "CamelCase" not in result.output
 
 
@@ -321,7 +406,9 @@ def test_permuted_labels_are_reported(monkeypatch, model, tmp_path):
         for i in np.flatnonzero(data.labels == c):
             data[int(i)][0].save(tmp_path / name / f"{i}.png")
     result = CliRunner().invoke(main, ["evaluate", "--dataset", f"folder:{tmp_path}"])
-    assert result.exit_code == 0 and "clipnb: labels and names are in different orders, it seems: " in result.stderr, result.output
+    assert result.exit_code == 0 and "clipnb: labels and names are in different orders, it seems: " in result.stderr, (
+        result.output
+    )
     report = clipnb.audit(f"folder:{tmp_path}", model)
     assert report.findings["what"][0] == "labels and names are in different orders, it seems"
 
@@ -338,14 +425,20 @@ def test_python_m_clipnb_and_a_console_of_ascii(tmp_path):
     import subprocess
 
     write(tmp_path / "犬" / "a.png", tmp_path / "\U0001f431" / "a.png", size=(96, 96))
-    found = subprocess.run([sys.executable, "-m", "clipnb", "evaluate", "--dataset", f"folder:{tmp_path}", "--json", "-"],
-                           capture_output=True, env=os.environ | {"PYTHONIOENCODING": "ascii"})
+    found = subprocess.run(
+        [sys.executable, "-m", "clipnb", "evaluate", "--dataset", f"folder:{tmp_path}", "--json", "-"],
+        capture_output=True,
+        env=os.environ | {"PYTHONIOENCODING": "ascii"},
+    )
     import json
 
     assert found.returncode == 0, found.stderr
     assert {row["classname"] for row in json.loads(found.stdout)["worst_classes"]} == {"犬", "\U0001f431"}
-    table = subprocess.run([sys.executable, "-m", "clipnb", "evaluate", "--dataset", f"folder:{tmp_path}"],
-                           capture_output=True, env=os.environ | {"PYTHONIOENCODING": "cp1252"})
+    table = subprocess.run(
+        [sys.executable, "-m", "clipnb", "evaluate", "--dataset", f"folder:{tmp_path}"],
+        capture_output=True,
+        env=os.environ | {"PYTHONIOENCODING": "cp1252"},
+    )
     assert table.returncode == 0 and b"\\u72ac" in table.stdout
 
 

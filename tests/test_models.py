@@ -4,6 +4,7 @@ import json
 import pathlib
 import pickle
 import re
+import warnings
 import shutil
 import struct
 import zipfile
@@ -299,6 +300,18 @@ def test_of_a_real_architecture_the_choices_are_grouped(tmp_path):
     text = refuses("Expected `like` (--like TAG) for weights of ViT-B-32 from a file", "ViT-B-32", str(tmp_path / "w.safetensors"))
     assert "QuickGELU: openai, laion400m_e31, " in text and "; GELU: laion2b_e16, " in text and "mean" not in text
     refuses("Cannot load model 'ViT-B-32-quickgelu' with weights ", "ViT-B-32-quickgelu", str(tmp_path / "w.safetensors"))  # its tags agree: on to the file
+
+
+def test_an_architectures_own_settings_are_used_with_a_warning_where_tags_disagree(register, tiny_weights, folder):
+    register("tiny-split", {"openai": OPENAI | {"quick_gelu": True}, "laion": OPENAI})
+    with pytest.warns(UserWarning, match="those of tiny-split's tags differ: .*the settings of the architecture itself are used"):
+        model = load_model("tiny-split", str(tiny_weights), like="architecture")
+    assert model.settings["activation"] == "GELU"
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert load_model(like="architecture").name == "clipnb-mini"
+        assert load_model(f"local-dir:{folder}", like="architecture")
+        assert load_model("tiny-clip", str(tiny_weights), like="architecture")
 
 
 def test_like_is_refused_where_nothing_is_to_be_chosen(register, tiny_weights, folder):

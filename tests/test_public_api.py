@@ -39,7 +39,7 @@ PUBLIC = {
     "widgets": ["RecallAtKExplorer", "ConfusionExplorer", "ThresholdExplorer", "ParadoxExplorer", "WorstStrip", "PromptWeightExplorer"],
     "report": ["audit", "compare", "Report", "Comparison"],
     "datasets": ["load_dataset", "with_classes", "scored_classnames", "LabeledImages", "open_imagenet", "imagenet_classnames",
-                 "repaired_classnames", "synsets", "synset_names", "check_order", "check_readable"],
+                 "repaired_classnames", "synsets", "synset_names", "check_order", "check_readable", "labelled", "every_second"],
     "models": ["load_model"], "similarity": ["unit_norm", "top_k"],
 }
 

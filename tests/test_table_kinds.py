@@ -36,29 +36,38 @@ def text(folder, content, name="t.csv", encoding="utf-8"):
     return load_dataset(f"table:{folder / name}")
 
 
-@pytest.mark.parametrize(("labels", "classnames", "found"), [
-    ([0.0, 1.0, None], ["0", "1"], [0, 1, -1]),
-    ([0.0, 1.0, NAN], ["0", "1"], [0, 1, -1]),
-    (pa.array([0, 1, None], pa.int8()), ["0", "1"], [0, 1, -1]),
-    (pa.array([0, 10, -1]), ["0", "10"], [0, 1, -1]),
-    (["cat", " dog ", None], ["cat", "dog"], [0, 1, -1]),
-    (["cat", "  ", "dog"], ["cat", "dog"], [0, -1, 1]),
-    (pa.array(["cat", "dog", None], pa.large_string()), ["cat", "dog"], [0, 1, -1]),
-    (pa.array(["cat", "dog", None], pa.string_view()), ["cat", "dog"], [0, 1, -1]),
-    (pa.array(["cat", "dog", "cat"]).dictionary_encode(), ["cat", "dog"], [0, 1, 0]),
-    ([True, False, None], ["False", "True"], [1, 0, -1]),
-    (pa.array([Decimal("1"), Decimal("2"), None]), ["1", "2"], [0, 1, -1]),
-    (["cafe\u0301", "caf\u00e9", "NA"], ["NA", "caf\u00e9"], [1, 1, 0]),
-])
+@pytest.mark.parametrize(
+    ("labels", "classnames", "found"),
+    [
+        ([0.0, 1.0, None], ["0", "1"], [0, 1, -1]),
+        ([0.0, 1.0, NAN], ["0", "1"], [0, 1, -1]),
+        (pa.array([0, 1, None], pa.int8()), ["0", "1"], [0, 1, -1]),
+        (pa.array([0, 10, -1]), ["0", "10"], [0, 1, -1]),
+        (["cat", " dog ", None], ["cat", "dog"], [0, 1, -1]),
+        (["cat", "  ", "dog"], ["cat", "dog"], [0, -1, 1]),
+        (pa.array(["cat", "dog", None], pa.large_string()), ["cat", "dog"], [0, 1, -1]),
+        (pa.array(["cat", "dog", None], pa.string_view()), ["cat", "dog"], [0, 1, -1]),
+        (pa.array(["cat", "dog", "cat"]).dictionary_encode(), ["cat", "dog"], [0, 1, 0]),
+        ([True, False, None], ["False", "True"], [1, 0, -1]),
+        (pa.array([Decimal("1"), Decimal("2"), None]), ["1", "2"], [0, 1, -1]),
+        (["cafe\u0301", "caf\u00e9", "NA"], ["NA", "caf\u00e9"], [1, 1, 0]),
+    ],
+)
 def test_labels_of_parquet(folder, labels, classnames, found):
     data = parquet(folder, labels)
     assert (data.classnames, data.labels.tolist()) == (classnames, found)
 
 
-@pytest.mark.parametrize(("labels", "text"), [
-    ([["cat"], ["dog"], ["cat"]], "Expected one label an image in table:"), ([{"a": 1}] * 3, "Expected one label an image in table:"),
-    ([0.5, 1.0, 2.0], "Expected labels of table:"), ([float("inf"), 1.0, 2.0], "Expected labels of table:"), ([-2, 0, 1], None),
-])
+@pytest.mark.parametrize(
+    ("labels", "text"),
+    [
+        ([["cat"], ["dog"], ["cat"]], "Expected one label an image in table:"),
+        ([{"a": 1}] * 3, "Expected one label an image in table:"),
+        ([0.5, 1.0, 2.0], "Expected labels of table:"),
+        ([float("inf"), 1.0, 2.0], "Expected labels of table:"),
+        ([-2, 0, 1], None),
+    ],
+)
 def test_labels_that_are_no_names(folder, labels, text):
     if text is None:
         assert parquet(folder, labels).classnames == ["-2", "0", "1"]  # names as any other, if odd ones
@@ -68,9 +77,15 @@ def test_labels_that_are_no_names(folder, labels, text):
     assert "0.png" in str(caught.value)
 
 
-@pytest.mark.parametrize("kind", [pa.string(), pa.large_string(), pa.string_view(), pa.dictionary(pa.int32(), pa.string())])
+@pytest.mark.parametrize(
+    "kind", [pa.string(), pa.large_string(), pa.string_view(), pa.dictionary(pa.int32(), pa.string())]
+)
 def test_paths_of_every_string_type(folder, kind):
-    assert parquet(folder, ["a", "b", "a"], pa.array(["0.png", "1.png", "2.png"], kind)).ids == ["0.png", "1.png", "2.png"]
+    assert parquet(folder, ["a", "b", "a"], pa.array(["0.png", "1.png", "2.png"], kind)).ids == [
+        "0.png",
+        "1.png",
+        "2.png",
+    ]
 
 
 @pytest.mark.parametrize("separator", [",", ";", "\t", "|"])
@@ -117,8 +132,13 @@ def test_paths_as_windows_writes_them_and_absolute_ones(folder):
 
 def test_rows_that_name_no_image_are_counted(folder):
     data = text(folder, "path,label\n0.png,cat\n,dog\n  ,dog\ngone.png,dog\n1.png,dog\n")
-    assert data.ids == ["0.png", "1.png"] and data.left_out == {NO_PATH: ["t.csv, row 3", "t.csv, row 4"], NO_FILE: ["gone.png"]}
-    with pytest.raises(InputError, match=r"found none; 1 item of table:.* is left out: rows whose file is not there \(1: gone.png\)$"):
+    assert data.ids == ["0.png", "1.png"] and data.left_out == {
+        NO_PATH: ["t.csv, row 3", "t.csv, row 4"],
+        NO_FILE: ["gone.png"],
+    }
+    with pytest.raises(
+        InputError, match=r"found none; 1 item of table:.* is left out: rows whose file is not there \(1: gone.png\)$"
+    ):
         text(folder, "path,label\ngone.png,cat\n")
 
 
@@ -129,7 +149,10 @@ def test_rows_of_another_length_are_refused(folder, row):
     assert len(text(folder, "path,label\n1.png,dog,,\n")) == 1  # empty cells move nothing
 
 
-@pytest.mark.parametrize(("name", "content"), [("t.xlsx", b"PK\x03\x04x"), ("t.csv.gz", b"\x1f\x8bx"), ("t.feather", b"ARROW1xx"), ("t.parquet", b"path,label")])
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [("t.xlsx", b"PK\x03\x04x"), ("t.csv.gz", b"\x1f\x8bx"), ("t.feather", b"ARROW1xx"), ("t.parquet", b"path,label")],
+)
 def test_files_of_other_kinds_are_refused(folder, name, content):
     (folder / name).write_bytes(content)
     with pytest.raises(InputError, match="^Cannot read the table .*: it is "):
@@ -142,18 +165,31 @@ def test_text_in_another_encoding_is_refused_with_the_way_out(folder):
 
 
 def test_json_lines(folder):
-    lines = [{"file_name": "0.png", "label": "cat"}, {"file_name": "1.png", "label": None}, {"file_name": "2.png", "label": "dog", "x": 1}]
+    lines = [
+        {"file_name": "0.png", "label": "cat"},
+        {"file_name": "1.png", "label": None},
+        {"file_name": "2.png", "label": "dog", "x": 1},
+    ]
     data = text(folder, "".join(json.dumps(line) + "\n" for line in lines), "metadata.jsonl")
     assert data.classnames == ["cat", "dog"] and data.labels.tolist() == [0, -1, 1]
 
 
 def test_hugging_face_tables_with_other_columns(folder):
     image = {"bytes": (folder / "0.png").read_bytes(), "path": None}
-    names = {"info": {"features": {"img": {"_type": "Image"}, "digit": {"names": ["zero", "one"], "_type": "ClassLabel"}}}}
-    rows = {"img": [image, {"bytes": None, "path": "1.png"}, None, {"bytes": None, "path": None}], "digit": [1, 0, 0, -1]}
+    names = {
+        "info": {"features": {"img": {"_type": "Image"}, "digit": {"names": ["zero", "one"], "_type": "ClassLabel"}}}
+    }
+    rows = {
+        "img": [image, {"bytes": None, "path": "1.png"}, None, {"bytes": None, "path": None}],
+        "digit": [1, 0, 0, -1],
+    }
     pq.write_table(pa.table(rows).replace_schema_metadata({"huggingface": json.dumps(names)}), folder / "t.parquet")
     data = load_dataset(f"table:{folder / 't.parquet'}")
-    assert data.classnames == ["zero", "one"] and data.labels.tolist() == [1, 0] and [data[i][0].size for i in range(2)] == [(8, 8)] * 2
+    assert (
+        data.classnames == ["zero", "one"]
+        and data.labels.tolist() == [1, 0]
+        and [data[i][0].size for i in range(2)] == [(8, 8)] * 2
+    )
     assert data.left_out == {NO_IMAGE: ["t.parquet#2", "t.parquet#3"]}
 
 

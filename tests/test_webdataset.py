@@ -35,35 +35,70 @@ def labels(data):
 
 
 def test_a_key_ends_at_the_first_dot_of_the_name_and_folders_may_have_dots(tmp_path):
-    spec = write(tmp_path / "a.tar", ("v1.0/x/000.png", png()), ("v1.0/x/000.cls", b"1\n"), ("v1.0/x/001.JPEG", png()), ("v1.0/x/001.cls", b" 0 "),
-                 ("002.input.png", png()), ("002.cls", b"1"))
+    spec = write(
+        tmp_path / "a.tar",
+        ("v1.0/x/000.png", png()),
+        ("v1.0/x/000.cls", b"1\n"),
+        ("v1.0/x/001.JPEG", png()),
+        ("v1.0/x/001.cls", b" 0 "),
+        ("002.input.png", png()),
+        ("002.cls", b"1"),
+    )
     assert labels(load_dataset(spec)) == {"a.tar/v1.0/x/000": 1, "a.tar/v1.0/x/001": 0, "a.tar/002.input": 1}
 
 
 def test_names_with_dots_are_samples_of_their_own(tmp_path):
-    spec = write(tmp_path / "a.tar", *((f"img.{i}.{suffix}", content) for i in range(2) for suffix, content in (("png", png()), ("cls", b"%d" % i))))
+    spec = write(
+        tmp_path / "a.tar",
+        *((f"img.{i}.{suffix}", content) for i in range(2) for suffix, content in (("png", png()), ("cls", b"%d" % i))),
+    )
     assert labels(load_dataset(spec)) == {"a.tar/img.0": 0, "a.tar/img.1": 1}
 
 
 def test_labels_in_json(tmp_path):
-    spec = write(tmp_path / "a.tar", ("0.png", png()), ("0.json", json.dumps({"label": 1}).encode()), ("1.png", png()), ("1.json", b'{"cls": "cat"}'),
-                 ("2.png", png()), ("2.json", b'{"caption": "x"}'), ("3.json", b'{"label": 1}'), ("3.cls", b"0"), ("3.png", png()))
+    spec = write(
+        tmp_path / "a.tar",
+        ("0.png", png()),
+        ("0.json", json.dumps({"label": 1}).encode()),
+        ("1.png", png()),
+        ("1.json", b'{"cls": "cat"}'),
+        ("2.png", png()),
+        ("2.json", b'{"caption": "x"}'),
+        ("3.json", b'{"label": 1}'),
+        ("3.cls", b"0"),
+        ("3.png", png()),
+    )
     data = load_dataset(spec)
     assert data.labels.tolist() == [1, 0, -1, 0] and data.left_out == {}
     spec = write(tmp_path / "b.tar", ("0.png", png()), ("0.json", b'{"label": "bird"}'))
-    with pytest.raises(InputError, match="^Cannot read .*b.tar as .*'bird' is neither a class index nor a line of classnames.txt$"):
+    with pytest.raises(
+        InputError, match="^Cannot read .*b.tar as .*'bird' is neither a class index nor a line of classnames.txt$"
+    ):
         load_dataset(spec)
 
 
 def test_what_is_no_sample_is_counted(tmp_path):
-    spec = write(tmp_path / "a.tar", ("0.jpg", png()), ("0.seg.png", png()), ("0.cls", b"1"), ("._0.jpg", png()), ("__MACOSX/0.jpg", png()), ("9.cls", b"1"))
+    spec = write(
+        tmp_path / "a.tar",
+        ("0.jpg", png()),
+        ("0.seg.png", png()),
+        ("0.cls", b"1"),
+        ("._0.jpg", png()),
+        ("__MACOSX/0.jpg", png()),
+        ("9.cls", b"1"),
+    )
     with tarfile.open(tmp_path / "a.tar", "a") as archive:
         link = tarfile.TarInfo("1.png")
         link.type, link.linkname = tarfile.SYMTYPE, "0.jpg"
         archive.addfile(link)
     data = load_dataset(spec)
     assert labels(data) == {"a.tar/0": 1}
-    assert data.left_out == {HIDDEN: ["a.tar/._0.jpg", "a.tar/__MACOSX/0.jpg"], LINKS: ["a.tar/1.png"], FURTHER: ["a.tar/0.seg"], NO_IMAGE: ["a.tar/9.cls"]}
+    assert data.left_out == {
+        HIDDEN: ["a.tar/._0.jpg", "a.tar/__MACOSX/0.jpg"],
+        LINKS: ["a.tar/1.png"],
+        FURTHER: ["a.tar/0.seg"],
+        NO_IMAGE: ["a.tar/9.cls"],
+    }
 
 
 def test_patterns_with_braces(tmp_path):

@@ -21,7 +21,7 @@ from clipnb.datasets import check_asset
 from clipnb.errors import InputError, one_of, path_of, shown, text_of
 from clipnb.models._files import folder_problem, is_torchscript, layout_problem, stored_shapes, weights_problem
 from clipnb.models._model import DTYPES, Model
-from clipnb.models._settings import find_tag, known_tags, settings_of_file, settings_of_tag
+from clipnb.models._settings import ARCHITECTURE, find_tag, known_tags, settings_of_file, settings_of_tag
 
 EMBEDDED = "clipnb-mini"
 EMBEDDED_DIR = Path(__file__).parents[1] / "assets" / EMBEDDED
@@ -56,7 +56,8 @@ def load_model(
             fp32). `encode_images` measures on a sample how many predictions a half precision changes.
         trust_pickle: load a checkpoint that can run code: a pickle with more in it than tensors, or a TorchScript
             archive. Only for files whose source you trust.
-        like: the tag whose settings a checkpoint file needs. None: those that all tags of the architecture agree on.
+        like: the tag whose settings a checkpoint file needs, or "architecture" for the architecture's own settings wherever
+            weights do not bring theirs. None: those that all tags of the architecture agree on.
 
     Returns:
         A `Model` in evaluation mode.
@@ -130,7 +131,7 @@ def _open(name: str, pretrained: str | None, trust_pickle: bool, like: str | Non
 
 
 def _refuse_options(name: str, pretrained: str | None, like: str | None, why: str, way: str = "") -> None:
-    for option, value in (("pretrained", pretrained), ("like", like)):
+    for option, value in (("pretrained", pretrained), ("like", None if like == ARCHITECTURE else like)):
         if value:
             raise InputError(f"Expected no `{option}` with model {name!r} ({why}), got {shown(value)}{way}")
 
@@ -147,7 +148,7 @@ def _from_architecture(name: str, pretrained: str | None, trust_pickle: bool, li
             f"all: {EMBEDDED}, local-dir:PATH, hf-hub:ORGANISATION/NAME, or open_clip.list_models(){repository}"
         )
     tag = _tag_of(name, pretrained)
-    if tag and like:
+    if tag and like not in (None, ARCHITECTURE):
         raise InputError(
             f"Expected no `like` with the tag {tag!r}, whose settings are known, got {shown(like)}; "
             "it is for weights from a file"

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 from clipnb.errors import InputError, shown
+
+
+ARCHITECTURE = "architecture"  # as `like`: an architecture's own settings, where weights do not bring any
 
 
 @dataclass(frozen=True)
@@ -72,13 +76,14 @@ def settings_of_file(name: str, like: str | None) -> Settings:
     """The settings for weights of this architecture that come from a file, which does not state them.
 
     They are those of the tag `like`, or those that all tags of the architecture agree on. An architecture without tags
-    has open_clip's defaults.
+    has open_clip's defaults; so has every architecture with `like` = ARCHITECTURE, and where its tags disagree, a warning
+    lists them.
 
     Raises:
         InputError: the tags disagree and `like` is None, or `like` is not one of them.
     """
     tags = known_tags(name)
-    if like is not None:
+    if like not in (None, ARCHITECTURE):
         tag = find_tag(name, like)
         if tag is None:
             raise InputError(
@@ -89,6 +94,13 @@ def settings_of_file(name: str, like: str | None) -> Settings:
     groups: dict[Settings, list[str]] = {}
     for tag in tags:
         groups.setdefault(settings_of_tag(name, tag), []).append(tag)
+    if len(groups) > 1 and like == ARCHITECTURE:
+        warnings.warn(
+            f"A file does not say which settings its weights need, and those of {name}'s tags differ: {_listed(groups)}; "
+            f"the settings of the architecture itself are used, like='TAG' chooses others",
+            stacklevel=2,
+        )
+        return Settings.of_record(name, {})
     if len(groups) > 1:
         raise InputError(
             f"Expected `like` (--like TAG) for weights of {name} from a file, got none: "
