@@ -45,11 +45,13 @@ def test_evaluate_writes_the_same_json_to_a_file_and_to_stdout(clipnb, tmp_path)
     found = strict((tmp_path / "out.json").read_text("utf-8"))
     assert found == strict(done(clipnb("evaluate", "--json", "-")))
     assert found["model"] == "tiny-clip" and found["n"] == 12 and found["classes"] == 3 and found["chance"] == 1 / 3
-    for name in ("accuracy", "recall_at_5", "mean_per_class_accuracy", "worst_10", "worst_10_honest", "classes_at_zero",
-                 "harmonic_mean", "geometric_mean"):
+    for name in ("accuracy", "recall_at_5", "mean_per_class_accuracy", "worst_10_split_half", "classes_at_zero"):
         low, high = found[f"{name}_ci"]
         assert low <= found[name] <= high
         assert re.search(rf"^{name} .*\[", table, re.M)
+    for name in ("worst_10", "harmonic_mean", "geometric_mean"):  # scores without an interval
+        assert 0 <= found[name] <= 1 and found[f"{name}_ci"] is None
+    assert found["worst_10_truly_worst"] is None and len(found["worst_10_truly_worst_ci"]) == 2  # four images a class: a range only
     assert (found["worst_k"], found["worst_k_classes"]) == (10, 3)  # the name stays, whatever the number of classes
     assert [row["images"] for row in found["worst_classes"]] == [4, 4, 4]
     assert {row["classname"] for row in found["worst_classes"]} == {"cat", "dog", "fire truck"}

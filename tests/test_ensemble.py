@@ -259,32 +259,7 @@ def test_descriptions_lift_a_class_that_nobody_is_predicted_as():
     assert np.isfinite(new).all() and not np.allclose(weights[0], 0.5)
 
 
-def test_a_comparison_tells_a_real_difference_from_none():
-    vectors, bank, labels = case(per_class=40)
-    bad = bank[0].copy()
-    bad[0] = -bad[0]
-    results = {"bare": evaluate(vectors, bank[0], labels), "same": evaluate(vectors, bank[0], labels),
-               "useless": evaluate(vectors, bank[-1], labels), "one lost": evaluate(vectors, bad, labels)}
-    rows = {row["method"]: row for row in ensemble.compare(results, k=3, flagged=[0], resamples=100)}
-    assert list(rows) == list(results) and "difference" not in rows["bare"]
-    for row in rows.values():
-        for name in ("accuracy", "mean_per_class_accuracy", "worst_3", "worst_3_honest", "classes_at_zero", "harmonic_mean",
-                     "harmonic_mean_floored", "flagged_accuracy"):
-            assert row[f"{name}_ci"][0] <= row[name] <= row[f"{name}_ci"][1], name
-    verdicts = {name: {what: found["real"] for what, found in rows[name]["difference"].items()} for name in list(rows)[1:]}
-    assert set(verdicts["same"].values()) == {"no"}
-    assert {what for what, verdict in verdicts["useless"].items() if verdict == "worse"} >= {"accuracy", "worst_3", "harmonic_mean_floored"}
-    assert verdicts["one lost"]["accuracy"] == verdicts["one lost"]["flagged_accuracy"] == verdicts["one lost"]["worst_3"] == "worse"
-    assert rows["one lost"]["flagged_accuracy"] == 0 and rows["one lost"]["classes_at_zero"] == 1
-    difference = rows["useless"]["difference"]["accuracy"]
-    assert difference["value"] == pytest.approx(rows["useless"]["accuracy"] - rows["bare"]["accuracy"])
-    assert difference["mcnemar_p"] < 1e-9 and difference["ci"][1] < 0
-    reversed_rows = ensemble.compare({"useless": results["useless"], "bare": results["bare"]}, k=3, baseline="useless", resamples=100)
-    assert reversed_rows[1]["difference"]["accuracy"]["real"] == reversed_rows[1]["difference"]["worst_3"]["real"] == "better"
-
-
 VECTORS, BANK, LABELS = case()
-RESULT = evaluate(VECTORS, BANK[0], LABELS)
 
 
 @pytest.mark.parametrize(("call", "text"), [
@@ -307,10 +282,6 @@ RESULT = evaluate(VECTORS, BANK[0], LABELS)
     (lambda: ensemble.evaluate_per_image(VECTORS, BANK, -np.ones((240, 4))), "Expected `weights` >= 0, got a negative or NaN weight"),
     (lambda: ensemble.evaluate_on_halves(VECTORS[:1], lambda rows: BANK[0]), "Expected at least two images to halve, got 1"),
     (lambda: ensemble.find_worst(VECTORS, BANK[0], 13), "Expected `k` between 1 and 12, got 13"),
-    (lambda: ensemble.compare({"cmm": RESULT}), "Expected `baseline` to be one of 'cmm', got 'bare'"),
-    (lambda: ensemble.compare({"bare": RESULT, "cmm": evaluate(VECTORS, BANK[0], LABELS[::-1])}),
-     "Expected results on the same images, got other labels in 'cmm' than in 'bare'"),
-    (lambda: ensemble.compare({"bare": RESULT}, flagged=[12]), "Expected `flagged` < 12 (the number of classes), got 12"),
     (lambda: ensemble.weighted_classifier(BANK, [1, 1]), "Expected `weights` of shape (P,) = (4,) or (P, C) = (4, 12), got (2,)"),
     (lambda: ensemble.weighted_classifier(BANK, [1, 1, 1, -1]), "Expected `weights` >= 0, got a negative or NaN weight"),
     (lambda: ensemble.weighted_classifier(BANK, [1, 1, 1, np.nan]), "Expected `weights` >= 0, got a negative or NaN weight"),
@@ -326,3 +297,8 @@ RESULT = evaluate(VECTORS, BANK[0], LABELS)
 def test_wrong_input_is_told(call, text):
     with pytest.raises(InputError, match="^" + re.escape(text)):
         call()
+
+
+def test_what_moved_still_works_and_says_where_to():
+    with pytest.warns(DeprecationWarning, match=r"clipnb\.paired\.compare"):
+        assert len(ensemble.compare({"bare": evaluate(VECTORS, BANK[0], LABELS)}, k=3)) == 1

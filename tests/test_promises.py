@@ -53,5 +53,5 @@ def test_the_same_numbers_give_the_same_figure_bytes(tmp_path):
 def test_seeded_intervals_are_the_same_again():
     rng = np.random.default_rng(0)
     labels, predictions = rng.integers(0, 9, 400), rng.integers(0, 9, 400)
-    for ask in (lambda: clipnb.worst.worst_k_report(predictions, labels, 9, 3), lambda: clipnb.metrics.paired_difference(labels == 0, predictions == 0)):
+    for ask in (lambda: clipnb.worst.worst_k_report(predictions, labels, 9, 3), lambda: clipnb.intervals.paired_difference(labels == 0, predictions == 0)):
         assert repr(ask()) == repr(ask())

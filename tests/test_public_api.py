@@ -11,22 +11,24 @@ import clipnb
 
 PACKAGE = Path(clipnb.__file__).parent
 # In the order of the flow: a module imports only from modules before it.
-FLOW = ["errors", "_device", "_wordnet", "prompts", "similarity", "datasets", "metrics", "worst", "margin", "explain", "models", "textcache", "decoding",
-        "embeddings", "evaluation", "ensemble", "encode", "distributed", "zeroshot", "describe", "comparison", "imagenet", "rehearsal", "reproduce", "llm",
+FLOW = ["errors", "_device", "_wordnet", "prompts", "similarity", "datasets", "intervals", "metrics", "_class_prior", "worst", "margin", "explain", "models", "textcache", "decoding",
+        "embeddings", "evaluation", "paired", "ensemble", "encode", "distributed", "zeroshot", "describe", "comparison", "imagenet", "rehearsal", "reproduce", "llm",
         "plots", "widgets", "page", "report", "cli", "__main__"]
 PUBLIC = {
     "": ["audit", "load_model", "load_dataset", "encode_images", "encode_texts", "zero_shot_classifier", "prompt_vectors", "evaluate",
-         "evaluate_prompts", "evaluate_store", "EvaluationResult", "Embeddings", "InputError", "__version__"],
+         "evaluate_prompts", "evaluate_store", "EvaluationResult", "Embeddings", "Score", "InputError", "__version__"],
     "metrics": ["accuracy", "recall_at_k", "retrieval_recall_at_k", "confusion_matrix", "per_class_accuracy", "per_class_precision",
-                "mean_per_class_accuracy", "precision_recall_curve", "average_precision", "wilson_interval", "paired_difference",
-                "rank_correlation", "label_rank", "percentile_interval", "mcnemar", "rank_correlation_difference", "calibration_bins",
-                "expected_calibration_error"],
-    "worst": ["worst_classes", "worst_k_accuracy", "worst_k_report", "classes_at_zero", "harmonic_mean", "geometric_mean", "paired_tail_difference"],
+                "mean_per_class_accuracy", "per_class_f1", "mean_per_class_f1", "precision_recall_curve", "average_precision", "hit_at_k", "label_rank",
+                "calibration_bins", "expected_calibration_error"],
+    "intervals": ["Score", "proportion", "wilson_interval", "mean_over_classes", "mean_with_t", "percentile_interval", "clustered_accuracy",
+                  "paired_difference", "mcnemar", "rank_correlation", "rank_correlation_difference"],
+    "paired": ["compare", "paired_differences", "differences_of_predictions", "chosen_on_halves"],
+    "worst": ["worst_classes", "worst_k_accuracy", "worst_k_report", "worst_k_reports", "possible_worst", "classes_at_zero", "harmonic_mean", "geometric_mean"],
     "margin": ["class_wise_matching_margin", "image_margins", "worst_first", "worst_found", "worst_auc", "margin_intervals",
                "softmax_confidence", "nearest_text", "baseline_scores", "compare_scores"],
     "explain": ["explain_classes", "label_order", "order_finding", "VERDICTS"],
     "ensemble": ["prompt_margins", "prompt_weights", "softmax_weights", "weighted_classifier", "pseudo_labels", "description_classifier",
-                 "zpe_scores", "autoclip_weights", "evaluate_per_image", "evaluate_on_halves", "find_worst", "compare"],
+                 "zpe_scores", "autoclip_weights", "evaluate_per_image", "evaluate_on_halves", "find_worst"],
     "describe": ["query", "load_query", "load_descriptions", "QUERY", "DRAWING_QUERY", "unmatched", "questions", "check_answer", "refusal", "shuffled", "random_words",
                  "keyword_texts"],
     "comparison": ["compare_methods", "METHODS"],
@@ -64,7 +66,7 @@ def test_signatures_are_those_of_the_public_face():
     assert parameters(clipnb.zero_shot_classifier)[:3] == ["model", "classnames", "templates"]
     assert parameters(clipnb.margin.class_wise_matching_margin) == ["vectors", "classifier", "labels", "reduction"]
     assert parameters(clipnb.worst.worst_k_report)[:4] == ["predictions", "labels", "num_classes", "k"]
-    assert parameters(clipnb.metrics.confusion_matrix) == ["predictions", "labels", "num_classes"]
+    assert parameters(clipnb.metrics.confusion_matrix)[:3] == ["predictions", "labels", "num_classes"]
 
 
 def test_unknown_names_are_attribute_errors():

@@ -203,7 +203,7 @@ def test_a_thousand_photos_in_a_thousand_classes(tiny, tmp_path, browser):
     report = clipnb.audit(spec, tiny, worst_k=50, store=tmp_path / "store")
     report.to_html(tmp_path / "report.html")
     assert (tmp_path / "report.html").stat().st_size < 5e6 and report.summary["classes"] == report.summary["n"] == 1000
-    assert len(report.worst) == 50 and "worst_50_honest" not in report.summary  # one image cannot be split
+    assert len(report.worst) == 50 and "worst_50_split_half" not in report.summary  # one image cannot be split
     assert report.advice[0].startswith("On these images the model is not better than guessing")
     assert "source" not in json.dumps(report.json()) and report.html().count("<img") <= 300
 
