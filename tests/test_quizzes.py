@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from clipnb import ensemble, margin, metrics, worst
+from clipnb import ensemble, intervals, margin, metrics, worst
 
 ROOT = Path(__file__).resolve().parents[1]
 CHAPTERS = {path.name[:2]: path for path in sorted((ROOT / "notebooks").glob("*.ipynb"))}
@@ -81,7 +81,7 @@ def test_keys_that_are_numbers_are_what_clipnb_computes():
     percent = "{:.0%}".format
     spaced = lambda value: percent(value).replace("%", " %")  # noqa: E731
     never = np.array([[0, 50], [0, 9950]])
-    low, high = metrics.wilson_interval(8, 10)
+    low, high = intervals.wilson_interval(8, 10)
     precision, recall, thresholds = metrics.precision_recall_curve(*GALLERY)
     at = list(thresholds).index(0.3)
     weights = ensemble.softmax_weights([0.02, 0.01], 0.01)
@@ -112,10 +112,10 @@ def test_figures_in_questions_and_feedback_are_right():
     question, _ = quiz("04")[1]
     assert f"{accuracy:.1%}".replace("%", " %") in question["text"] and f"{recall:.1%}".replace("%", " %") in question["text"]
     said = {(chapter, number): " ".join(text for _, text in quiz(chapter)[number - 1][1]) for chapter, number in (("09", 1), ("10", 2))}
-    low, high = metrics.wilson_interval(26, 500)
+    _, low, high = intervals.proportion(26, 500)
     assert f"{100 * low:.1f} to {100 * high:.1f} %" in said["09", 1]
-    assert f"{100 * metrics.wilson_interval(0, 3)[1]:.0f} %" in said["10", 2]
-    assert metrics.wilson_interval(0, 35)[1] < 0.1
+    assert f"{100 * intervals.proportion(0, 3).high:.0f} %" in said["10", 2]
+    assert intervals.proportion(0, 36).high < 0.1 < intervals.proportion(0, 35).high
 
 
 # In the page ------------------------------------------------------------------------------------------------------------
