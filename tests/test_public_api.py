@@ -11,8 +11,9 @@ import clipnb
 
 PACKAGE = Path(clipnb.__file__).parent
 # In the order of the flow: a module imports only from modules before it.
-FLOW = ["errors", "_device", "datasets", "prompts", "similarity", "metrics", "worst", "margin", "explain", "prefixes", "towers", "models", "textcache", "decoding", "embeddings", "evaluation",
-        "ensemble", "encode", "distributed", "zeroshot", "describe", "comparison", "imagenet", "rehearsal", "reproduce", "llm", "plots",
+FLOW = ["errors", "_device", "datasets", "prompts", "similarity", "metrics", "worst", "margin", "explain", "prefixes", "towers",
+        "models", "textcache", "decoding", "embeddings", "evaluation", "ensemble", "encode", "distributed", "zeroshot",
+        "describe", "comparison", "imagenet", "rehearsal", "reproduce", "llm", "plots",
         "widgets", "page", "report", "cli"]
 PUBLIC = {
     "": ["audit", "load_model", "load_dataset", "encode_images", "encode_texts", "zero_shot_classifier", "prompt_vectors", "evaluate",
