@@ -1,6 +1,8 @@
 """How soon each page of the built book shows its first content, from a local server: the best of three visits.
 
-    python benchmarks/pages.py        # after `make book`; writes benchmarks/results/pages.json and .md; exit code 1 above two seconds
+    python benchmarks/pages.py        # after `make book`; writes benchmarks/results/pages.json and .md
+
+Exit code 1: a page took more than two seconds.
 """
 
 from __future__ import annotations
@@ -53,9 +55,11 @@ def table(found: dict) -> str:
     """The result as Markdown."""
     seconds = found["seconds"]
     slowest = max(seconds, key=seconds.get)
+    median = statistics.median(seconds.values())
+    machine_line = "; ".join(f"{key} {value}" for key, value in found["machine"].items())
     return (
-        f"First content of {len(seconds)} pages from a local server, best of three visits: median {statistics.median(seconds.values()):.2f} s, "
-        f"slowest {seconds[slowest]:.2f} s (`{slowest}`).\n\n" + "; ".join(f"{key} {value}" for key, value in found["machine"].items()) + ".\n"
+        f"First content of {len(seconds)} pages from a local server, best of three visits: median {median:.2f} s, "
+        f"slowest {seconds[slowest]:.2f} s (`{slowest}`).\n\n{machine_line}.\n"
     )
 
 

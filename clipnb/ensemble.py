@@ -15,7 +15,18 @@ import numpy as np
 from clipnb.errors import InputError, as_numpy, class_indices, floats, generator, having, one_of, real, whole_number
 from clipnb.evaluation import EvaluationResult, check_depths, evaluate, evaluate_prompts, evaluate_unchecked
 from clipnb.margin import class_wise_matching_margin, pseudo_labels, worst_first
-from clipnb.similarity import Scorer, block_slices, check_bank, check_classifier, check_vectors, on_all_cores, similarity_blocks, tensor, unit_norm, unit_rows
+from clipnb.similarity import (
+    Scorer,
+    block_slices,
+    check_bank,
+    check_classifier,
+    check_vectors,
+    on_all_cores,
+    similarity_blocks,
+    tensor,
+    unit_norm,
+    unit_rows,
+)
 
 METHODS = ("uniform", "zpe", "autoclip", "cmm", "greedy")
 LIFT_BYTES = 256 * 2**20  # of weighted image vectors that `evaluate_per_image` holds at a time

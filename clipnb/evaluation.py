@@ -43,9 +43,10 @@ class EvaluationResult:
     def merge(cls, parts: Iterable[EvaluationResult]) -> EvaluationResult:
         """Join results of parts of a data set (shards, machines): the result of the whole, image order kept.
 
-        Everything is computed from values of each image, which are joined, and from sums by class, which are added up. So
-        predictions, counts and every score made of counts are those of the whole, except for an image whose best classes
-        are nearer to each other than rounding (1e-6); similarities, margins and their means may differ in the last bits.
+        Everything is computed from values of each image, which are joined, and from sums by class, which are added up.
+        So predictions, counts and every score made of counts are those of the whole, except for an image whose best
+        classes are nearer to each other than rounding (1e-6); similarities, margins and their means may differ in the
+        last bits.
 
         Args:
             parts: results with one classifier and one `ks`; an iterator holds one part's sums at a time.
@@ -97,11 +98,15 @@ class EvaluationResult:
 
         Equal to `margin.class_wise_matching_margin` with that reduction, up to rounding.
         """
-        margins = []
-        for target, of_images, sums in zip((self.labels, self.predictions), (self.margins, self.leads), self.vector_sums):
-            margins.append(margin.mean_by_class(of_images, target, self.num_classes))
-            margins.append(margin.of_class_means(sums, target, self.classifier))
-        return dict(zip(CMM, margins))
+        cmm = []
+        by_label, by_prediction = self.vector_sums
+        for target, margins, sums in (
+            (self.labels, self.margins, by_label),
+            (self.predictions, self.leads, by_prediction),
+        ):
+            cmm.append(margin.mean_by_class(margins, target, self.num_classes))
+            cmm.append(margin.of_class_means(sums, target, self.classifier))
+        return dict(zip(CMM, cmm))
 
     @cached_property
     def class_similarity(self) -> np.ndarray:
@@ -267,7 +272,11 @@ def evaluate(vectors, classifier, labels=None, ks=(1, 5), device: str = "cpu") -
 
 
 def evaluate_unchecked(
-    vectors: np.ndarray, classifier: np.ndarray, labels: np.ndarray, ks: tuple[int, ...], device: str | torch.device = "cpu"
+    vectors: np.ndarray,
+    classifier: np.ndarray,
+    labels: np.ndarray,
+    ks: tuple[int, ...],
+    device: str | torch.device = "cpu",
 ) -> EvaluationResult:
     """`evaluate` for float32 arrays that were checked, or whose rows have other norms than 1 on purpose; `ks` ascends.
 
@@ -290,7 +299,8 @@ def evaluate_unchecked(
         topk[rows], topk_similarity[rows], margins[rows], rivals[rows], leads[rows] = ranked
         return rows
 
-    for rows in in_order(visit, block_slices(count, num_classes)):  # one order of additions, however many threads there are
+    # In order, so that sums are the same for any number of threads.
+    for rows in in_order(visit, block_slices(count, num_classes)):
         margin.add_by_class(sums[0], labels[rows], vectors[rows])
         margin.add_by_class(sums[1], topk[rows, 0], vectors[rows])
     return EvaluationResult(labels, topk, topk_similarity, margins, rivals, leads, ks, classifier, sums[:, :-1])

@@ -69,7 +69,7 @@ def sum_by_class(vectors: np.ndarray, target: np.ndarray, num_classes: int) -> n
 
 
 def add_by_class(sums: np.ndarray, target: np.ndarray, vectors: np.ndarray) -> None:
-    """Add vectors (B, D) in place to the rows of `sums` (C + 1, D) float64 that `target` (B,) names; -1 is the last row.
+    """Add vectors (B, D) to the rows of `sums` (C + 1, D) float64, in place, that `target` (B,) names; -1 is the last.
 
     >>> sums = np.zeros((2, 1))
     >>> add_by_class(sums, np.array([0, -1, 0]), np.ones((3, 1)))

@@ -49,7 +49,10 @@ FLOATS = {
     "empty": lambda v: np.asarray(v)[:0], "mismatched: wider": lambda v: np.concatenate([v, v], axis=-1),
     "mismatched: longer": lambda v: np.concatenate([v, v], axis=0),
 }
-UNIT_VECTORS = {**FLOATS, "not of unit norm": lambda v: 1.1 * np.asarray(v), "not of unit norm: a row of zeros": lambda v: np.asarray(v) * (np.arange(len(v)) > 0).reshape(-1, *[1] * (np.ndim(v) - 1))}
+UNIT_VECTORS = {
+    **FLOATS, "not of unit norm": lambda v: 1.1 * np.asarray(v),
+    "not of unit norm: a row of zeros": lambda v: np.concatenate([0 * np.asarray(v)[:1], np.asarray(v)[1:]]),
+}
 INDICES = {
     **NOT_NUMBERS, "wrong dtype: float": lambda v: np.asarray(v, dtype=float), "wrong dtype: bool": lambda v: np.asarray(v) > 0,
     "NaN": lambda v: changed(v, 0, NAN), "negative": lambda v: np.asarray(v) - 2, "huge": lambda v: np.asarray(v) + 2**40,

@@ -9,7 +9,7 @@ from clipnb import Embeddings, comparison, encode_images, evaluate, load_dataset
 from clipnb.cli import main
 from clipnb.describe import QUERY, load_descriptions
 from clipnb.errors import InputError
-from test_llm import KEY, Server, good, serve  # noqa: F401 (a fixture)
+from test_llm import KEY, Server, clock, good, serve  # noqa: F401 (fixtures)
 
 TEMPLATES = ["{}", "a photo of a {}.", "clip art of a {}.", "a cartoon {}."]
 TEXTS = {"cat": ["a cat with whiskers", "a grey cat"], "dog": ["a dog with long ears", "a brown dog"]}

@@ -160,7 +160,8 @@ def test_per_image_weights_that_do_not_differ_are_one_ensemble(monkeypatch, bloc
     weights = np.array([0.5, 0.3, 0.2, 0.0])
     mean = np.einsum("p,pcd->cd", weights, bank)
     found = ensemble.evaluate_per_image(vectors, bank, np.tile(weights, (len(vectors), 1)), labels)
-    expected = evaluation.evaluate_unchecked(vectors, mean.astype(np.float32), labels, (1, 5))  # as in AutoCLIP, not renormalised
+    # as in AutoCLIP, the mean is not renormalised
+    expected = evaluation.evaluate_unchecked(vectors, mean.astype(np.float32), labels, (1, 5))
     assert same_classes(found.predictions, expected.predictions, vectors.astype(float) @ mean.T)
     assert np.allclose(found.margins, expected.margins, atol=1e-6)
     assert np.allclose(found.cmm["class"], expected.cmm["class"], atol=1e-6)

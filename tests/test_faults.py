@@ -65,8 +65,9 @@ FAULTS = {  # what happens: (what comes of it, {the test that proves it: for whi
 }
 
 # One process loads libraries and model; each run is its fork, so that what happens to it happens to the work and not to imports.
-# A run passes events: "read 20" (the 20th image), "half NAME", "before NAME" and "after NAME" (half of a file is written, its renaming).
-# At one of them something is done to it: "kill", "interrupt" (its whole group), "meet" (wait for `go`), or an image disappears.
+# A run passes events: "read 20" (it is about to read its 20th image), "half NAME" (half of that file is written under its
+# temporary name), "before NAME" and "after NAME" (the file is renamed). At one of them something is done: "kill", "interrupt"
+# (the run and its workers), "meet" (it waits for the file `go`), or the image file of that path is taken away.
 SERVER = """
 import json, os, pathlib, re, resource, signal, sys, time
 from collections import Counter
@@ -181,8 +182,12 @@ class Runs:
         return int(self.process.stdout.readline())
 
     def start(self, place, command, at="", does="", go="", workers=0, room=0, texts=""):
-        """Its output goes into files beside the folder `place`; `room`: most bytes of a file; `texts`: folder of the cache of text vectors."""
-        return self._ask(place=str(place), command=list(map(str, command)), at=at, does=str(does), go=str(go), workers=workers, room=room, texts=str(texts))
+        """The run's output goes into files beside the folder `place`.
+
+        `at`, `does` and `go` are explained above SERVER; `room` limits the bytes of a file; `texts` is the folder of the cache.
+        """
+        return self._ask(place=str(place), command=list(map(str, command)), at=at, does=str(does), go=str(go), workers=workers,
+                         room=room, texts=str(texts))
 
     def wait(self, pid):
         return self._ask(wait=pid)
@@ -273,7 +278,7 @@ def results(place):
 
 
 def moments(name, place):
-    """The events at which a command is killed, one run after the other: each run goes on where the one before was killed."""
+    """The events at which a command is killed, one run after the other: each resumes where the one before was killed."""
     written = list(dict.fromkeys(place.with_name(f"{place.name}.written").read_text().splitlines()))
     shards = [file for file in written if file.endswith(".parquet")]
     results = [file for file in written if file not in (*shards, "provenance.json")]
@@ -298,7 +303,8 @@ def around(file):
 def test_a_killed_command_leaves_whole_files_or_none(runs, command, calm, tmp_path, name):
     place = tmp_path / "place"
     for moment in moments(name, calm(name)):
-        assert runs.run(place, command(name, place), at=moment, does="kill")[0] == -signal.SIGKILL, (moment, said(place))
+        code, lines = runs.run(place, command(name, place), at=moment, does="kill")
+        assert code == -signal.SIGKILL, (moment, lines)
         for file in place.rglob("*.json"):
             json.loads(file.read_text("utf-8"))  # what is there under its own name is whole
         assert all(file.read_text("utf-8").rstrip().endswith("</html>") for file in place.rglob("*.html"))
@@ -318,15 +324,16 @@ SECOND = "part-000000006.parquet"
 
 
 @pytest.mark.parametrize(("name", "workers", "at"), [
-    *((name, 0, f"after {SECOND}") for name in COMMANDS), ("encode", 0, "read 20"), ("encode", 0, f"half {SECOND}"), ("encode", 0, f"before {SECOND}"),
-    ("encode", 2, f"after {SECOND}"), ("encode", 2, "read 10"),
+    *((name, 0, f"after {SECOND}") for name in COMMANDS),
+    *(("encode", 0, at) for at in ("read 20", f"half {SECOND}", f"before {SECOND}")),
+    *(("encode", 2, at) for at in ("read 10", f"after {SECOND}")),
 ])
 def test_ctrl_c_is_one_line_and_the_next_run_goes_on(runs, command, calm, tmp_path, name, workers, at):
     """As a terminal sends it: to all processes, so to the workers too, which read where a GPU encodes."""
     place = tmp_path / "place"
     code, lines = runs.run(place, command(name, place), at=at, does="interrupt", workers=workers)
-    assert code == 130 and lines == [INTERRUPTED] and place.with_name("place.out").read_text() == "" and results(place) == []
-    assert not list(place.rglob("*.tmp"))
+    assert code == 130 and lines == [INTERRUPTED] and place.with_name("place.out").read_text() == ""
+    assert results(place) == [] and not list(place.rglob("*.tmp"))
     before = {shard: shard.stat().st_mtime_ns for shard in place.glob("store/part-*")}
     assert before or (workers and at.startswith("read"))  # which may be ahead of the first shard
     assert runs.run(place, command(name, place))[0] == 0, said(place)
@@ -534,18 +541,20 @@ def build(tmp_path):
 
 
 def test_a_killed_or_interrupted_build_of_the_notebooks_goes_on(tmp_path):
-    """One notebook is done when the build ends: while the kernel of the next one is just starting, or while it computes."""
+    """One notebook is done when the build is ended: the next one's kernel is just starting, or it computes."""
     (tmp_path / "in").mkdir()
-    computing, enough, temporary = tmp_path / "computing", tmp_path / "enough", Path(tempfile.mkdtemp())  # a short path, as sockets need
+    computing, enough = tmp_path / "computing", tmp_path / "enough"
+    temporary = Path(tempfile.mkdtemp())  # a short path, as sockets need
     (tmp_path / "in" / "02_quick.ipynb").write_text(notebook("1 + 1"))
     (tmp_path / "in" / "01_slow.ipynb").write_text(notebook(
-        f"import pathlib, time\npathlib.Path({str(computing)!r}).touch()\nwhile not pathlib.Path({str(enough)!r}).exists(): time.sleep(0.1)"))
+        f"import pathlib, time\npathlib.Path({str(computing)!r}).touch()\n"
+        f"while not pathlib.Path({str(enough)!r}).exists():\n    time.sleep(0.1)"))
     command, status = build(tmp_path), tmp_path / "out" / "status.json"
     events = {  # a kernel's connection file is written before the kernel is started
         "done": lambda: True, "starting": lambda: any(temporary.glob("*.json")), "computing": computing.exists,
     }
     try:
-        for ending, event in ((signal.SIGINT, "done"), (signal.SIGINT, "starting"), (signal.SIGINT, "computing"), (signal.SIGKILL, "computing")):
+        for ending, event in (*((signal.SIGINT, event) for event in events), (signal.SIGKILL, "computing")):
             computing.unlink(missing_ok=True)
             for left in temporary.glob("*.json"):
                 left.unlink()

@@ -1,4 +1,4 @@
-"""Run tests with the matrix products of other processors: one process of pytest for each setting of the libraries below NumPy and torch.
+"""Run tests with the matrix products of other processors: one process of pytest for each setting of the libraries.
 
     python tools/processors.py                              # similarity, evaluation, margin, ensemble, worst
     python tools/processors.py tests/test_metrics.py ...    # or any arguments of pytest

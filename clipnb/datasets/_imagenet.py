@@ -93,7 +93,7 @@ def open_imagenet(path: str | Path, partial: bool = False) -> LabeledImages:
     """ImageNet's validation images in any of the layouts in use, or one line on what is wrong with the folder.
 
     - One folder a synset (`n01440764/*.JPEG`), in `path` or in `path/val`: torchvision's layout and that of most
-    copies.
+      copies.
     - All images in one folder (`ILSVRC2012_img_val`, `val` or `path` itself), with the development kit
       (ILSVRC2012_devkit_t12) beside them, which says which synset each is of.
 
