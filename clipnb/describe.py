@@ -64,7 +64,7 @@ def questions(classnames, classifier, classes, rivals: int = 3, categories=None)
         rivals: how many to name.
         categories: C super-categories (strings or None), or None.
 
-    >>> questions(["cat", "dog", "car"], np.array([[1, 0], [.9, .4], [0, 1.]]), [0], rivals=1)
+    >>> questions(["cat", "dog", "car"], np.array([[1, 0], [.8, .6], [0, 1.]]), [0], rivals=1)
     [Question(classname='cat', rivals=('dog',), category=None)]
     """
     classnames, classifier = check_classnames(classnames), check_classifier(classifier).astype(float)

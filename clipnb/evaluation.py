@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
@@ -14,7 +14,17 @@ from clipnb._device import find_device
 from clipnb.embeddings import Embeddings
 from clipnb.errors import InputError, class_indices, having, listed, whole_number
 from clipnb.intervals import Score, mean_over_classes, proportion
-from clipnb.similarity import Scorer, block_slices, check_bank, check_vectors, in_order, similarity_blocks, take_top, tensor
+from clipnb.similarity import (
+    Scorer,
+    block_slices,
+    check_bank,
+    check_vectors,
+    in_order,
+    number_of_cores,
+    on_all_cores,
+    take_top,
+    tensor,
+)
 
 if TYPE_CHECKING:
     import torch
@@ -113,8 +123,12 @@ class EvaluationResult:
         """(C, C) float32: mean similarity of the images labelled with the row's class to the column's; NaN rows without images."""
         means, present = margin.means_of(self.vector_sums[0], self.labels)
         found = np.full((self.num_classes, self.num_classes), np.nan, dtype=np.float32)
-        for rows, block in similarity_blocks(means, self.classifier):
-            found[present[rows]] = block
+        images, scorer = tensor(means), Scorer(self.classifier)
+
+        def visit(rows: slice) -> None:
+            found[present[rows]] = scorer(images[rows]).numpy()
+
+        on_all_cores(visit, block_slices(len(means), self.num_classes))
         return found
 
     @property
@@ -284,26 +298,44 @@ def evaluate_unchecked(
     array([2.], dtype=float32)
     """
     (count, width), num_classes = vectors.shape, len(classifier)
-    depth = min(ks[-1], num_classes)
-    topk = np.empty((count, depth), dtype=np.int64)
-    topk_similarity = np.empty((count, depth), dtype=np.float32)
-    margins = np.empty(count, dtype=np.float32)
-    rivals = np.empty(count, dtype=np.int64)
-    leads = np.empty(count, dtype=np.float32)
+    images, scorer = tensor(vectors), Scorer(classifier, device)
+    ranked = _Ranked.empty(count, min(ks[-1], num_classes))
     sums = np.zeros((2, num_classes + 1, width))  # the last row takes the images of unknown label
-    images = tensor(vectors)
-    scorer = Scorer(classifier, device)
 
     def visit(rows: slice) -> slice:
-        ranked = _rank(scorer(images[rows].to(device)), labels[rows], depth)
-        topk[rows], topk_similarity[rows], margins[rows], rivals[rows], leads[rows] = ranked
+        ranked.fill(rows, scorer(images[rows].to(device)), labels[rows])
         return rows
 
     # In order, so that sums are the same for any number of threads.
     for rows in in_order(visit, block_slices(count, num_classes)):
         margin.add_by_class(sums[0], labels[rows], vectors[rows])
-        margin.add_by_class(sums[1], topk[rows, 0], vectors[rows])
-    return EvaluationResult(labels, topk, topk_similarity, margins, rivals, leads, ks, classifier, sums[:, :-1])
+        margin.add_by_class(sums[1], ranked.topk[rows, 0], vectors[rows])
+    return EvaluationResult(labels, *ranked, ks, classifier, sums[:, :-1])
+
+
+class _Ranked(NamedTuple):
+    """The fields of `EvaluationResult` that hold a value for each image, in the same order."""
+
+    topk: np.ndarray
+    topk_similarity: np.ndarray
+    margins: np.ndarray
+    rivals: np.ndarray
+    leads: np.ndarray
+
+    @classmethod
+    def empty(cls, count: int, depth: int) -> _Ranked:
+        return cls(
+            np.empty((count, depth), np.int64),
+            np.empty((count, depth), np.float32),
+            np.empty(count, np.float32),
+            np.empty(count, np.int64),
+            np.empty(count, np.float32),
+        )
+
+    def fill(self, rows: slice, scores: torch.Tensor, labels: np.ndarray) -> None:
+        """Rank one block of similarities, which is used up."""
+        for values, part in zip(self, _rank(scores, labels, self.topk.shape[1])):
+            values[rows] = part
 
 
 def evaluate_store(folder, classifier, ks=(1, 5), device: str = "cpu") -> EvaluationResult:
@@ -369,14 +401,14 @@ def evaluate_prompts(vectors, bank, labels=None, ks=(1, 5), device: str = "cpu")
     """
     bank = check_bank(bank)
     vectors, _ = check_vectors(vectors, bank[0])
-    labels, ks, device = _check_labels(labels, len(vectors), bank.shape[1]), check_depths(ks), find_device(device)
-    predictions, recalls, per_class, cmm = [], [], [], []
-    for prompt in bank:
-        result = evaluate_unchecked(vectors, prompt, labels, ks, device)
-        predictions.append(result.predictions)
-        recalls.append(result.recall_at_k)
-        per_class.append(result.per_class_accuracy)
-        cmm.append(result.cmm)
+    prompts, num_classes, _ = bank.shape
+    labels, ks, device = _check_labels(labels, len(vectors), num_classes), check_depths(ks), find_device(device)
+    label_sums = margin.sum_by_class(vectors, labels, num_classes)
+    images, together = tensor(vectors).to(device), number_of_cores()
+    results = []
+    for start in range(0, prompts, together):
+        results += _evaluate_together(vectors, images, bank[start : start + together], labels, label_sums, ks, device)
+    predictions, recalls, per_class, cmm = zip(*results)
     return PromptResults(
         labels,
         np.array(predictions),
@@ -384,6 +416,25 @@ def evaluate_prompts(vectors, bank, labels=None, ks=(1, 5), device: str = "cpu")
         np.array(per_class),
         {name: np.array([margins[name] for margins in cmm]) for name in CMM},
     )
+
+
+def _evaluate_together(vectors, images: torch.Tensor, bank, labels, label_sums, ks: tuple[int, ...], device) -> list[tuple]:
+    """Predictions, Recall@K, accuracies and margins of some prompts, which see a block of images while it is in the cache."""
+    count, num_classes = len(vectors), bank.shape[1]
+    scorers = [Scorer(prompt, device) for prompt in bank]
+    ranked = [_Ranked.empty(count, min(ks[-1], num_classes)) for _ in bank]
+
+    def visit(item: tuple[slice, int]) -> None:
+        rows, p = item
+        ranked[p].fill(rows, scorers[p](images[rows]), labels[rows])
+
+    def finish(p: int) -> tuple:
+        sums = np.stack([label_sums, margin.sum_by_class(vectors, ranked[p].topk[:, 0], num_classes)])
+        result = EvaluationResult(labels, *ranked[p], ks, bank[p], sums)
+        return result.predictions, result.recall_at_k, result.per_class_accuracy, result.cmm
+
+    on_all_cores(visit, [(rows, p) for rows in block_slices(count, num_classes) for p in range(len(bank))])
+    return on_all_cores(finish, range(len(bank)))
 
 
 def _rank(scores: torch.Tensor, labels: np.ndarray, depth: int) -> tuple[np.ndarray, ...]:

@@ -17,7 +17,16 @@ import scipy
 
 from clipnb.errors import MOST_RESAMPLES, InputError, class_indices, floats, generator, having, one_of, real, whole_number
 from clipnb.intervals import check_confidence, mean_with_t, rank_correlation
-from clipnb.similarity import block_slices, check_classifier, check_vectors, similarity_blocks, tensor, top_k
+from clipnb.similarity import (
+    Scorer,
+    block_slices,
+    check_classifier,
+    check_vectors,
+    on_all_cores,
+    similarity_blocks,
+    tensor,
+    top_k,
+)
 
 
 def from_top_two(target, own, topk, topk_similarity) -> tuple[np.ndarray, np.ndarray]:
@@ -101,9 +110,13 @@ def of_class_means(sums: np.ndarray, target: np.ndarray, classifier: np.ndarray)
     array([ 0., nan])
     """
     means, present = means_of(sums, target)
+    images, scorer = tensor(means), Scorer(classifier.astype(np.float32, copy=False))
     cmm = np.full(len(classifier), np.nan)
-    for rows, block in similarity_blocks(means, classifier):
-        cmm[present[rows]] = to_best_other(block, present[rows])
+
+    def visit(rows: slice) -> None:
+        cmm[present[rows]] = to_best_other(scorer(images[rows]).numpy(), present[rows])
+
+    on_all_cores(visit, block_slices(len(means), len(classifier)))
     return cmm
 
 

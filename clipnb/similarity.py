@@ -152,6 +152,17 @@ def _repeats(classifier: np.ndarray) -> tuple[list[int], list[int]]:
     return later, [first[c] for c in later]
 
 
+def number_of_cores() -> int:
+    """The number of threads that `on_all_cores` uses: as many as torch does.
+
+    >>> number_of_cores() >= 1
+    True
+    """
+    import torch
+
+    return torch.get_num_threads()
+
+
 def on_all_cores(visit, items) -> list:
     """Results of `visit(item)` for every item, from as many threads as torch uses, each with one core to itself.
 
@@ -171,7 +182,7 @@ def in_order(visit, items):
     """
     import torch
 
-    threads = torch.get_num_threads()
+    threads = number_of_cores()
     try:
         with ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,)) as pool:
             torch.set_num_threads(1)  # here too: what is done with a result must not take the workers' cores
