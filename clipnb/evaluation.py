@@ -199,6 +199,7 @@ class EvaluationResult:
 
     def _scores(self, k: int, seed: int) -> tuple[dict[str, Score], worst.WorstKReport | None]:
         k = whole_number(k, "k", 1)
+        whole_number(seed, "seed", 0)
         if not self.n:
             raise InputError(f"Expected labelled images, got {len(self.labels)} with label -1: there is nothing to score")
         right, images = metrics.right_by_class(self.predictions, self.labels, self.num_classes)

@@ -87,10 +87,7 @@ def wilson_interval(successes: int, n: int, confidence: float = 0.95) -> tuple[f
     n = whole_number(n, "n", 0)
     successes = whole_number(successes, "successes", 0, n)
     check_confidence(confidence)
-    if n == 0:
-        return 0.0, 1.0
-    interval = scipy.stats.binomtest(successes, n).proportion_ci(confidence, "wilson")
-    return float(interval.low), float(interval.high)
+    return _wilson(successes / n, n, confidence) if n else (0.0, 1.0)
 
 
 def proportion(successes: int, n: int, confidence: float = 0.95) -> Score:
@@ -120,10 +117,30 @@ def _share(value: float, n: float, confidence: float) -> Score:
         low = scipy.stats.beta.ppf(tail, right, wrong + 1) if right > 0 else 0.0
         high = scipy.stats.beta.ppf(1 - tail, right + 1, wrong) if wrong > 0 else 1.0
         return Score(float(value), float(low), float(high))
-    z = scipy.stats.norm.ppf(1 - tail)
+    return Score(float(value), *_wilson(value, n, confidence))
+
+
+def _wilson(value: float, n: float, confidence: float) -> tuple[float, float]:
+    z = scipy.stats.norm.ppf(0.5 + confidence / 2)
     center = (value + z**2 / (2 * n)) / (1 + z**2 / n)
     half = z / (1 + z**2 / n) * math.sqrt(value * (1 - value) / n + z**2 / (4 * n**2))
-    return Score(float(value), float(center - half), float(center + half))
+    return max(0.0, float(center - half)), min(1.0, float(center + half))
+
+
+def check_right(right: npt.ArrayLike, images: npt.ArrayLike) -> tuple[np.ndarray, np.ndarray]:
+    """Return the numbers of right images and of images of C classes as float arrays (C,), with 0 <= right <= images.
+
+    >>> check_right([1, 0], [2, 2])[0]
+    array([1., 0.])
+    """
+    right, images = floats(right, "right", 1), floats(images, "images", 1)
+    if right.shape != images.shape:
+        raise InputError(f"Expected `right` and `images` of one shape (C,), got {right.shape} and {images.shape}")
+    wrong = (right < 0) | (right > images)
+    if wrong.any():
+        place = int(wrong.argmax())
+        raise InputError(f"Expected `right` between 0 and `images`, got {right[place]:g} of {images[place]:g}")
+    return right, images
 
 
 def mean_over_classes(right: npt.ArrayLike, images: npt.ArrayLike, confidence: float = 0.95) -> Score:
@@ -144,12 +161,7 @@ def mean_over_classes(right: npt.ArrayLike, images: npt.ArrayLike, confidence: f
     >>> f"{mean_over_classes([3, 0, 2], [3, 3, 3]):.1%}"
     '55.6 % [21.2, 86.3]'
     """
-    right, images = floats(right, "right", 1), floats(images, "images", 1)
-    if right.shape != images.shape:
-        raise InputError(f"Expected `right` and `images` of one shape (C,), got {right.shape} and {images.shape}")
-    if ((right < 0) | (right > images)).any():
-        place = int(((right < 0) | (right > images)).argmax())
-        raise InputError(f"Expected `right` between 0 and `images`, got {right[place]:g} of {images[place]:g}")
+    right, images = check_right(right, images)
     present = images > 0
     right, images = right[present], images[present]
     if not len(images):

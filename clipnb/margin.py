@@ -15,7 +15,7 @@ from __future__ import annotations
 import numpy as np
 import scipy
 
-from clipnb.errors import MOST_RESAMPLES, InputError, class_indices, floats, generator, having, one_of, real, whole_number
+from clipnb.errors import InputError, class_indices, floats, having, one_of, real, whole_number
 from clipnb.intervals import check_confidence, mean_with_t, rank_correlation
 from clipnb.similarity import (
     Scorer,

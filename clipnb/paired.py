@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from clipnb import metrics, worst
-from clipnb.errors import InputError, class_indices, generator, having, one_of, whole_number
+from clipnb.errors import InputError, as_numpy, booleans, class_indices, generator, having, one_of, whole_number
 from clipnb.evaluation import EvaluationResult
 from clipnb.intervals import paired_counts, proportion, sign_test
 
@@ -93,6 +93,8 @@ def paired_differences(
     >>> paired_differences(a, b, k=1)["accuracy"]["p"]
     0.5
     """
+    for name, value in (("result", result), ("base", base)):
+        having(value, name, "predictions", "clipnb.evaluate")
     return differences_of_predictions(
         result.predictions, base.predictions, base.labels, base.num_classes, k, flagged, comparisons, seed
     )
@@ -136,7 +138,7 @@ def differences_of_predictions(
     if not known.any():
         raise InputError(f"Expected at least one label in `labels`, got {len(labels)} of -1")
     k = min(whole_number(k, "k", 1), int((images > 0).sum()))
-    confidence = 1 - SIGNIFICANCE / whole_number(comparisons, "comparisons", 1)
+    confidence = 1 - SIGNIFICANCE / whole_number(comparisons, "comparisons", 1, 10**6)
     right, right_before = known & (first == labels), known & (second == labels)
 
     def entry(part: np.ndarray, lower_is_better: bool = False, of=(right, right_before)) -> dict:
@@ -174,7 +176,11 @@ def chosen_on_halves(right: npt.ArrayLike, labels: npt.ArrayLike, num_classes: i
     >>> chosen_on_halves(labels == 1, labels, num_classes=2, k=1).tolist()
     [True, True, True, True, False, False, False, False]
     """
-    right, labels = np.asarray(right), np.asarray(labels)
+    labels = as_numpy(labels, "labels")
+    right = booleans(right, "right", labels.shape)
+    num_classes = whole_number(num_classes, "num_classes", 1, metrics.MAX_CLASSES)
+    labels = class_indices(labels, "labels", len(right), num_classes, unknown=True)
+    k = whole_number(k, "k", 1)
     rng = generator(seed)
     order = np.lexsort((rng.random(len(labels)), labels))  # by class, and at random within it
     half = np.empty(len(labels), dtype=np.int64)

@@ -10,10 +10,11 @@ import numpy.typing as npt
 import scipy  # loads scipy.stats and scipy.optimize, a second of work, when they are first used
 
 from clipnb._class_prior import sample_accuracies
-from clipnb.errors import MOST_RESAMPLES, InputError, floats, generator, real, whole_number
-from clipnb.intervals import NAN, Score, check_confidence, percentile_interval, proportion
+from clipnb.errors import MOST_RESAMPLES, InputError, floats, generator, listed, real, whole_number
+from clipnb.intervals import NAN, Score, check_confidence, check_right, percentile_interval, proportion
 from clipnb.metrics import right_by_class
 
+MAX_IMAGES = 10**9  # of a class
 FEW_IMAGES = 10  # images a class; with fewer, the range that the data allow stands in place of an estimate of the worst classes
 HALVES = 2  # random halves for each draw of the accuracies
 
@@ -199,6 +200,9 @@ def worst_k_reports(
     check_confidence(confidence)
     right, images = right_by_class(predictions, labels, num_classes)
     usable = np.flatnonzero(images >= 2)
+    ks = listed(ks, "ks", "numbers")
+    if not ks:
+        raise InputError("Expected at least one number of classes in `ks`, got none")
     for k in ks:
         if whole_number(k, "k", 1, max(1, len(usable))) > len(usable):
             raise InputError(f"Expected at least k = {k} classes with two or more images, got {len(usable)}")
@@ -214,7 +218,7 @@ def worst_k_reports(
     for k in ks:
         classes = worst_classes(per_class, k)
         lowest = np.partition(sample, k - 1, axis=1)[:, :k].mean(axis=1)
-        listed = sample[:, np.searchsorted(present, classes)].mean(axis=1)
+        of_listed = sample[:, np.searchsorted(present, classes)].mean(axis=1)
         bounds = possible_worst(right, images, k, confidence)
         low, high = percentile_interval(lowest, confidence)
         if equal:  # the data allow that all classes are equal, and then the worst are as good as any
@@ -224,7 +228,7 @@ def worst_k_reports(
                 k=k,
                 naive=Score(worst_k_accuracy(per_class, k)),
                 truly_worst=Score(float(lowest.mean()), low, high) if many else Score(NAN, *bounds),
-                listed=Score(float(listed.mean()), *(percentile_interval(listed, confidence) if many else (NAN, NAN))),
+                listed=Score(float(of_listed.mean()), *(percentile_interval(of_listed, confidence) if many else (NAN, NAN))),
                 split_half=_split_half(right[usable], images[usable], sample[:, usable], k, splits, rng, confidence),
                 possible=bounds,
                 fits=fits,
@@ -272,7 +276,10 @@ def possible_worst(right: npt.ArrayLike, images: npt.ArrayLike, k: int, confiden
     >>> low, high < 0.4
     (0.0, True)
     """
-    right, images = np.asarray(right), np.asarray(images)
+    right, images = check_right(right, images)
+    k = whole_number(k, "k", 1, max(1, len(images)))
+    if not len(images) or images.min() < 1 or images.max() > MAX_IMAGES:
+        raise InputError(f"Expected `images` of at least one class, 1 to {MAX_IMAGES:,} each, got {len(images)} classes")
     rates = right / images
     quantiles = np.quantile(rates, np.linspace(0, 1, 41), method="inverted_cdf")
     thresholds = np.unique([*quantiles[quantiles < 1], 1 - 1 / images.max()])  # every class is seen at or below 1
