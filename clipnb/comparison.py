@@ -187,7 +187,7 @@ def shown(row: dict) -> dict[str, str]:
     >>> shown(rows[0])["accuracy %"], shown(rows[0])["worst_1 %"]
     ('100.0 [34.2, 100.0]', '100.0 [100.0, 100.0]')
     """
-    k = next(name for name in row if name.startswith("worst_"))
+    k = f"worst_{row['worst_k']}"
     difference = row.get("difference", {})
 
     def percent(name: str) -> str:

@@ -203,6 +203,7 @@ def prepare(model: Model, data, store: str | Path | None, bad_images: str, decod
         "model": model.name, "pretrained": model.pretrained, "model_fingerprint": model.fingerprint, "precision": model.precision,
         REASON: reason, "decoder": decoder or begun.get("decoder", "pillow"), "dataset": data.name, "dataset_fingerprint": data.fingerprint, "n": len(data),
     }
+    provenance["exif_rotation"] = getattr(data, "exif_rotation", "ignored")
     writer = StoreWriter(store, provenance, data.classnames, SHARD_SIZE) if store is not None else None
     shards = [range(start, min(start + SHARD_SIZE, len(data))) for start in range(0, len(data), SHARD_SIZE)]
     return Task(model, provenance, bad_images, writer, [rows for rows in shards if not (writer and writer.has(rows.start))])

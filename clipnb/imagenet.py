@@ -4,7 +4,15 @@ import warnings
 
 from clipnb import datasets
 
-_MOVED = ("check_order", "check_readable", "imagenet_classnames", "open_imagenet", "repaired_classnames", "synset_names", "synsets")
+_MOVED = (
+    "check_order",
+    "check_readable",
+    "imagenet_classnames",
+    "open_imagenet",
+    "repaired_classnames",
+    "synset_names",
+    "synsets",
+)
 
 
 def __getattr__(name: str):

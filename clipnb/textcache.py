@@ -21,7 +21,7 @@ CORRUPT = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
 
 
 def cache_folder() -> Path | None:
-    """Where clipnb keeps what it can compute again; None if `CLIPNB_CACHE` is set and empty.
+    """Where clipnb keeps what it can compute again; None if `CLIPNB_CACHE` is set and empty, or there is no home to reach.
 
     >>> os.environ["CLIPNB_CACHE"] = ""
     >>> cache_folder() is None
@@ -30,7 +30,12 @@ def cache_folder() -> Path | None:
     named = os.environ.get("CLIPNB_CACHE")
     if named == "":
         return None
-    return Path(named).expanduser() if named else Path(platformdirs.user_cache_dir("clipnb", appauthor=False))
+    try:
+        folder = Path(named).expanduser() if named else Path(platformdirs.user_cache_dir("clipnb", appauthor=False))
+        folder.exists()
+    except (OSError, RuntimeError):  # no home folder, or one that may not be entered
+        return None
+    return folder
 
 
 class TextCache:

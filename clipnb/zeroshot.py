@@ -200,10 +200,11 @@ class EvaluationResult:
         """Every score with its 95 % interval beside it, ready for JSON.
 
         Wilson for shares of images and of classes, bootstrap within classes for the rest. `worst_<k>` is the naive figure,
-        `worst_<k>_honest` chooses the classes on one half of the images and measures on the other.
+        `worst_<k>_honest` chooses the classes on one half of the images and measures on the other. Both keep the name of the
+        k that was asked for; `worst_k_classes` is the number of classes that they are means of.
 
         Args:
-            k: how many worst classes (fewer if fewer classes have images).
+            k: how many worst classes (all of them if fewer classes have images).
 
         Raises:
             InputError: no image has a label.
@@ -228,13 +229,14 @@ class EvaluationResult:
                 scores[f"recall_at_{depth}"] = value
                 scores[f"recall_at_{depth}_ci"] = metrics.wilson_interval(round(value * self.n), self.n)
         scores |= _with_interval("mean_per_class_accuracy", self.mean_per_class_accuracy, sample.mean(axis=1))
-        k = min(k, present)
+        asked, k = k, min(k, present)
+        scores |= {"worst_k": asked, "worst_k_classes": k}
         tail = worst.tail_of_rows(sample, k)
-        scores |= _with_interval(f"worst_{k}", worst.worst_k_accuracy(per_class, k), tail["worst_k"])
+        scores |= _with_interval(f"worst_{asked}", worst.worst_k_accuracy(per_class, k), tail["worst_k"])
         splittable = int((images >= 2).sum())
         if splittable >= k:
             report = worst.worst_k_report(self.predictions, self.labels, self.num_classes, k, resamples, seed)
-            scores |= {f"worst_{k}_honest": report.honest, f"worst_{k}_honest_ci": report.honest_ci}
+            scores |= {f"worst_{asked}_honest": report.honest, f"worst_{asked}_honest_ci": report.honest_ci}
         # A bootstrap never brings a class back from 0, so it only counts up. A sum of unlike coins varies less than one
         # of equal coins (Hoeffding 1956), so Wilson's interval over the classes is safe.
         zero = worst.classes_at_zero(per_class)

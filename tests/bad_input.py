@@ -98,7 +98,7 @@ KINDS = {
     "strings": "classnames texts prompts", "templates": "templates pool", "text": "classname template answer text made category",
     "option": "reduction method nan device precision decoder bad_images baseline kind name spec", "depths": "ks", "scores by depth": "recall_at_k", "file": "file path source folder",
     "folder": "store cache", "thing": "model data asker question questions images result fit results table",
-    "flag": "progress trust_pickle partial letters allow_rivals per_class_weights complete",
+    "flag": "progress trust_pickle partial letters fix_names allow_rivals per_class_weights complete",
     "axes": "ax", "free": "said steps api_base price pretrained",
 }
 KIND = {name: kind for kind, names in KINDS.items() for name in names.split()}
@@ -216,6 +216,8 @@ ROWS = {
     "margin.nearest_text": (lambda: dict(classifier=EYE), {}),
     "margin.baseline_scores": (lambda: dict(VECTORS), {}),
     "margin.compare_scores": (lambda: dict(PER_CLASS, scores={"a": [0.1, 0.2, 0.3]}, k=1), dict(scores="thing")),
+    "explain.label_order": (lambda: dict(predictions=[0, 1], labels=[0, 1], num_classes=2), {}),
+    "explain.order_finding": (lambda: dict(predictions=[0, 1], labels=[0, 1], classnames=["cat", "dog"]), {}),
     "explain.explain_classes": (lambda: dict(classes=[0, 1], confusion=EYE * 3, cmm=[0.1, 0.2, 0.3], classifier=EYE, classnames=["cat", "dog", "pig"]), {}),
     "ensemble.prompt_margins": (lambda: dict(vectors=EYE, bank=BANK, labels=[0, 1, 2]), {}),
     "ensemble.prompt_weights": (lambda: dict(vectors=EYE, bank=BANK, labels=[0, 1, 2], reference=EYE), dict(per_class="flag")),
@@ -234,16 +236,18 @@ ROWS = {
     "describe.load_descriptions": (dict, dict(source="file")),
     "describe.questions": (lambda: dict(classnames=["cat", "dog", "pig"], classifier=EYE, classes=[0, 1]), dict(categories="free")),
     "describe.check_answer": (lambda: dict(answer='["a cat"]', question=QUESTION, count=1), dict(too_long="free")),
+    "describe.unmatched": (lambda: dict(by_class={"cat": ["a cat"]}, classnames=["cat"]), dict(by_class="texts")),
     "describe.refusal": (lambda: dict(text="a cat"), {}),
     "describe.shuffled": (lambda: dict(by_class={"cat": ["a cat"], "dog": ["a dog"]}), dict(by_class="texts")),
     "describe.random_words": (lambda: dict(by_class={"cat": ["a cat"], "dog": ["a dog"]}), dict(by_class="texts")),
     "describe.keyword_texts": (lambda: dict(keywords={"cat": ["pet"]}), dict(keywords="texts")),
     "comparison.compare_methods": (lambda: dict(model=made.model, images=made.images, classnames=["cat", "dog"], method="uniform"),
                                    dict(fit="thing", descriptions="texts", keywords="texts")),
-    "imagenet.open_imagenet": (dict, dict(partial="flag")),
-    "imagenet.imagenet_classnames": (dict, {}), "imagenet.repaired_classnames": (dict, {}), "imagenet.synsets": (dict, {}),
-    "imagenet.check_order": (lambda: dict(classnames=clipnb.imagenet.imagenet_classnames()), {}),
-    "imagenet.check_readable": (lambda: dict(data=made.data), {}),
+    "datasets.open_imagenet": (dict, dict(partial="flag")),
+    "datasets.imagenet_classnames": (dict, {}), "datasets.repaired_classnames": (dict, {}), "datasets.synsets": (dict, {}),
+    "datasets.synset_names": (dict, {}), "datasets.check_order": (lambda: dict(classnames=clipnb.datasets.imagenet_classnames()), {}),
+    "datasets.scored_classnames": (lambda: dict(data=made.data), dict(way="free")),
+    "datasets.check_readable": (lambda: dict(data=made.data), {}),
     "rehearsal.make_world": (lambda: dict(classes=60, per_class=2), dict(classes="count", per_class="count")),
     "reproduce.reproduce": (lambda: dict(model=made.model, images=made.images, classnames=["cat", "dog"], templates=["{}"], pool=["{}", "a {}."],
                                            repaired=["cat", "hound"], resamples=20),
@@ -262,6 +266,7 @@ ROWS = {
     "prompts.template_set": (lambda: dict(name="bare"), {}),
     "prompts.load_templates": (lambda: dict(source="bare"), {}),
     "prompts.twins": (lambda: dict(classnames=["cat", "dog"]), {}),
+    "prompts.fix_names": (lambda: dict(classnames=["cat", "dog"]), {}),
     "prompts.near_twins": (lambda: dict(classnames=["cat", "dog"]), {}),
     "prompts.lint": (lambda: dict(classnames=["cat", "dog"], templates=["{}"], model=made.model), {}),
     "prompts.check_templates": (lambda: dict(templates=["{}"]), dict(name="free")),
@@ -301,7 +306,7 @@ MUTATIONS["truth"] = {"wrong type: text": lambda v: "no", "wrong type: number": 
 MUTATIONS["pair"] = {"wrong type: text": lambda v: "ab", "wrong type: number": lambda v: 1.0, "negative": lambda v: (-1.0, 1.0), "NaN": lambda v: (NAN, 1.0),
                      "mismatched: one": lambda v: (1.0,)}
 # classes that `clipnb` fills and people read
-NOT_CALLED = {"EvaluationResult": "made by evaluate", "Embeddings": "made by encode_images and Embeddings.load", "InputError": "an exception",
+NOT_CALLED = {"datasets.LabeledImages": "made by load_dataset", "EvaluationResult": "made by evaluate", "Embeddings": "made by encode_images and Embeddings.load", "InputError": "an exception",
               "rehearsal.World": "made by make_world", "report.Report": "made by audit and Report.load", "report.Comparison": "made by report.compare",
               "report.audit": "is clipnb.audit", "models.load_model": "is clipnb.load_model", "datasets.load_dataset": "is clipnb.load_dataset"}
 

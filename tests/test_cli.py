@@ -44,11 +44,12 @@ def test_evaluate_writes_the_same_json_to_a_file_and_to_stdout(clipnb, tmp_path)
     found = strict((tmp_path / "out.json").read_text("utf-8"))
     assert found == strict(done(clipnb("evaluate", "--json", "-")))
     assert found["model"] == "tiny-clip" and found["n"] == 12 and found["classes"] == 3 and found["chance"] == 1 / 3
-    for name in ("accuracy", "recall_at_5", "mean_per_class_accuracy", "worst_3", "worst_3_honest", "classes_at_zero",
+    for name in ("accuracy", "recall_at_5", "mean_per_class_accuracy", "worst_10", "worst_10_honest", "classes_at_zero",
                  "harmonic_mean", "geometric_mean"):
         low, high = found[f"{name}_ci"]
         assert low <= found[name] <= high
         assert re.search(rf"^{name} .*\[", table, re.M)
+    assert (found["worst_k"], found["worst_k_classes"]) == (10, 3)  # the name stays, whatever the number of classes
     assert [row["images"] for row in found["worst_classes"]] == [4, 4, 4]
     assert {row["classname"] for row in found["worst_classes"]} == {"cat", "dog", "fire truck"}
     accuracies = [row["accuracy"] for row in found["worst_classes"]]
@@ -97,15 +98,17 @@ def test_margin_needs_no_labels_and_is_checked_where_there_are(clipnb, pictures)
     done(clipnb("margin"))  # the table
 
 
-def test_no_nan_in_the_json_of_two_classes_or_one(clipnb, pictures):
+def test_no_nan_in_the_json_of_two_classes_and_one_is_refused(clipnb, pictures):
     import shutil
 
-    for name in ("dog", "cat"):
-        shutil.rmtree(pictures / name)
-        for command in ("evaluate", "margin"):
-            found = strict(done(clipnb(command, "--json", "-")))
-        assert found["spearman_labels"] is None and found["spearman_labels_ci"] is None
-        done(clipnb("margin"))
+    shutil.rmtree(pictures / "dog")
+    for command in ("evaluate", "margin"):
+        found = strict(done(clipnb(command, "--json", "-")))
+    assert found["spearman_labels"] is None and found["spearman_labels_ci"] is None
+    done(clipnb("margin"))
+    shutil.rmtree(pictures / "cat")
+    for command in ("evaluate", "margin", "ensemble"):
+        refused(clipnb(command), r"Expected at least two classes in folder:\S+, got one \('fire truck'\): every answer would be right$")
 
 
 def test_encode_goes_on_and_is_read_back(clipnb, tmp_path, monkeypatch):
@@ -174,7 +177,7 @@ def test_wrong_models_files_and_pictures(clipnb, pictures, tmp_path):
     out.write_text("old")
     refused(clipnb("evaluate", "--json", out, model=("--model", "ViT-B32")), "Unknown model 'ViT-B32'; close: .*ViT-B-32")
     refused(clipnb("evaluate", "--json", out, model=("--model", "ViT-B-32", "--pretrained", "x")), "Unknown weights 'x' for model 'ViT-B-32'")
-    refused(clipnb("evaluate", "--json", out, dataset=f"folder:{pictures / 'cat'}"), "Expected class folders in folder:")
+    refused(clipnb("evaluate", "--json", out, dataset=f"folder:{pictures / 'cat'}"), "Expected class folders or labels in folder:")
     (tmp_path / "t.txt").write_bytes(b"\xff\xfe{}")
     refused(clipnb("evaluate", "--json", out, "--templates", tmp_path / "t.txt"), r"Expected \S+t.txt to hold one template a line in UTF-8")
     (tmp_path / "t.txt").write_text("a dog\n")
@@ -206,7 +209,7 @@ def test_check_says_ok_line_by_line(model):
 
 def test_check_says_what_fails(monkeypatch, tmp_path):
     monkeypatch.setattr("clipnb.models.EMBEDDED_DIR", tmp_path)
-    monkeypatch.setattr("clipnb.datasets.EMOJI_DIR", tmp_path)
+    monkeypatch.setattr("clipnb.datasets._emoji.EMOJI_DIR", tmp_path)
     result = CliRunner().invoke(main, ["check"])
     failed = [line for line in result.stdout.splitlines() if line.startswith("FAIL ")]
     assert result.exit_code == 1 and [line.split(":")[0] for line in failed] == ["FAIL model", "FAIL pictures"]

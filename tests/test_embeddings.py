@@ -119,6 +119,7 @@ class Stops:
         self.data, self.at = data, at
         self.name, self.ids, self.labels, self.classnames, self.fingerprint = (
             data.name, data.ids, data.labels, data.classnames, data.fingerprint)
+        self.exif_rotation = data.exif_rotation
 
     def __len__(self):
         return len(self.data)

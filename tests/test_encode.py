@@ -123,7 +123,7 @@ def test_images_are_open_clips_own_vectors_in_order(tiny, pictures, two_cores, b
     assert np.allclose(found.vectors, expected, rtol=0, atol=1e-5) and found.vectors.dtype == np.float32
     assert np.array_equal(found.labels, data.labels) and found.ids == data.ids and found.classnames == data.classnames
     assert found.provenance == {"model": "tiny-clip", "pretrained": tiny.pretrained, "model_fingerprint": tiny.fingerprint,
-                                "precision": "fp32", "precision_reason": "as loaded", "decoder": "pillow", "dataset": data.name, "dataset_fingerprint": data.fingerprint, "n": 12}
+                                "precision": "fp32", "precision_reason": "as loaded", "decoder": "pillow", "exif_rotation": "applied", "dataset": data.name, "dataset_fingerprint": data.fingerprint, "n": 12}
     assert len(np.unique(expected.round(4), axis=0)) == 12  # the order could not hide
 
 

@@ -425,8 +425,8 @@ def test_a_flipped_bit_in_what_is_shipped_is_found(tmp_path, monkeypatch, name):
         shutil.copy(datasets.ASSETS / file, tmp_path / file)
         flip(tmp_path / file, 300_000)
     shutil.copy(datasets.ASSETS / "SHA256SUMS", tmp_path)
-    monkeypatch.setattr(datasets, "ASSETS", tmp_path)
-    monkeypatch.setattr(datasets, "EMOJI_DIR", tmp_path / "emoji")
+    monkeypatch.setattr("clipnb.datasets._assets.ASSETS", tmp_path)
+    monkeypatch.setattr("clipnb.datasets._emoji.EMOJI_DIR", tmp_path / "emoji")
     monkeypatch.setattr("clipnb.models.EMBEDDED_DIR", tmp_path / "clipnb-mini")
     for read in (clipnb.load_dataset, clipnb.load_model):
         with pytest.raises(InputError, match=r"^Expected \S+ as it was released .*: it is damaged or was changed; install clipnb again$"):

@@ -22,9 +22,12 @@ def check_asset(file: Path) -> None:
     try:
         found = hashlib.sha256(file.read_bytes()).hexdigest()
     except OSError as error:
-        raise InputError(f"Cannot read {file}, which belongs to clipnb: {error.strerror}; install clipnb again") from None
+        raise InputError(
+            f"Cannot read {file}, which belongs to clipnb: {error.strerror}; install clipnb again"
+        ) from None
     if found != released.get(name):
         raise InputError(
-            f"Expected {file} as it was released (SHA-256 {released.get(name, 'unknown')[:16]} ...), got another content "
+            f"Expected {file} as it was released (SHA-256 {released.get(name, 'unknown')[:16]} ...), got another "
+            "content "
             f"({found[:16]} ...): it is damaged or was changed; install clipnb again"
         )

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from clipnb.datasets._images import LabeledImages, clean_name, first_line, some
+from clipnb.datasets._images import LabeledImages, clean_name, first_line
 from clipnb.errors import InputError, having, path_of, read_text, shown
 
 
@@ -28,13 +28,18 @@ def scored_classnames(data: LabeledImages, way: str = "") -> list[str]:
     >>> scored_classnames(load_dataset("emoji"))[:2]
     ['monkey face', 'monkey']
     """
+    having(data, "data", "left_out_line", "clipnb.load_dataset")
     instead = "".join(f"; {line}" for line in (data.left_out_line(), *data.remarks) if line)
     way = f"; {way}" if way else ""
     if not data.classnames:
-        raise InputError(f"Expected class folders or labels in {data.name}, found images only: there are no classnames to score{way}{instead}")
+        raise InputError(
+            f"Expected class folders or labels in {data.name}, found images only: there are no classnames to "
+            f"score{way}{instead}"
+        )
     if len(data.classnames) == 1:
         raise InputError(
-            f"Expected at least two classes in {data.name}, got one ({shown(data.classnames[0])}): every answer would be right{way}{instead}"
+            f"Expected at least two classes in {data.name}, got one ({shown(data.classnames[0])}): every answer "
+            f"would be right{way}{instead}"
         )
     return data.classnames
 
@@ -42,10 +47,11 @@ def scored_classnames(data: LabeledImages, way: str = "") -> list[str]:
 def with_classes(data: LabeledImages, file: str | Path) -> LabeledImages:
     """The same images under the classnames of a file: a list of candidates, or a mapping of names.
 
-    - A list (text with a name a line, a JSON list, or COCO's {"categories": [{"id", "name"}]}): the classes to choose from.
-      It names the classes of unlabelled images. Labelled classes must be among them (for COCO by name or id); there may be more.
-    - A mapping (JSON {folder: name} or {folder: [name, synonym, ...]}, or CSV rows "folder,name,synonym, ..."): what to call
-      some or all of the labelled classes.
+    - A list (text with a name a line, a JSON list, or COCO's {"categories": [{"id", "name"}]}): the classes to choose
+      from. It names the classes of unlabelled images. Labelled classes must be among them (for COCO by name or id);
+      there may be more.
+    - A mapping (JSON {folder: name} or {folder: [name, synonym, ...]}, or CSV rows "folder,name,synonym, ..."): what to
+      call some or all of the labelled classes.
 
     Args:
         data: from `load_dataset`.
@@ -68,7 +74,10 @@ def with_classes(data: LabeledImages, file: str | Path) -> LabeledImages:
     file = path_of(file, "file")
     having(data, "data", "classnames", "clipnb.load_dataset")
     entries, mapping = _read_classes(file, data.classnames)
-    if any(not names or not all(isinstance(name, str) and name.strip() for name in names) for _, names in entries) or not entries:
+    if (
+        any(not names or not all(isinstance(name, str) and name.strip() for name in names) for _, names in entries)
+        or not entries
+    ):
         raise InputError(f"Expected non-empty classnames in {file}, got none or an empty one")
     place: dict[str, int] = {}
     for i, (key, _) in enumerate(entries):
@@ -76,12 +85,18 @@ def with_classes(data: LabeledImages, file: str | Path) -> LabeledImages:
     own = [_key(name) for name in data.classnames]
     if mapping:
         if unknown := [key for key in place if key not in own]:
-            raise InputError(f"Expected classes of {data.name} in {file}, got {len(unknown)} others: {', '.join(map(repr, unknown[:3]))}")
+            raise InputError(
+                f"Expected classes of {data.name} in {file}, got {len(unknown)} others: "
+                f"{', '.join(map(repr, unknown[:3]))}"
+            )
         names = [entries[place[key]][1] if key in place else [name] for key, name in zip(own, data.classnames)]
         labels = data.labels
     else:
         if missing := [key for key in own if key not in place]:
-            raise InputError(f"Expected all classes of {data.name} in {file}, {len(missing)} are missing: {', '.join(map(repr, missing[:3]))}")
+            raise InputError(
+                f"Expected all classes of {data.name} in {file}, {len(missing)} are missing: "
+                f"{', '.join(map(repr, missing[:3]))}"
+            )
         names = [names for _, names in entries]
         labels = np.array([*(place[key] for key in own), -1])[data.labels]  # -1, unknown, takes the last: it stays -1
     names = [[clean_name(name) for name in group] for group in names]

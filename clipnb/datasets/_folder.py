@@ -11,10 +11,20 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from clipnb.datasets._images import HIDDEN, NOT_IMAGES, LabeledImages, clean_name, is_hidden, readable_text, some, state, why_not
+from clipnb.datasets._images import (
+    BROKEN_LINKS,
+    HIDDEN,
+    NOT_IMAGES,
+    LabeledImages,
+    clean_name,
+    is_hidden,
+    readable_text,
+    some,
+    state,
+    why_not,
+)
 from clipnb.errors import InputError, path_of
 
-BROKEN_LINKS = "broken links"
 REPEATED = "links to folders that are read anyway"
 UNREADABLE = "folders that cannot be opened"
 NO_CLASS = "images beside the class folders, which have no class"
@@ -53,7 +63,7 @@ def ledger() -> tuple[dict[str, list[str]], LeaveOut]:
 
 
 def images_below(folder: Path, root: Path, leave_out: LeaveOut, deep: bool = True) -> list[Path]:
-    """The images in a folder and the folders below it, sorted; links are followed, and everything else is accounted for.
+    """The images in a folder and below it, sorted; links are followed, and everything else is accounted for.
 
     Args:
         folder: where to look.
@@ -72,7 +82,7 @@ def images_below(folder: Path, root: Path, leave_out: LeaveOut, deep: bool = Tru
             return leave_out(UNREADABLE, identity(place, root) + "/")
         for entry in entries:
             path = Path(entry.path)
-            if entry.is_dir():
+            if os.path.isdir(entry.path):
                 if not deep:
                     continue
                 if is_hidden(entry.name):
@@ -82,7 +92,7 @@ def images_below(folder: Path, root: Path, leave_out: LeaveOut, deep: bool = Tru
                 else:
                     seen.add(where)
                     visit(path)
-            elif not entry.is_file() and not is_hidden(entry.name):  # a link to nothing, or a device
+            elif not os.path.isfile(entry.path) and not is_hidden(entry.name):  # a link to nothing, or a device
                 leave_out(BROKEN_LINKS if entry.is_symlink() else NOT_IMAGES, identity(path, root))
             elif reason := why_not(entry.name, lambda path=path: path):
                 leave_out(reason, identity(path, root))
@@ -112,13 +122,13 @@ def from_files(spec: str, root: Path, files: list[Path], labels, classnames: lis
 
 
 def open_folder(spec: str, path: str) -> LabeledImages:
-    """One class a folder in `path`, with all images below it; without such folders, the images of `path`, unlabelled."""
+    """A class for each folder in `path`; without such folders, the images of `path`, unlabelled."""
     root = existing_folder(path, spec)
     left_out, leave_out = ledger()
     top = images_below(root, root, leave_out, deep=False)
     folders = []
     for entry in sorted(os.scandir(root), key=lambda entry: entry.name):
-        if entry.is_dir():
+        if os.path.isdir(entry.path):
             if is_hidden(entry.name):
                 leave_out(HIDDEN, readable_text(entry.name) + "/")
             else:
@@ -132,7 +142,8 @@ def open_folder(spec: str, path: str) -> LabeledImages:
     _refuse_splits(root, folders)
     if empty := [folder for folder, files in by_folder.items() if not files]:
         raise InputError(
-            f"Expected images in every class folder of {root}, found none in {len(empty)}: {some([readable_text(f.name) for f in empty])}"
+            f"Expected images in every class folder of {root}, found none in {len(empty)}: "
+            f"{some([readable_text(f.name) for f in empty])}"
             f"{_found_instead(left_out, empty, root)}; remove such a folder or add images"
         )
     names = [_classname(folder, root) for folder in folders]
@@ -147,7 +158,9 @@ def _classname(folder: Path, root: Path) -> str:
     try:
         name = clean_name(os.fsencode(folder.name).decode("utf-8").replace("_", " "))
     except UnicodeDecodeError:
-        raise InputError(f"Expected names of class folders in UTF-8 in {root}, got {readable_text(folder.name)!r}; rename the folder") from None
+        raise InputError(
+            f"Expected names of class folders in UTF-8 in {root}, got {readable_text(folder.name)!r}; rename the folder"
+        ) from None
     if not name:
         raise InputError(f"Expected folders of {root} to be named as classes, got {folder.name!r}; rename the folder")
     return name
@@ -157,7 +170,8 @@ def _refuse_splits(root: Path, folders: list[Path]) -> None:
     names = [folder.name for folder in folders]
     if all(name.casefold() in SPLITS for name in names):
         raise InputError(
-            f"Expected one folder a class in {root}, got the {'split' if len(names) == 1 else 'splits'} {', '.join(names)}; "
+            f"Expected one folder a class in {root}, got the {'split' if len(names) == 1 else 'splits'} "
+            f"{', '.join(names)}; "
             f"give one of them: folder:{folders[0]}"
         )
 
@@ -169,10 +183,14 @@ def _found_instead(left_out: dict[str, list[str]], folders: list[Path], root: Pa
 
 
 def _renamed(folders: list[Path], names: list[str]) -> list[str]:
-    """What is to be said of folders whose class is not called as they are ("_" for a blank aside), or that share a class."""
+    """Remarks on folders whose class has another name than they ("_" for a blank aside), or that share a class."""
     own = [readable_text(folder.name) for folder in folders]
     changed = [f"{ascii(old)} as {ascii(new)}" for old, new in zip(own, names) if old.replace("_", " ") != new]
-    remarks = [f"{len(changed)} folder names are read without odd blanks and in composed Unicode: {some(changed)}"] if changed else []
+    remarks = (
+        [f"{len(changed)} folder names are read without odd blanks and in composed Unicode: {some(changed)}"]
+        if changed
+        else []
+    )
     for name in (name for name, times in Counter(names).items() if times > 1):
         same = [ascii(old) for old, new in zip(own, names) if new == name]
         remarks.append(f"the folders {' and '.join(same)} are one class, {name!r}")
@@ -184,4 +202,6 @@ def _nested(by_folder: dict[Path, list[Path]], root: Path) -> list[str]:
     if not below:
         return []
     places = list(dict.fromkeys(identity(file.parent, root) for file in below))
-    return [f"{len(below)} images lie in folders inside class folders and count for the class folder above ({some(places)})"]
+    return [
+        f"{len(below)} images lie in folders inside class folders and count for the class folder above ({some(places)})"
+    ]

@@ -1,6 +1,7 @@
 """ImageNet's validation set as people have it on disk, and everything that can be wrong with it, found before encoding.
 
-The synset ids and their WordNet names are read from the installed timm (which open_clip brings), the classnames from open_clip.
+The synset ids and their WordNet names are read from the installed timm (which open_clip brings), the classnames from
+open_clip.
 """
 
 from __future__ import annotations
@@ -9,7 +10,6 @@ import re
 from collections import Counter
 from pathlib import Path
 
-import numpy as np
 
 from clipnb._wordnet import synset_names, synsets
 from clipnb.datasets._folder import LeaveOut, existing_folder, from_files, images_below, ledger
@@ -21,7 +21,9 @@ from clipnb.similarity import on_all_cores
 PER_CLASS = 50  # images of each class in the validation set
 DEVKIT = "ILSVRC2012_devkit_t12"
 SYNSET = re.compile(r"n\d{8}")
-NUMBERED = re.compile(r"ILSVRC2012_val_(\d{8})(?:_(n\d{8}))?\.\w+", re.IGNORECASE)  # Hugging Face's copy adds the synset id
+NUMBERED = re.compile(
+    r"ILSVRC2012_val_(\d{8})(?:_(n\d{8}))?\.\w+", re.IGNORECASE
+)  # Hugging Face's copy adds the synset id
 BESIDE = "images beside the synset folders"
 OF_TRAINING = re.compile(r"n\d{8}_\d+\.\w+", re.IGNORECASE)
 
@@ -42,13 +44,14 @@ def imagenet_classnames() -> list[str]:
 def check_order(classnames) -> None:
     """Raise InputError unless 1,000 classnames are in the order of the synset ids.
 
-    Most names are what WordNet calls their synset. None may be what it calls another one instead; twins aside, of which one
-    always is.
+    Most names are what WordNet calls their synset. None may be what it calls another one instead; twins aside, of
+    which one always is.
 
     >>> names = imagenet_classnames()
     >>> check_order([names[1], names[0], *names[2:]])
     Traceback (most recent call last):
-    clipnb.errors.InputError: Expected classname 0 to be that of n01440764 (tench, Tinca tinca), got 'goldfish', which is n01443537: ...
+    clipnb.errors.InputError: Expected classname 0 to be that of n01440764 (tench, Tinca tinca), got 'goldfish', which
+    is n01443537: ...
     """
     classnames = check_classnames(classnames)
     if len(classnames) != len(synsets()):
@@ -61,8 +64,11 @@ def check_order(classnames) -> None:
     shared = {c for group in twins(classnames).values() for c in group}
     for c, name in enumerate(plain):
         if c not in shared and c not in owners.get(name, {c}):
-            raise InputError(f"Expected classname {c} to be that of {synsets()[c]} ({', '.join(synset_names()[c])}), got {classnames[c]!r}, "
-                             f"which is {synsets()[min(owners[name])]}: the classnames are not in the order of the synset ids")
+            raise InputError(
+                f"Expected classname {c} to be that of {synsets()[c]} ({', '.join(synset_names()[c])}), got "
+                f"{classnames[c]!r}, "
+                f"which is {synsets()[min(owners[name])]}: the classnames are not in the order of the synset ids"
+            )
 
 
 def _plain(name: str) -> str:
@@ -84,9 +90,10 @@ def repaired_classnames() -> list[str]:
 
 
 def open_imagenet(path: str | Path, partial: bool = False) -> LabeledImages:
-    """ImageNet's validation images in any of the layouts in use, or a clear message about what is wrong with the folder.
+    """ImageNet's validation images in any of the layouts in use, or one line on what is wrong with the folder.
 
-    - One folder a synset (`n01440764/*.JPEG`), in `path` or in `path/val`: torchvision's layout and that of most copies.
+    - One folder a synset (`n01440764/*.JPEG`), in `path` or in `path/val`: torchvision's layout and that of most
+    copies.
     - All images in one folder (`ILSVRC2012_img_val`, `val` or `path` itself), with the development kit
       (ILSVRC2012_devkit_t12) beside them, which says which synset each is of.
 
@@ -103,7 +110,9 @@ def open_imagenet(path: str | Path, partial: bool = False) -> LabeledImages:
     root = path_of(path, "path").expanduser()
     if not root.is_dir():
         raise InputError(f"Expected a folder with ImageNet's validation images, got {path}")
-    places = [place for place in (root / "val", root / "validation", root / "ILSVRC2012_img_val", root) if place.is_dir()]
+    places = [
+        place for place in (root / "val", root / "validation", root / "ILSVRC2012_img_val", root) if place.is_dir()
+    ]
     truth = _ground_truth(root)
     left_out, leave_out = ledger()
     for place in places:
@@ -122,11 +131,17 @@ def open_imagenet(path: str | Path, partial: bool = False) -> LabeledImages:
         raise InputError(
             f"Expected the validation images in {root}, got the training set only ({train})"
             if train
-            else f"Expected folders named by synset id (n01440764 ...) or ILSVRC2012_val_*.JPEG in {root}, got: {inside}"
+            else f"Expected folders named by synset id (n01440764 ...) or ILSVRC2012_val_*.JPEG in {root}, got: "
+            f"{inside}"
         )
     _check_counts(place, Counter(label for _, label in files), partial)
     return from_files(
-        f"imagenet:{path}", place, [file for file, _ in files], [label for _, label in files], imagenet_classnames(), left_out=left_out
+        f"imagenet:{path}",
+        place,
+        [file for file, _ in files],
+        [label for _, label in files],
+        imagenet_classnames(),
+        left_out=left_out,
     )
 
 
@@ -142,34 +157,53 @@ def _from_folders(place: Path, truth: dict[int, str] | None, leave_out: LeaveOut
     folders = {p.name: p for p in sorted(place.iterdir()) if p.is_dir() and not is_hidden(p.name)}
     extra, missing = sorted(set(folders) - set(synsets())), sorted(set(synsets()) - set(folders))
     if missing:
-        raise InputError(f"Expected {len(synsets())} synset folders in {place}, {len(missing)} missing: {_some(missing, named=True)}"
-                         + (f"; and {len(extra)} too many: {_some(extra)}" if extra else ""))
+        raise InputError(
+            f"Expected {len(synsets())} synset folders in {place}, {len(missing)} missing: {_some(missing, named=True)}"
+            + (f"; and {len(extra)} too many: {_some(extra)}" if extra else "")
+        )
     if extra:
-        raise InputError(f"Expected {len(synsets())} synset folders in {place}, got {len(extra)} too many: {_some(extra)}; move them elsewhere")
+        raise InputError(
+            f"Expected {len(synsets())} synset folders in {place}, got {len(extra)} too many: {_some(extra)}; "
+            "move them elsewhere"
+        )
     files, wrong = [], []
     for label, name in enumerate(synsets()):
         for file in images_below(folders[name], place, leave_out):
             if OF_TRAINING.fullmatch(file.name):
-                raise InputError(f"Expected validation images in {place}, got the training set: {name}/{file.name} is named like one of its images")
+                raise InputError(
+                    f"Expected validation images in {place}, got the training set: {name}/{file.name} is named "
+                    "like one of its images"
+                )
             known = _synset_of(file, truth)
             if known not in (None, name):
                 wrong.append(f"{file.name} lies in {name} and is of {known}")
             files.append((file, label))
     if wrong:
-        raise InputError(f"Expected each image of {place} in the folder of its synset, got {len(wrong)} elsewhere, as if folders were swapped: {_some(wrong)}")
+        raise InputError(
+            f"Expected each image of {place} in the folder of its synset, got {len(wrong)} elsewhere, as if "
+            f"folders were swapped: {_some(wrong)}"
+        )
     return files
 
 
 def _from_list(place: Path, images: list[Path], truth: dict[int, str] | None) -> list[tuple[Path, int]]:
     if OF_TRAINING.fullmatch(images[0].name):
-        raise InputError(f"Expected validation images in {place}, got the training set: {images[0].name} is named like one of its images")
+        raise InputError(
+            f"Expected validation images in {place}, got the training set: {images[0].name} is named like one of "
+            "its images"
+        )
     label = {name: c for c, name in enumerate(synsets())}
     found = [(file, _synset_of(file, truth)) for file in images]
     unknown = [file.name for file, name in found if name not in label]
     if unknown and truth is None:
-        raise InputError(f"Expected the development kit ({DEVKIT}) beside {place}, found none: nothing says which synset {unknown[0]} is of")
+        raise InputError(
+            f"Expected the development kit ({DEVKIT}) beside {place}, found none: nothing says which synset "
+            f"{unknown[0]} is of"
+        )
     if unknown:
-        raise InputError(f"Expected images that the development kit lists in {place}, got {len(unknown)} others: {_some(unknown)}")
+        raise InputError(
+            f"Expected images that the development kit lists in {place}, got {len(unknown)} others: {_some(unknown)}"
+        )
     return sorted(((file, label[name]) for file, name in found), key=lambda pair: (pair[1], pair[0].name))
 
 
@@ -184,16 +218,26 @@ def _synset_of(file: Path, truth: dict[int, str] | None) -> str | None:
 def _check_counts(place: Path, counts: Counter, partial: bool) -> None:
     empty = [synsets()[c] for c in range(len(synsets())) if not counts[c]]
     if empty:
-        raise InputError(f"Expected images of every synset in {place}, none of {len(empty)}: {_some(empty, named=True)}")
+        raise InputError(
+            f"Expected images of every synset in {place}, none of {len(empty)}: {_some(empty, named=True)}"
+        )
     odd = {synsets()[c]: n for c, n in sorted(counts.items()) if n != PER_CLASS}
     if odd and not partial:
-        raise InputError(f"Expected {PER_CLASS} images of each synset in {place}, got another number for {len(odd)}: "
-                         f"{_some([f'{n} of {name}' for name, n in odd.items()])}; --partial or imagenet-partial:PATH accepts that, for a try-out")
+        raise InputError(
+            f"Expected {PER_CLASS} images of each synset in {place}, got another number for {len(odd)}: "
+            f"{_some([f'{n} of {name}' for name, n in odd.items()])}; --partial or imagenet-partial:PATH accepts "
+            "that, for a try-out"
+        )
 
 
 def _ground_truth(root: Path) -> dict[int, str] | None:
     """Synset id by number of image, from the development kit in or beside the folder; None if there is no kit."""
-    kits = [folder / "data" for base in (root, root.parent) for folder in (base / DEVKIT, base) if (folder / "data").is_dir()]
+    kits = [
+        folder / "data"
+        for base in (root, root.parent)
+        for folder in (base / DEVKIT, base)
+        if (folder / "data").is_dir()
+    ]
     kit = next((kit for kit in kits if (kit / "ILSVRC2012_validation_ground_truth.txt").is_file()), None)
     if kit is None:
         return None
@@ -205,10 +249,15 @@ def _ground_truth(root: Path) -> dict[int, str] | None:
         names = {int(number): str(name) for number, name in zip(table["ILSVRC2012_ID"], table["WNID"])}
         truth = {i: names[int(line)] for i, line in enumerate(file.read_text().split(), start=1)}
     except Exception as error:  # scipy raises what it likes on a file that is no .mat
-        raise InputError(f"Cannot read the development kit in {kit}: {type(error).__name__}: {first_line(error)}") from None
+        raise InputError(
+            f"Cannot read the development kit in {kit}: {type(error).__name__}: {first_line(error)}"
+        ) from None
     strange = sorted(set(truth.values()) - set(synsets()))
     if strange:
-        raise InputError(f"Expected ImageNet's 1,000 synsets in {file}, got others: {_some(strange)}; {meta.name} does not belong to it")
+        raise InputError(
+            f"Expected ImageNet's 1,000 synsets in {file}, got others: {_some(strange)}; {meta.name} does not "
+            "belong to it"
+        )
     return truth
 
 
@@ -218,10 +267,11 @@ def _some(items: list[str], named: bool = False) -> str:
 
 
 def check_readable(data: LabeledImages) -> None:
-    """Raise InputError unless every image can be decoded to its last byte; all are tried, so that one run names them all.
+    """Raise InputError unless every image can be decoded to its last byte; all are tried and counted.
 
     JPEGs are decoded at an eighth of their size, which reads the whole file but computes little.
     """
+
     def trouble(i: int) -> str | None:
         try:
             with data.opened(i) as image:
@@ -233,4 +283,7 @@ def check_readable(data: LabeledImages) -> None:
     having(data, "data", "ids", "clipnb.load_dataset")
     bad = [found for found in on_all_cores(trouble, range(len(data))) if found]
     if bad:
-        raise InputError(f"Expected {len(data)} images that can be read in {data.name}, got {len(bad)} that cannot: {_some(bad)}; fetch them again")
+        raise InputError(
+            f"Expected {len(data)} images that can be read in {data.name}, got {len(bad)} that cannot: "
+            f"{_some(bad)}; fetch them again"
+        )

@@ -20,6 +20,10 @@ from clipnb.errors import InputError, as_numpy, class_indices, whole_number
 
 ORIENTATION = 0x0112  # the EXIF tag that says how an image is to be turned
 MAX_ASPECT_RATIO = 1000  # resizing the shorter side to 224 pixels would make larger ratios fill more than 150 MB
+BROKEN_LINKS = "broken links"
+NO_FILE = "rows whose file is not there"
+MISSING = (BROKEN_LINKS, NO_FILE)  # reasons of what is named in the source, and cannot be read
+NO_LABEL = "images without a label, which no accuracy counts"
 EXAMPLES = 3  # of what is left out, named in one line
 
 
@@ -38,7 +42,9 @@ class LabeledImages:
     positions: np.ndarray | None = field(default=None, repr=False)  # of a subset, in what `read` counts
     notes: dict = field(default_factory=dict, repr=False)  # what else is known: "family" by image, "classes" by class
     versions: Sequence = field(default=(), repr=False)  # in what `read` counts: changes when the image does
-    left_out: dict[str, list[str]] = field(default_factory=dict, repr=False)  # reason -> items of the source not in the set
+    left_out: dict[str, list[str]] = field(
+        default_factory=dict, repr=False
+    )  # reason -> items of the source not in the set
     remarks: tuple[str, ...] = field(default=(), repr=False)  # how the source was read, where that could surprise
     turned: bool = field(default=False, repr=False)  # whether images are turned as their EXIF tag says
     drawings: bool = field(default=False, repr=False)  # drawings; otherwise photographs, or unknown
@@ -51,10 +57,14 @@ class LabeledImages:
 
     def __post_init__(self):
         if len(self.labels) != len(self.ids):
-            raise InputError(f"Expected a label for each of the {len(self.ids)} ids of {self.name}, got {len(self.labels)}")
+            raise InputError(
+                f"Expected a label for each of the {len(self.ids)} ids of {self.name}, got {len(self.labels)}"
+            )
         if len(set(self.ids)) != len(self.ids):
             twice = next(name for name, times in Counter(self.ids).items() if times > 1)
-            raise InputError(f"Expected every image of {self.name} to have an id of its own, got {twice!r} twice or more")
+            raise InputError(
+                f"Expected every image of {self.name} to have an id of its own, got {twice!r} twice or more"
+            )
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -66,7 +76,7 @@ class LabeledImages:
             raise InputError(f"Cannot read image {self.ids[index]!r} of {self.name}: {first_line(error)}") from error
 
     def opened(self, index: int) -> Image.Image:
-        """Image `index` as its file has it: in any mode, its pixels perhaps not read yet; raises what the reader raises."""
+        """Image `index` as its file has it: in any mode, perhaps not read yet; raises what the reader raises."""
         return self.read(index if self.positions is None else int(self.positions[index]))
 
     def take(self, indices) -> LabeledImages:
@@ -116,26 +126,44 @@ class LabeledImages:
         """What is done with the EXIF rotation tag of an image: "applied" or "ignored"."""
         return "applied" if self.turned else "ignored"
 
-    def left_out_rows(self) -> list[dict]:
-        """What the source holds and the set does not: one row a reason, with its count and some examples.
+    def left_out_rows(self, labelled: bool = False) -> list[dict]:
+        """What the source holds and no score counts: one row a reason, with its count and some examples.
+
+        Args:
+            labelled: for scores that need labels: with the images of a labelled set that have none.
 
         >>> data = LabeledImages("x", [], np.zeros(0), [], None, left_out={"broken links": ["cat/a.png"]})
         >>> data.left_out_rows()
         [{'reason': 'broken links', 'count': 1, 'examples': ['cat/a.png']}]
         """
-        return [{"reason": reason, "count": len(items), "examples": items[:EXAMPLES]} for reason, items in self.left_out.items()]
+        left_out = dict(self.left_out)
+        if labelled and (self.labels >= 0).any() and (self.labels < 0).any():
+            left_out[NO_LABEL] = [self.ids[i] for i in np.flatnonzero(self.labels < 0)]
+        return [
+            {"reason": reason, "count": len(items), "examples": items[:EXAMPLES]} for reason, items in left_out.items()
+        ]
 
-    def left_out_line(self) -> str | None:
+    def left_out_line(self, labelled: bool = False) -> str | None:
         """The same as one line for people; None if nothing is left out.
 
         >>> LabeledImages("x", [], np.zeros(0), [], None, left_out={"broken links": ["cat/a.png"]}).left_out_line()
         '1 item of x is left out: broken links (1: cat/a.png)'
         """
-        if not self.left_out:
-            return None
-        total = sum(map(len, self.left_out.values()))
-        parts = (f"{reason} ({len(items)}: {some(items)})" for reason, items in self.left_out.items())
-        return f"{total} {'item' if total == 1 else 'items'} of {self.name} {'is' if total == 1 else 'are'} left out: {'; '.join(parts)}"
+        return left_out_line(self.name, self.left_out_rows(labelled))
+
+
+def left_out_line(name: str, rows: list[dict]) -> str | None:
+    """One line about the rows of `LabeledImages.left_out_rows`; None if there are none."""
+    if not rows:
+        return None
+    total = sum(row["count"] for row in rows)
+    items = "item" if total == 1 else "items"
+    parts = (
+        f"{row['reason']} ({row['count']}: "
+        f"{', '.join(row['examples'])}{', ...' if row['count'] > len(row['examples']) else ''})"
+        for row in rows
+    )
+    return f"{total} {items} of {name} {'is' if total == 1 else 'are'} left out: {'; '.join(parts)}"
 
 
 def flatten(image: Image.Image, turn: bool = False) -> Image.Image:
@@ -216,18 +244,44 @@ def clean_name(name: str) -> str:
     return " ".join(unicodedata.normalize("NFC", name).split())
 
 
-# Which files are images ------------------------------------------------------------------------------------------------
+# Which files are images ----------------------------------------------------------------------------------------------
 
 HIDDEN = "hidden files and leftovers of systems or archives"
 NOT_IMAGES = "files that are not images"
 UNKNOWN_FORMAT = "images in a format that the installed Pillow does not read"
 NEEDS_HEIF = "HEIC images, which need `pip install pillow-heif`"
-LEFTOVERS = {"__macosx", "@eadir", "$recycle.bin", "system volume information", "lost+found", "thumbs.db", "ehthumbs.db",
-             "desktop.ini", "__pycache__"}  # fmt: skip
+LEFTOVERS = {
+    "__macosx",
+    "@eadir",
+    "$recycle.bin",
+    "system volume information",
+    "lost+found",
+    "thumbs.db",
+    "ehthumbs.db",
+    "desktop.ini",
+    "__pycache__",
+}
 HEIF_SUFFIXES = {".heic", ".heif", ".hif"}
 # Images by common knowledge that Pillow does not read; `mimetypes` differs from system to system.
-OTHER_IMAGE_SUFFIXES = {".svg", ".svgz", ".jxl", ".dng", ".cr2", ".cr3", ".nef", ".arw", ".orf", ".rw2", ".raf", ".exr",
-                        ".hdr", ".xcf", ".jxr", ".wdp", ".ai"}  # fmt: skip
+OTHER_IMAGE_SUFFIXES = {
+    ".svg",
+    ".svgz",
+    ".jxl",
+    ".dng",
+    ".cr2",
+    ".cr3",
+    ".nef",
+    ".arw",
+    ".orf",
+    ".rw2",
+    ".raf",
+    ".exr",
+    ".hdr",
+    ".xcf",
+    ".jxr",
+    ".wdp",
+    ".ai",
+}
 VIDEO_FORMATS = {"MPEG"}  # Pillow recognises them, but reads no pixels
 
 
@@ -263,7 +317,8 @@ def why_not(name: str, open_file: Callable | None = None) -> str | None:
 
     Args:
         name: with its suffix; case does not matter.
-        open_file: gives what Pillow opens, to look inside a file whose name has no suffix; None: such files are no images.
+        open_file: gives what Pillow opens, to look inside a file whose name has no suffix; None: such files are no
+        images.
 
     >>> why_not("cat.JPG"), why_not("cat.txt")
     (None, 'files that are not images')

@@ -23,25 +23,28 @@ OPENERS = {
     "torchvision": open_torchvision,
     "webdataset": open_webdataset,
 }
-SPECS = ("emoji, emoji:SPLIT, folder:PATH, imagenet:PATH, imagenet-partial:PATH, table:FILE, torchvision:NAME:PATH, "
-         "webdataset:PATTERN")  # fmt: skip
+SPECS = (
+    "emoji, emoji:SPLIT, folder:PATH, imagenet:PATH, imagenet-partial:PATH, table:FILE, torchvision:NAME:PATH, "
+    "webdataset:PATTERN"
+)
 
 
 def load_dataset(spec: str = "emoji") -> LabeledImages:
     """Open a labelled image set by its spec.
 
-    Whatever the source holds is an image of the set, or counted in its `left_out` with the reason. Class names are read in
-    composed Unicode, without blanks around them. In `folder:`, `table:` and `webdataset:` images are turned as their EXIF
-    tag says; the others are read as in published runs, which ignore the tag.
+    Whatever the source holds is an image of the set, or counted in its `left_out` with the reason. Class names are
+    read in composed Unicode, without blanks around them. In `folder:`, `table:` and `webdataset:` images are turned as
+    their EXIF tag says; the others are read as in published runs, which ignore the tag.
 
     Args:
         spec: "emoji" (the embedded test split; also "emoji:validation", "emoji:train-sample", "emoji:hard" with
             turned, shrunk and tinted views of the test drawings, "emoji:unseen" with other concepts),
             "folder:PATH" (one folder a class; its name is the classname, "_" read as a space; a folder of images
             alone is an unlabelled set; links are followed, hidden files are not images),
-            "imagenet:PATH" (`open_imagenet`: the validation set, complete; "imagenet-partial:PATH": any number of images a class),
-            "table:FILE" (CSV, TSV, JSON lines or Parquet with the columns path, relative to the table, and label, empty where
-            unknown; or Parquet with the images inside, as Hugging Face stores them; FILE may be a pattern),
+            "imagenet:PATH" (`open_imagenet`: the validation set, complete; "imagenet-partial:PATH": any number of
+            images a class),
+            "table:FILE" (CSV, TSV, JSON lines or Parquet with the columns path, relative to the table, and label,
+            empty where unknown; or Parquet with the images inside, as Hugging Face stores them; FILE may be a pattern),
             "torchvision:NAME:PATH" (a torchvision set already on disk), "webdataset:PATTERN" (tar shards with
             images, .cls files or labels in .json, and a classnames.txt beside them).
 
@@ -57,5 +60,7 @@ def load_dataset(spec: str = "emoji") -> LabeledImages:
         raise InputError(f"Unknown data set {spec!r}; known: {SPECS}")
     data = OPENERS[kind](spec, rest)
     if not len(data):
-        raise InputError(f"Expected images in {spec}, found none" + (f"; {data.left_out_line()}" if data.left_out else ""))
+        raise InputError(
+            f"Expected images in {spec}, found none" + (f"; {data.left_out_line()}" if data.left_out else "")
+        )
     return data

@@ -23,17 +23,43 @@ import pyarrow.parquet as pq
 from PIL import Image
 
 from clipnb.datasets._folder import LeaveOut, ledger
-from clipnb.datasets._images import LabeledImages, clean_name, first_line, state
+from clipnb.datasets._images import NO_FILE, LabeledImages, clean_name, first_line, state
 from clipnb.errors import InputError, class_indices, path_of
 
 # Names of columns, whatever their case; the first that a table has is taken.
-PATH_COLUMNS = ("path", "file_name", "filename", "file", "image_path", "image", "img", "img_path", "image_file_path", "image_file",
-                "image_name", "filepath", "file_path", "relative_path", "photo", "picture")  # fmt: skip
-LABEL_COLUMNS = ("label", "classname", "class", "category", "fine_label", "labels", "class_name", "label_name", "target", "species")
+PATH_COLUMNS = (
+    "path",
+    "file_name",
+    "filename",
+    "file",
+    "image_path",
+    "image",
+    "img",
+    "img_path",
+    "image_file_path",
+    "image_file",
+    "image_name",
+    "filepath",
+    "file_path",
+    "relative_path",
+    "photo",
+    "picture",
+)
+LABEL_COLUMNS = (
+    "label",
+    "classname",
+    "class",
+    "category",
+    "fine_label",
+    "labels",
+    "class_name",
+    "label_name",
+    "target",
+    "species",
+)
 SEPARATORS = (",", ";", "\t", "|")
 
 NO_PATH = "rows without a path"
-NO_FILE = "rows whose file is not there"
 NO_IMAGE = "rows without an image"
 
 
@@ -68,7 +94,9 @@ def open_table(spec: str, pattern: str) -> LabeledImages:
         remarks += [remark for remark in more if remark not in remarks]
     ids = [row.id for row in rows]
     if len(set(ids)) < len(ids):
-        raise InputError(f"Expected each image once in {spec}, got {next(i for i, n in Counter(ids).items() if n > 1)!r} again")
+        raise InputError(
+            f"Expected each image once in {spec}, got {next(i for i, n in Counter(ids).items() if n > 1)!r} again"
+        )
     texts = _label_texts([row.label for row in rows], ids, spec)
     if names is None:
         names = sorted({text for text in texts if text is not None}, key=_numbers_first)
@@ -77,19 +105,28 @@ def open_table(spec: str, pattern: str) -> LabeledImages:
     else:
         labels = [_class_of(text, names, spec) for text in texts]
     labels = class_indices(labels, f"labels in {spec}", num_classes=max(1, len(names)), unknown=True)
-    return LabeledImages(spec, ids, labels, names, lambda i: rows[i].read(), versions=[row.version for row in rows],
-                         left_out=left_out, remarks=tuple(remarks), turned=True)  # fmt: skip
+    return LabeledImages(
+        spec,
+        ids,
+        labels,
+        names,
+        lambda i: rows[i].read(),
+        versions=[row.version for row in rows],
+        left_out=left_out,
+        remarks=tuple(remarks),
+        turned=True,
+    )
 
 
 def _way_out(error: Exception) -> str:
     return "; save it as UTF-8" if isinstance(error, UnicodeDecodeError) else ""
 
 
-# Labels ----------------------------------------------------------------------------------------------------------------
+# Labels --------------------------------------------------------------------------------------------------------------
 
 
 def _label_texts(labels: list, ids: list[str], spec: str) -> list[str | None]:
-    """Labels as class names, or class numbers; None where the label is unknown: nothing, blanks, NaN, or -1 among whole numbers."""
+    """Labels as texts; None where the label is unknown: nothing, blanks, NaN, or -1 among whole numbers."""
     texts = [_label_text(label, name, spec) for label, name in zip(labels, ids)]
     known = [text for text in texts if text is not None]
     if known and all(re.fullmatch(r"[+-]?\d+(\.0*)?", text) for text in known):
@@ -128,7 +165,7 @@ def _class_of(text: str | None, names: list[str], spec: str) -> int:
     raise InputError(f"Expected labels of {spec} among its {len(names)} class names, got {text!r}")
 
 
-# Rows ------------------------------------------------------------------------------------------------------------------
+# Rows ----------------------------------------------------------------------------------------------------------------
 
 
 def _read(file: Path, leave_out: LeaveOut) -> tuple[list[Row], list[str] | None, list[str]]:
@@ -140,7 +177,9 @@ def _read(file: Path, leave_out: LeaveOut) -> tuple[list[Row], list[str] | None,
     if file.suffix.casefold() in (".parquet", ".pq"):
         raise InputError(f"Cannot read the table {file}: it is no Parquet file")
     if start.startswith((b"\x1f\x8b", b"PK\x03\x04", b"\xd0\xcf\x11\xe0", b"ARROW1", b"BZh", b"\xfd7zXZ")):
-        raise InputError(f"Cannot read the table {file}: it is compressed or a spreadsheet; export it as CSV, or unpack it")
+        raise InputError(
+            f"Cannot read the table {file}: it is compressed or a spreadsheet; export it as CSV, or unpack it"
+        )
     encoding = "utf-16" if start.startswith((b"\xff\xfe", b"\xfe\xff")) else "utf-8-sig"
     with open(file, encoding=encoding, newline="") as text:
         lines = _json_lines(text, file) if file.suffix.casefold() in (".jsonl", ".ndjson") else _csv_lines(text, file)
@@ -166,15 +205,21 @@ def _csv_lines(text, file: Path) -> Iterator:
     for cells in rows:
         if len(cells) > len(columns) and any(cell.strip() for cell in cells[len(columns) :]):
             # A separator without quotes moves every cell after it.
-            raise InputError(f"Expected {len(columns)} cells a row in {file}, got {len(cells)} in line {rows.line_num}: quote a cell with commas")
+            raise InputError(
+                f"Expected {len(columns)} cells a row in {file}, got {len(cells)} in line {rows.line_num}: quote "
+                "a cell with commas"
+            )
         if any(cell.strip() for cell in cells) and len(cells) < len(columns):
-            raise InputError(f"Expected {len(columns)} cells a row in {file}, got {len(cells)} in line {rows.line_num}: leave a cell empty, not out")
+            raise InputError(
+                f"Expected {len(columns)} cells a row in {file}, got {len(cells)} in line {rows.line_num}: leave "
+                "a cell empty, not out"
+            )
         if cells:
             yield dict(zip(columns, cells))
 
 
 def _separator(header: str, file: Path) -> str:
-    """The separator under which the header has a column of paths; a tab in .tsv, a comma elsewhere, if there are several."""
+    """The separator under which the header has a column of paths: first a tab in .tsv, a comma elsewhere."""
     first = "\t" if file.suffix.casefold() == ".tsv" else ","
     for separator in sorted(SEPARATORS, key=lambda separator: separator != first):
         names = next(csv.reader([header], delimiter=separator), [])
@@ -195,7 +240,9 @@ def _column(columns, wanted: tuple[str, ...], file: Path, what: str, needed: boo
     own = {name.strip().casefold(): name for name in reversed(columns)}
     found = next((own[name] for name in wanted if name in own), None)
     if found is None and needed:
-        raise InputError(f"Expected a column of {what} ({', '.join(wanted)}) in {file}, got {', '.join(map(str, columns)) or 'none'}")
+        raise InputError(
+            f"Expected a column of {what} ({', '.join(wanted)}) in {file}, got {', '.join(map(str, columns)) or 'none'}"
+        )
     return found
 
 
@@ -203,7 +250,10 @@ def _unlabelled(columns, path: str, label: str | None, file: Path) -> list[str]:
     others = [name for name in columns if name != path]
     if label is not None or not others:
         return []
-    return [f"no column of labels ({', '.join(LABEL_COLUMNS)}) among the columns {', '.join(others[:10])} of {file}: its images are unlabelled"]
+    return [
+        f"no column of labels ({', '.join(LABEL_COLUMNS)}) among the columns {', '.join(others[:10])} of {file}: "
+        "its images are unlabelled"
+    ]
 
 
 def _path_row(file: Path, cell, label, number: int, leave_out: LeaveOut) -> Row | None:
@@ -217,8 +267,10 @@ def _path_row(file: Path, cell, label, number: int, leave_out: LeaveOut) -> Row 
 
 
 def _inside(table: Path, cell) -> tuple[str, Path]:
-    """(id, path) of an image, which lies in the table's folder or below: a table from elsewhere reaches no other files."""
-    refused = InputError(f"Expected paths of images below the folder of the table {table}, got {cell!r}; put the table above its images")
+    """(id, path) of an image, which lies below the table's folder: a table from elsewhere reaches no other files."""
+    refused = InputError(
+        f"Expected paths of images below the folder of the table {table}, got {cell!r}; put the table above its images"
+    )
     if not isinstance(cell, str) or "\0" in cell:
         raise refused
     folder = table.parent
@@ -232,7 +284,7 @@ def _inside(table: Path, cell) -> tuple[str, Path]:
     return name, folder / name
 
 
-# Parquet ---------------------------------------------------------------------------------------------------------------
+# Parquet -------------------------------------------------------------------------------------------------------------
 
 
 def _parquet_rows(file: Path, leave_out: LeaveOut) -> tuple[list[Row], list[str] | None, list[str]]:
@@ -241,7 +293,11 @@ def _parquet_rows(file: Path, leave_out: LeaveOut) -> tuple[list[Row], list[str]
     features = json.loads((schema.metadata or {}).get(b"huggingface", b"{}")).get("info", {}).get("features", {})
     image = _image_column(schema, file)
     label = _column(schema.names, LABEL_COLUMNS, file, "labels", needed=False)
-    named = [name for name, feature in features.items() if isinstance(feature, dict) and feature.get("names") and name in schema.names]
+    named = [
+        name
+        for name, feature in features.items()
+        if isinstance(feature, dict) and feature.get("names") and name in schema.names
+    ]
     if label is None and len(named) == 1:  # whatever Hugging Face's column of classes is called
         label = named[0]
     names = [clean_name(name) for name in features[label]["names"]] if label in named else None
@@ -249,7 +305,10 @@ def _parquet_rows(file: Path, leave_out: LeaveOut) -> tuple[list[Row], list[str]
     remarks = _unlabelled(schema.names, image, label, file)
     if _is_text(schema.field(image).type):
         cells = table.read([image])[image].to_pylist()
-        rows = [_path_row(file, cell, value, number, leave_out) for number, (cell, value) in enumerate(zip(cells, labels), start=1)]
+        rows = [
+            _path_row(file, cell, value, number, leave_out)
+            for number, (cell, value) in enumerate(zip(cells, labels), start=1)
+        ]
         return [row for row in rows if row is not None], names, remarks
     return _embedded_rows(file, table, image, labels, leave_out), names, remarks
 
@@ -295,7 +354,11 @@ def _embedded_rows(file: Path, table: pq.ParquetFile, image: str, labels: list, 
             raise OSError("the table holds no bytes of it")
         return Image.open(io.BytesIO(content))
 
-    places = [(number, row) for number in range(table.num_row_groups) for row in range(table.metadata.row_group(number).num_rows)]
+    places = [
+        (number, row)
+        for number in range(table.num_row_groups)
+        for row in range(table.metadata.row_group(number).num_rows)
+    ]
     version, rows = state(file), []
     for position, (label, place, missing) in enumerate(zip(labels, places, _missing(table, image))):
         name = f"{file.name}#{position}"
@@ -307,7 +370,7 @@ def _embedded_rows(file: Path, table: pq.ParquetFile, image: str, labels: list, 
 
 
 def _missing(table: pq.ParquetFile, image: str) -> Iterator[bool]:
-    """Of each row whether it has no image; the images are read for that only where the file's statistics know of nulls."""
+    """Of each row whether it has no image; they are read for that only where the file's statistics know of nulls."""
     schema = table.schema_arrow
     for number in range(table.num_row_groups):
         group = table.metadata.row_group(number)
@@ -317,4 +380,6 @@ def _missing(table: pq.ParquetFile, image: str) -> Iterator[bool]:
             yield from [False] * group.num_rows
         elif group.num_rows:
             for value in table.read_row_group(number, [image])[image].to_pylist():
-                yield value is None or (pa.types.is_struct(schema.field(image).type) and not (value["bytes"] or value.get("path")))
+                yield value is None or (
+                    pa.types.is_struct(schema.field(image).type) and not (value["bytes"] or value.get("path"))
+                )

@@ -37,7 +37,11 @@ def open_webdataset(spec: str, pattern: str) -> LabeledImages:
         classnames.pop()
     left_out, leave_out = ledger()
     root = os.path.commonpath([Path(shard).parent for shard in shards])
-    samples = [sample for shard in shards for sample in _samples(shard, Path(os.path.relpath(shard, root)).as_posix(), classnames, leave_out)]
+    samples = [
+        sample
+        for shard in shards
+        for sample in _samples(shard, Path(os.path.relpath(shard, root)).as_posix(), classnames, leave_out)
+    ]
     ids, labels, places = ([sample[part] for sample in samples] for part in range(3))
     labels = class_indices(labels, f"labels in {spec}", num_classes=len(classnames), unknown=True)
 
@@ -93,7 +97,7 @@ def _samples(shard: str, title: str, classnames: list[str], leave_out: LeaveOut)
                 if member.isdir():
                     continue
                 name = f"{title}/{member.name}"
-                if any(is_hidden(part) for part in Path(member.name).parts if part != "."):
+                if any(is_hidden(part) for part in Path(member.name).parts if part.strip(".")):
                     leave_out(HIDDEN, name)
                     continue
                 if not member.isfile():  # nothing is unpacked, and links lead nowhere
@@ -117,7 +121,10 @@ def _samples(shard: str, title: str, classnames: list[str], leave_out: LeaveOut)
     except InputError:
         raise
     except (tarfile.TarError, ValueError, OSError, RecursionError) as error:
-        raise InputError(f"Cannot read {shard} as an uncompressed tar of images and .cls numbers: {_packed(shard) or first_line(error)}") from None
+        raise InputError(
+            f"Cannot read {shard} as an uncompressed tar of images and .cls numbers: "
+            f"{_packed(shard) or first_line(error)}"
+        ) from None
     samples, seen = [], set()
     for stem, (key, place) in images.items():
         seen.add(key)
@@ -143,7 +150,7 @@ def _json_label(content: bytes, classnames: list[str]) -> int | None:
 
 
 def _refuse_rest(archive: tarfile.TarFile, shard: str) -> None:
-    """tarfile ends without a word at a damaged header: what follows the last member has to be the end mark or nothing."""
+    """Raise ReadError unless the end mark or nothing follows the last member: tarfile passes over damaged headers."""
     archive.fileobj.seek(archive.offset)
     if archive.fileobj.read(tarfile.BLOCKSIZE).strip(b"\0"):
         raise tarfile.ReadError(f"it is damaged or cut off at byte {archive.offset}")
@@ -153,4 +160,8 @@ def _packed(shard: str) -> str | None:
     with open(shard, "rb") as file:
         start = file.read(6)
     packed = start.startswith((b"\x1f\x8b", b"BZh", b"\xfd7zXZ", b"\x28\xb5\x2f\xfd", b"PK\x03\x04"))
-    return "it is compressed; unpack it once (gunzip, unzstd ...), since images are read by their place in the file" if packed else None
+    return (
+        "it is compressed; unpack it once (gunzip, unzstd ...), since images are read by their place in the file"
+        if packed
+        else None
+    )
