@@ -1,0 +1,590 @@
+"""The classes of the icon set, by group: `classname = other names that makers give the same thing`.
+
+A classname is the plain word that most makers use. Only these names count, each as a whole: "car" takes in "car"
+and "automobile" but neither "car battery" nor "race car". Names that makers use for different things are left out
+("bow", "pin", "speaker", "table", "tablet" for a pill), as are functions of a program ("align", "sort", "zoom in").
+"""
+
+GROUPS = {
+    "animals": """
+        ant
+        bat
+        bear = bear face, teddy face
+        bee = honeybee, honey bee, bumblebee
+        bird
+        bug = beetle
+        butterfly
+        camel = two hump camel
+        cat = cat face, kitty
+        chicken = hen
+        cow = cow face
+        crab
+        crocodile = alligator
+        deer = stag
+        dinosaur = dino, t rex, sauropod, trex
+        dog = dog face
+        dolphin
+        dragon = dragon face
+        duck
+        eagle
+        elephant
+        fish = tropical fish
+        fox = fox face
+        frog
+        giraffe
+        goat
+        gorilla
+        hedgehog
+        horse = horse face, horse head
+        jellyfish
+        kangaroo
+        koala
+        ladybug = lady beetle, ladybird
+        lion = lion face
+        lizard = gecko
+        lobster
+        monkey = monkey face
+        mosquito
+        octopus
+        owl
+        panda = panda face
+        parrot
+        peacock
+        penguin
+        pig = pig face
+        rabbit = rabbit face, bunny
+        rat
+        rooster
+        scorpion
+        shark
+        sheep = ewe, lamb
+        shell = seashell, spiral shell, sea shell
+        shrimp = prawn
+        snail
+        snake
+        spider
+        spider web = spiderweb, cobweb
+        squid
+        squirrel = chipmunk
+        swan
+        tiger = tiger face
+        turtle = tortoise, sea turtle
+        unicorn = unicorn face
+        whale = spouting whale
+        wolf
+        worm
+        paw print = paw, paw prints, paws, pawprint
+        feather = quill
+    """,
+    "plants": """
+        cactus
+        clover = four leaf clover, shamrock, clover leaf
+        flower = blossom
+        leaf = leaves
+        maple leaf
+        mushroom
+        palm tree = palm, tree palm
+        pine tree = evergreen tree, evergreen, tree evergreen, tree pine, pine, conifer, fir tree
+        rose
+        seedling = sprout
+        sunflower
+        tree = deciduous tree, tree deciduous
+        tulip
+        wheat = sheaf of rice, grain
+        potted plant = plant pot, house plant, houseplant, plant
+        christmas tree = xmas tree, tree christmas
+    """,
+    "sky and weather": """
+        cloud
+        comet
+        fire = flame
+        fog = mist, foggy
+        lightning = lightning bolt, bolt, high voltage, thunderbolt, zap
+        meteor
+        moon = crescent moon
+        planet = ringed planet, saturn
+        rain = cloud rain, cloud with rain, rainy, cloud rainy, rain cloud
+        rainbow
+        shooting star = star shooting
+        snow = cloud snow, cloud with snow, snowy, cloud snowy, snow cloud
+        snowflake
+        snowman
+        star
+        sun = sunny
+        sunrise
+        sunset
+        thermometer
+        thunderstorm = cloud lightning, cloud bolt, cloud with lightning, storm, thunder, cloud thunder
+        tornado
+        umbrella
+        water drop = droplet, drop, waterdrop, drop of blood, raindrop
+        wave = waves, water wave
+        wind = windy
+        mountain = mountains
+        volcano
+        island = desert island
+        globe = earth, world, globe showing americas, globe showing europe africa, globe showing asia australia
+    """,
+    "food and drink": """
+        apple = red apple, green apple, apple fruit, apple whole
+        avocado
+        bacon
+        banana = bananas
+        beer = beer mug, beer stein, mug beer, pint glass, beer glass
+        bread = bread loaf, loaf
+        broccoli
+        bubble tea = boba, boba tea
+        cake = birthday cake, cake birthday, shortcake
+        candy = candies, sweet, sweets
+        carrot
+        cheese = cheese wedge
+        cherry = cherries
+        chocolate bar = chocolate
+        cocktail = martini, martini glass, cocktail glass, glass cocktail, glass martini
+        coffee = coffee cup, hot beverage, cup coffee
+        cookie
+        corn = ear of corn, corn cob, maize
+        croissant
+        cupcake = muffin
+        donut = doughnut
+        egg
+        fried egg = egg fried, cooking
+        eggplant = aubergine
+        french fries = fries
+        grapes = grape
+        hamburger = burger
+        hot dog = hotdog
+        ice cream = ice cream cone, soft ice cream, icecream, cone ice cream
+        popsicle = ice pop, ice lolly
+        lemon
+        lollipop
+        meat = steak, cut of meat, beef
+        drumstick = chicken leg, poultry leg, drumstick bite, meat on bone, turkey leg
+        noodles = ramen, steaming bowl, bowl noodles
+        onion
+        orange = tangerine, orange fruit, mandarin
+        peach
+        pear
+        chili pepper = pepper hot, hot pepper, chili, chilli, chilli pepper, red pepper, pepper
+        pineapple
+        pizza = pizza slice, slice pizza
+        popcorn
+        potato
+        pretzel
+        salad = green salad, bowl salad
+        sandwich
+        sausage
+        soup = bowl food, soup bowl
+        strawberry
+        sushi
+        taco
+        tea = tea cup, teacup, teacup without handle
+        teapot
+        tomato
+        waffle
+        watermelon
+        wine glass = wine, glass wine
+        wine bottle = bottle wine
+        milk = milk carton, glass of milk
+        baby bottle = bottle baby, feeding bottle, milk bottle
+        bottle = water bottle
+        fork and knife = utensils, restaurant, fork knife, cutlery, knife fork, tools kitchen
+        spoon
+        chef hat = chef, chefs hat
+        cooking pot = pot, pot food, pot of food, soup pot
+        frying pan = pan
+        honey = honey pot, honey jar
+    """,
+    "vehicles and travel": """
+        airplane = plane, aeroplane, airplane mode, aircraft
+        ambulance
+        anchor
+        bicycle = bike
+        bus
+        car = automobile
+        drone
+        ferry
+        fire truck = fire engine, firetruck
+        forklift
+        fuel pump = gas pump, gas station, petrol pump, fuel station, petrol station, gas
+        helicopter
+        hot air balloon = air balloon
+        motorcycle = motorbike
+        parachute
+        police car = car police
+        road
+        rocket
+        sailboat = sail boat, yacht, sailing boat, sailing
+        satellite
+        scooter = kick scooter, scooter electric, electric scooter
+        ship = cruise ship, cargo ship
+        signpost = sign post, direction sign
+        steering wheel
+        submarine
+        suitcase = luggage
+        taxi = cab
+        tractor
+        traffic cone = cone, traffic cone
+        traffic light = traffic lights, traffic signal, vertical traffic light, stoplight
+        train
+        tram = streetcar
+        truck = lorry, delivery truck, truck delivery
+        van = shuttle van, minivan, van shuttle
+        wheel = tire, tyre
+        wheelchair = manual wheelchair
+        map = world map
+        map pin = map marker, location pin, map point, pin location, pin map, map location, location marker
+        compass
+        passport
+        tent = camping tent, camp, camping
+        binoculars = binocular
+        stairs = staircase
+        elevator = lift
+        escalator
+    """,
+    "buildings": """
+        bank = building bank, landmark, bank building
+        bridge
+        building = office building
+        castle
+        church
+        city = cityscape, buildings
+        factory
+        fence
+        ferris wheel
+        fountain
+        garage
+        home = house
+        hospital
+        lighthouse
+        mosque
+        pyramid = pyramids
+        school
+        stadium
+        store = shop, storefront, store front, shopfront
+        circus tent
+        warehouse
+        windmill
+        wind turbine = wind power, turbine
+        campfire = camp fire, bonfire
+        barn
+        eiffel tower
+        shinto shrine = torii gate, torii
+    """,
+    "tools and weapons": """
+        axe
+        bomb
+        bow and arrow = archery
+        broom
+        brush = paintbrush, paint brush
+        bucket = pail
+        drill
+        fire extinguisher
+        flashlight = torch, flash light
+        gear = cog, cogwheel
+        gun = pistol
+        hammer
+        knife = kitchen knife
+        ladder
+        magnet
+        paint roller = paintroller, roller
+        palette = artist palette, color palette, paint palette
+        pickaxe = pick
+        saw = carpentry saw, hand saw, handsaw
+        scissors = scissor, cut
+        screwdriver
+        shield
+        shovel = spade tool
+        sword
+        toolbox = tool box
+        wrench = spanner
+        crossed swords = swords, swords crossed, sword cross
+        key
+        chain = chains
+        lock = padlock, locked
+        unlock = lock open, unlocked, padlock open, open lock, lock unlocked, unlock alt
+    """,
+    "home": """
+        alarm clock = alarm
+        armchair
+        baby carriage = stroller, baby stroller, pram, carriage baby
+        balloon = balloons
+        basket = shopping basket
+        bathtub = bath, bath tub
+        battery
+        bed
+        bell
+        candle
+        chair
+        clock
+        comb
+        door
+        fan
+        faucet = tap, water tap
+        fireplace
+        fridge = refrigerator
+        gift = present, wrapped gift, gift box
+        hourglass = hourglass done
+        kettle
+        lamp
+        light bulb = lightbulb, bulb
+        microwave = microwave oven
+        mirror
+        oven = stove
+        pillow
+        plug = electric plug, power plug
+        power socket = socket, outlet, power outlet
+        shower = shower head
+        soap
+        sofa = couch
+        sponge
+        stopwatch
+        teddy bear
+        toilet
+        toothbrush = tooth brush
+        trash can = trash, trash bin, bin, garbage, wastebasket, waste basket, dustbin, garbage can, rubbish bin, trashcan
+        vacuum cleaner = vacuum
+        washing machine = washer, laundry machine
+        watch = wristwatch, wrist watch
+        party popper = confetti
+    """,
+    "clothes": """
+        backpack = school bag
+        boot = boots, womans boot, hiking boot
+        bow tie = bowtie
+        cap = baseball cap, billed cap
+        crown
+        dress
+        glasses = eyeglasses, spectacles, eyeglass
+        gloves = glove
+        graduation cap = mortarboard, graduation hat, academic cap
+        handbag = purse
+        hanger = coat hanger, clothes hanger
+        hat
+        high heel = high heels, high heeled shoe, heels
+        helmet = hard hat, helmet safety, safety helmet, construction helmet, rescue workers helmet
+        jacket = coat
+        lipstick
+        pants = trousers, jeans
+        ring = diamond ring, rings
+        shoe = shoes, sneaker, running shoe, sneakers, mans shoe
+        shorts
+        skirt
+        socks = sock
+        sunglasses
+        t-shirt = t shirt, tshirt, shirt, tee shirt
+        tie = necktie
+        top hat
+    """,
+    "devices": """
+        antenna = satellite antenna, radio tower, broadcast tower, tower broadcast
+        calculator
+        camera = photo camera, camera photo
+        cassette tape = cassette, tape cassette
+        computer mouse = mouse
+        cpu = microchip, processor, chip
+        database
+        disc = cd, compact disc, optical disk
+        floppy disk = floppy, save, diskette, device floppy
+        gamepad = game controller, game pad, controller, videogame controller, video game
+        hard drive = hard disk, hdd, harddisk, harddrive
+        headphones = headphone
+        headset
+        joystick
+        keyboard
+        laptop
+        microphone = mic
+        monitor = desktop, desktop computer, computer
+        phone = telephone, telephone receiver, phone handset, handset
+        printer = print
+        projector
+        qr code = qrcode
+        radar
+        radio
+        remote control = remote, tv remote
+        robot
+        router = wifi router, wireless router
+        sd card = memory card
+        server = servers
+        sim card = sim
+        smartphone = mobile, mobile phone, cell phone, cellphone, device mobile, phone mobile, phone portrait
+        tablet = device tablet, tablet device, tablet portrait, ipad
+        television = tv
+        usb = usb drive, usb stick, flash drive
+        video camera = videocam, camcorder, camera video, movie camera
+        vr headset = vr, vr glasses, virtual reality
+        webcam
+        walkie talkie
+    """,
+    "office and school": """
+        abacus
+        archive = archive box
+        balance scale = scales, justice scale, scale balance, balance, scale justice, law
+        bar chart = chart bar, chart column, bar graph
+        barcode
+        book = closed book
+        bookmark
+        books
+        box = package, cardboard box, parcel
+        briefcase
+        calendar = spiral calendar
+        certificate
+        clipboard
+        crayon = crayons
+        credit card = creditcard, bank card
+        coin
+        coins = stack of coins
+        envelope = mail, email, e mail, letter
+        eraser
+        eyedropper = eye dropper, dropper
+        file
+        folder = file folder
+        fountain pen = pen fountain, pen nib, nib, black nib
+        gavel = auction, judge gavel, law hammer
+        highlighter
+        id card = identification card, identity card, identification
+        inbox = inbox tray
+        magnifying glass = search, magnifier, magnifying glass tilted left, magnifying glass tilted right
+        mailbox = closed mailbox with raised flag
+        megaphone = bullhorn, loudspeaker
+        money bag = moneybag
+        newspaper
+        notebook
+        open book = book open
+        paper plane = paper airplane, paperplane
+        paperclip = paper clip, attachment
+        pen
+        pencil
+        pie chart = chart pie
+        piggy bank = piggybank
+        presentation
+        pushpin = thumbtack, push pin, drawing pin
+        receipt
+        ruler
+        safe = vault
+        scroll
+        shopping bag
+        shopping cart = cart, shopping trolley
+        stamp = rubber stamp
+        sticky note = note sticky
+        tag = price tag
+        ticket = tickets, admission tickets
+        wallet
+        compasses = drafting compass, drawing compass, geometry compass
+    """,
+    "play and sport": """
+        american football = football american, rugby ball, rugby
+        baseball
+        basketball = basketball ball
+        bowling = bowling ball, bowling pin, bowling pins
+        boxing glove = boxing
+        chess knight
+        chess pawn = pawn
+        chess rook = rook
+        chess queen
+        clapperboard = clapper board, clapper, movie clapper
+        club = club suit, clubs, suit club, playing card club
+        dice = game die, die
+        dumbbell = dumbbells
+        film = film strip, filmstrip, film frames
+        fishing rod = fishing pole, fishing
+        flag
+        golf = flag in hole
+        ice skate = ice skating
+        kite
+        magic wand = wand, wand magic, magic
+        medal = sports medal, military medal
+        playing cards = cards, card suit, poker, playing card, joker, flower playing cards
+        podium
+        puzzle piece = puzzle, jigsaw
+        roller skate = roller skates
+        skateboard
+        ski = skis, skiing
+        soccer ball = soccer, football ball, ball football
+        spade = spade suit, spades, suit spade, playing card spade
+        target = bullseye, dartboard
+        tennis ball = ball tennis
+        tennis racket = tennis racquet, tennis
+        trophy = trophy cup
+        volleyball = volleyball ball
+        whistle
+        yo-yo = yo yo, yoyo
+    """,
+    "music": """
+        accordion
+        drum = drums
+        flute
+        guitar = guitar electric, electric guitar, acoustic guitar
+        music note = musical note, music, music notes, musical notes
+        piano = piano keys, musical keyboard
+        saxophone = sax
+        trumpet
+        violin
+    """,
+    "body and health": """
+        bandage = adhesive bandage, band aid, plaster
+        bone
+        brain
+        crutches = crutch
+        dna
+        ear
+        eye
+        fingerprint
+        first aid kit = medical kit, first aid, medkit, medical bag
+        foot = feet
+        footprints = footprint, footsteps, foot print
+        handshake
+        heart
+        kidney = kidneys
+        lips = mouth
+        liver
+        lungs = lung
+        nose
+        pill = pills, capsule, capsules
+        skull
+        stethoscope
+        stomach
+        syringe
+        thumbs up = thumb up, like
+        thumbs down = thumb down, dislike
+        tooth
+        virus
+        baby
+        alien
+        ghost
+        broken heart = heart broken, heart crack, heart break
+    """,
+    "science and signs": """
+        atom
+        beaker
+        biohazard
+        bluetooth
+        cube
+        flask = erlenmeyer flask, conical flask, laboratory flask
+        infinity
+        link
+        microscope
+        peace = peace symbol
+        petri dish
+        power button = power
+        radioactive = radiation, nuclear
+        recycle = recycling, recycling symbol
+        telescope
+        test tube = vial, test tubes
+        wifi
+        yin yang
+        no entry
+        star of david = judaism
+    """,
+}
+
+
+def read_classes() -> list[dict]:
+    """Classes in the order of their names: `classname`, `group` and `synonyms` (other names, best known first)."""
+    classes = []
+    for group, text in GROUPS.items():
+        for line in filter(None, map(str.strip, text.splitlines())):
+            name, _, others = line.partition(" = ")
+            synonyms = [other.strip() for other in others.split(",") if other.strip() and other.strip() != name]
+            classes.append({"classname": name, "group": group, "synonyms": synonyms})
+    return sorted(classes, key=lambda c: c["classname"])
