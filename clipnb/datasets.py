@@ -22,6 +22,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from PIL import Image, ImageChops
 
+from clipnb._icons import open_icons
 from clipnb.errors import InputError, as_numpy, class_indices, having, path_of, read_text, text_of, whole_number
 
 ASSETS = Path(__file__).parent / "assets"
@@ -36,7 +37,7 @@ EMOJI_SPLITS = {
 }
 HARD_VIEWS = 3
 IMAGE_SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm"}
-SPECS = "emoji, emoji:SPLIT, folder:PATH, imagenet:PATH, table:FILE, torchvision:NAME:PATH, webdataset:PATTERN"
+SPECS = "emoji, emoji:SPLIT, icons, icons:validation, folder:PATH, imagenet:PATH, table:FILE, torchvision:NAME:PATH, webdataset:PATTERN"
 PATH_COLUMNS = ("path", "file_name", "filename", "file", "image_path", "image")  # of a table, the first that is there
 LABEL_COLUMNS = ("label", "classname", "class", "category", "fine_label")
 
@@ -134,6 +135,7 @@ def load_dataset(spec: str = "emoji") -> LabeledImages:
     Args:
         spec: "emoji" (the embedded test split; also "emoji:validation", "emoji:train-sample", "emoji:hard" with
             turned, shrunk and tinted views of the test drawings, "emoji:unseen" with other concepts),
+            "icons" (embedded: fewer classes, each with 12 images or more; also "icons:validation"),
             "folder:PATH" (one folder a class; its name is the classname, "_" read as a space; a folder of pictures
             alone is an unlabelled set), "imagenet:PATH" (1,000 synset folders, names from open_clip),
             "table:FILE" (CSV, TSV or Parquet with the columns path, relative to the table, and label, empty where unknown;
@@ -149,7 +151,7 @@ def load_dataset(spec: str = "emoji") -> LabeledImages:
     (True, dtype('int64'))
     """
     kind, _, rest = (spec if isinstance(spec, str) else text_of(spec, "spec")).partition(":")
-    openers = {"emoji": _emoji, "folder": _folder, "imagenet": _imagenet, "table": _table, "torchvision": _torchvision,
+    openers = {"emoji": _emoji, "icons": open_icons, "folder": _folder, "imagenet": _imagenet, "table": _table, "torchvision": _torchvision,
                "webdataset": _webdataset}
     if kind not in openers:
         raise InputError(f"Unknown data set {spec!r}; known: {SPECS}")

@@ -15,6 +15,9 @@ OPEN_ICONS = OPEN | {"BSD-3-Clause", "Unlicense"}
 PREFIX = re.compile(r"^(animal-products|interface|food|travel|nature|pet|sport|transportation|shopping|health)--?")
 # Pixel sizes at the end of a name: the same drawing, made for another size.
 SIZES = re.compile(r"-(10|12|15|16|20|24|28|32|36|40|48)(px)?(?=-|$)")
+# Words of style beyond STYLE's, at the end of a name, and Google's at its beginning.
+STYLE_TOO = re.compile(r"-(outlined|flat|duo|expressive|active|loop|ltr|rtl|glyph|shape)$")
+FIRST_STYLE = {"ic": re.compile(r"^(baseline|outline|round|sharp|twotone)-")}
 NOT_PLAIN = re.compile(r"skin-tone|^emoji-u|^keycap|^flag-for|^flag-\w\w$")
 SOLID = re.compile(r"-(filled|fill|solid|bold|sharp-filled|s)$")
 LINE = re.compile(r"-(outline|outlined|outline-rounded|outline-sharp|line|linear|thin|light|regular|o|broken|stroke)$")
@@ -50,13 +53,15 @@ def words_of(name: str) -> Iterator[str]:
             words = re.sub(r"\s+", " ", re.sub(r"\b\d+\b", " ", part.replace("-", " "))).strip()
             if words:
                 yield words
-        previous, name = name, STYLE.sub("", name)
+        previous, name = name, STYLE_TOO.sub("", STYLE.sub("", name))
 
 
 def style_of(name: str, colour: bool) -> str:
-    """The style that the end of a name states."""
+    """The style that a name states at its end, in Google's set at its beginning."""
     if colour:
         return "colour"
+    if name.startswith(("baseline-", "outline-", "twotone-")):
+        return {"b": "solid", "o": "line", "t": "two-tone"}[name[0]]
     for pattern, style in ((TWO_TONE, "two-tone"), (LINE, "line"), (SOLID, "solid")):
         if pattern.search(name):
             return style
@@ -86,7 +91,7 @@ def icons(packages: Packages, meanings: dict[str, str]) -> list[Icon]:
                 largest[key] = max(largest.get(key, (0, "")), (size, name))
             count: dict[str, int] = {}
             for key in sorted(largest, key=lambda k: (len(k), k)):
-                readings = list(words_of(key))
+                readings = list(words_of(FIRST_STYLE[family].sub("", key) if family in FIRST_STYLE else key))
                 if not readings:
                     continue
                 words = next((meanings[squash(r)] for r in readings if squash(r) in meanings), readings[-1])
