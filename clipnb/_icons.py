@@ -22,10 +22,11 @@ def open_icons(spec: str, split: str):
 
     Args:
         spec: the whole spec, which becomes the name of the set.
-        split: "test" (or empty) or "validation". No maker has drawings in both, nor in clipnb-mini's training.
+        split: "test" (or empty) or "validation". No maker has drawings in both.
 
     Returns:
-        `LabeledImages`; `notes` has "family" (the icon package of each image), "makers" (the maker of each package)
+        `LabeledImages`; `notes` has "family" (the icon package of each image), "makers" (the maker of each package),
+        "clipnb_mini_1" (the packages that the first clipnb-mini was trained on: for that model they are not held out)
         and "classes" (for each class its classname, synonyms, keywords, group and number of training drawings).
 
     Raises:
@@ -41,13 +42,15 @@ def open_icons(spec: str, split: str):
         check_asset(folder / name)
     table = pa.concat_tables([pq.read_table(folder / name) for name in SPLITS[split]])
     classes = _read(folder / "classes.json")
-    makers = {family: source["maker"] for family, source in _read(folder / "manifest.json")["sources"].items()}
+    sources = _read(folder / "manifest.json")["sources"]
+    makers = {family: source["maker"] for family, source in sources.items()}
+    trained = sorted(family for family, source in sources.items() if source["clipnb_mini_1"])
     images = table["image"]
 
     def drawing(i: int) -> Image.Image:
         return Image.open(io.BytesIO(images[i].as_py()))
 
-    notes = {"family": table["family"].to_pylist(), "makers": makers, "classes": classes}
+    notes = {"family": table["family"].to_pylist(), "makers": makers, "clipnb_mini_1": trained, "classes": classes}
     return LabeledImages(
         spec, table["id"].to_pylist(), table["label"].to_numpy(), [c["classname"] for c in classes], drawing,
         notes=notes, versions=[zlib.crc32(image.as_buffer()) for image in images],

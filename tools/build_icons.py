@@ -34,6 +34,8 @@ GROUP_WORDS = {
     "animals-nature": "animals and nature", "food-drink": "food and drink", "travel-places": "travel and places",
     "activities": "activities", "objects": "objects",
 }
+HELD_OUT_FOR = """Models trained on the drawings of the makers with the role "train" alone (tools/train_mini.py). The first
+clipnb-mini is none of them: it was trained on the packages marked clipnb_mini_1, most test makers' among them."""
 RULE = f"""A class is a thing of tools/icon_classes.py that has at least {MIN_TEST} drawings by at least {MIN_TEST_MAKERS} of the test
 makers and at least {MIN_VALIDATION} by at least {MIN_VALIDATION_MAKERS} of the validation makers, near copies counted once.
 A drawing belongs to a class if its name, without words of style and size, is the class's name or one of its synonyms.
@@ -241,9 +243,9 @@ def webp(picture: np.ndarray) -> bytes:
     grey = (np.ptp(pixels, axis=-1) == 0).all()
     buffer = io.BytesIO()
     if grey:
-        image.save(buffer, "WEBP", lossless=True, quality=100, method=6)
+        image.save(buffer, "WEBP", lossless=True, quality=50, method=4)
     else:
-        image.save(buffer, "WEBP", quality=85, method=6)
+        image.save(buffer, "WEBP", quality=85, method=4)
     return buffer.getvalue()
 
 
@@ -268,8 +270,11 @@ def licences(sources: dict) -> str:
     return "\n".join(lines) + "\n"
 
 
-def sources_of(packages: Packages, node_modules: Path) -> dict[str, dict]:
-    """Licence, author, version and role of every set, font and clip art."""
+def sources_of(packages: Packages, node_modules: Path, emoji: Path) -> dict[str, dict]:
+    """Licence, author, version and role of every set, font and clip art.
+
+    `clipnb_mini_1` says whether the first clipnb-mini was trained on it: for that model the icon set is not held out.
+    """
     sources = {}
     for maker, families in sorted(MAKERS.items()):
         for family in families:
@@ -279,6 +284,9 @@ def sources_of(packages: Packages, node_modules: Path) -> dict[str, dict]:
     for name, font in FONTS.items():
         sources[name] = {"version": version, **font, "maker": font["author"], "role": "train"}
     sources["openclipart"] = {**CLIPART, "maker": CLIPART["author"], "role": "train"}
+    earlier = json.loads((emoji / "manifest.json").read_text())["sources"]
+    for name, source in sources.items():
+        source["clipnb_mini_1"] = earlier.get(name, {}).get("role") == "train"
     return sources
 
 
@@ -322,7 +330,7 @@ def build(args) -> None:
     per_key = Counter(rows[i]["key"] for i in keep)
     print(f"{len(keep)} training drawings, {len(per_key)} names, {len(left_out)} near copies left out", flush=True)
 
-    sources = sources_of(packages, args.node_modules)
+    sources = sources_of(packages, args.node_modules, emoji)
     tables, hashes = {"test.parquet": [], "test-sharealike.parquet": [], "validation.parquet": []}, {}
     for role in ("test", "validation"):
         for label, concept in enumerate(classes):
@@ -344,7 +352,7 @@ def build(args) -> None:
     ])
     counts = {file: len(table) for file, table in tables.items()}
     dump(args.out / "manifest.json", {
-        "rule": RULE, "picture": f"{SIZE} x {SIZE}, RGB on white, WebP: lossless in one ink, else quality 85",
+        "rule": RULE, "held_out_for": HELD_OUT_FOR, "picture": f"{SIZE} x {SIZE}, RGB on white, WebP: lossless in one ink, else quality 85",
         "seed": "none: nothing is drawn by chance",
         "counts": {"classes": len(classes), **counts, "training drawings": len(keep), "training names": len(per_key)},
         "near_copies": {

@@ -7,7 +7,8 @@ in one of them is no independent witness for a drawing in another.
 # Maker -> names of the sets in @iconify/json. Left out are sets of logos, flags and programming languages,
 # and sets whose licence is not open (GPL, MPL, non-commercial).
 MAKERS = {
-    "480 Design": ["solar"],
+    # Reicon repeats most of Solar's drawings.
+    "480 Design": ["solar", "reicon"],
     "Akveo": ["eva"],
     "Alibaba": ["ant-design"],
     "Arturo Wibawa": ["akar-icons"],
@@ -90,7 +91,6 @@ MAKERS = {
     "Pingback": ["stash"],
     "Praveen Juge": ["mynaui", "vadivam"],
     "PrimeTek": ["prime"],
-    "REICON": ["reicon"],
     "Remix": ["ri"],
     "Sabbir Ahmed": ["simple-line-icons"],
     "Samuel Frémondière": ["medical-icon"],
@@ -147,7 +147,7 @@ TEST_MAKERS = {
 }
 VALIDATION_MAKERS = {
     "Astrit", "Corey Ginnivan", "Dan Klammer", "Dariush Habibpour", "Designmodo", "GitLab", "Heroicons", "IBM",
-    "Kenan Gündoğan", "Leonid Tsvetkov", "OpenSearch", "Phosphor", "Picon", "REICON", "TDesign", "Themesberg",
+    "Kenan Gündoğan", "Leonid Tsvetkov", "OpenSearch", "Phosphor", "Picon", "TDesign", "Themesberg",
     "TopCoat", "Twitter", "Vaadin", "WeUI",
 }
 

@@ -16,7 +16,7 @@ PREFIX = re.compile(r"^(animal-products|interface|food|travel|nature|pet|sport|t
 # Pixel sizes at the end of a name: the same drawing, made for another size.
 SIZES = re.compile(r"-(10|12|15|16|20|24|28|32|36|40|48)(px)?(?=-|$)")
 # Words of style beyond STYLE's, at the end of a name, and Google's at its beginning.
-STYLE_TOO = re.compile(r"-(outlined|flat|duo|expressive|active|loop|ltr|rtl|glyph|shape)$")
+STYLE_TOO = re.compile(r"-(outlined|flat|duo|expressive|ltr|rtl|glyph|shape)$")
 FIRST_STYLE = {"ic": re.compile(r"^(baseline|outline|round|sharp|twotone)-")}
 NOT_PLAIN = re.compile(r"skin-tone|^emoji-u|^keycap|^flag-for|^flag-\w\w$")
 SOLID = re.compile(r"-(filled|fill|solid|bold|sharp-filled|s)$")
