@@ -114,7 +114,14 @@ def test_near_copies_are_counted_once(tables, manifest):
     assert np.quantile(nearest, 0.1) > threshold - 0.02
     there = {identity for table in tables.values() for identity in table["id"].to_pylist()}
     assert not there & {copy["left_out"] for copy in manifest["near_copies"]["within_a_class"]}
-    assert not there & set(manifest["left_out_by_name"])
+    assert not there & {*manifest["left_out_by_name"], *manifest["near_copies"]["listed_by_name"]}
+
+
+def test_no_training_drawing_is_a_near_copy_of_a_held_out_one(manifest):
+    copies = manifest["near_copies"]
+    assert copies["smallest_distance_left"] >= copies["threshold"]
+    assert all(copy["distance"] < copies["threshold"] for copy in copies["training_drawings_dropped"])
+    assert len(copies["training_drawings_dropped"]) > 0
 
 
 def test_classes_have_plain_names_groups_and_training_counts(classes):

@@ -306,7 +306,7 @@ def build(args) -> None:
     classnames = {c["classname"] for c in classes}
     wrong = set(WRONG) | set(COPIES)
     candidates = [i for i in everything if i.words in classnames and role_of(i.maker) != "train" and identity(i) not in wrong]
-    trainable = [i for i in everything if role_of(i.maker) == "train" and trains(i, classnames, unseen) and identity(i) not in WRONG]
+    trainable = [i for i in everything if role_of(i.maker) == "train" and trains(i, classnames, unseen) and identity(i) not in wrong]
     with ProcessPoolExecutor(args.workers) as pool:
         drawn = draw(candidates + trainable, packages, args.cache, pool)
         thumbs = {(i.family, i.name): thumbnail(drawn[i.family, i.name]) for i in candidates if (i.family, i.name) in drawn}
