@@ -43,7 +43,7 @@ def run() -> dict:
 
 def table(found: dict) -> str:
     lines = [f"clipnb-mini on {found['images']} emoji drawings, compared with fp32 on a CPU in batches of 16 ({found['accuracy']:.1%} right). "
-             "Stores, reports (but for the time stamp) and figures are the same bytes for the same input (`test_promises.py`, `test_report.py`).", "",
+             "The same command run again on the same machine writes the same bytes: stores, reports (except for the time stamp) and figures (`test_promises.py`, `test_report.py`).", "",
              "| setting | predictions that change | right | largest change of a vector's entry |", "|---|---|---|---|"]
     lines += [f"| {row['setting']} | {row['changed']} of {found['images']} | {row['accuracy']:.1%} | {row['largest']:.1e} |" for row in found["rows"]]
     note = "" if found["cuda"] else " This machine has no GPU: the device was not compared; run `python benchmarks/determinism.py` where there is one."

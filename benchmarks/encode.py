@@ -16,6 +16,7 @@ import os
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -30,7 +31,7 @@ from PIL import Image, ImageDraw
 import clipnb
 from clipnb.embeddings import StoreWriter
 from clipnb.encode import encode_to_store
-from clipnb.models import Model, computes_bf16
+from clipnb.models import Model
 from clipnb.similarity import unit_norm
 from evaluate import machine, publish, rounds, spread, status
 
@@ -44,6 +45,19 @@ def clip(name: str = "ViT-B-32", device: str = "cpu") -> Model:
     torch.manual_seed(0)
     module, _, preprocess = open_clip.create_model_and_transforms(name)
     return Model(name, "random", module.eval().to(device), preprocess, open_clip.get_tokenizer(name), torch.device(device), "fp32")
+
+
+def in_bf16(model: Model) -> Model:
+    """The model with its image tower in bf16, without the comparison with fp32 that is made once for a store."""
+    return replace(model.cast("bf16"), exact=None)
+
+
+def computes_bf16(device: torch.device) -> bool:
+    """Whether that device computes in bf16, rather than emulating it."""
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    # AMX comes with avx512_bf16; a torch that cannot tell is taken to have neither
+    return device.type == "cpu" and getattr(torch.cpu, "get_capabilities", dict)().get("avx512_bf16", False)
 
 
 def ratio(times: dict, name: str, other: str) -> dict:
@@ -116,7 +130,7 @@ def images(model: Model, count: int, count_rounds: int) -> dict:
 
     with TemporaryDirectory() as folder:
         photos(Path(folder, "photos"), count)
-        data, half, store = clipnb.load_dataset(f"folder:{folder}/photos"), model.cast("bf16"), Path(folder, "store")
+        data, half, store = clipnb.load_dataset(f"folder:{folder}/photos"), in_bf16(model), Path(folder, "store")
         first = clipnb.encode_images(model, data, store)
         means = np.stack([first.vectors[first.labels == label].mean(axis=0) for label in range(PHOTO_CLASSES)])
         classifier = unit_norm(means - means.mean(axis=0))
@@ -186,7 +200,7 @@ def growth() -> list[dict]:
 def on_device(device: str, name: str, count: int, names: int, count_rounds: int) -> dict:
     """From JPEG files to vectors beside the network's bare forward passes, and the texts; in bf16 where the device has it."""
     model = clip(name, device)
-    half = model.cast("bf16") if computes_bf16(model.device) else model
+    half = in_bf16(model) if computes_bf16(model.device) else model
     batch = 256 if device.startswith("cuda") else 16
 
     def forward(pixels):

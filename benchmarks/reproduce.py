@@ -25,7 +25,7 @@ from PIL import Image
 from safetensors.torch import save_file
 
 import clipnb
-from clipnb.imagenet import imagenet_classnames, synset_names, synsets
+from clipnb.datasets import imagenet_classnames, synset_names, synsets
 from evaluate import CLASSES, IMAGES, PROMPTS, inputs, machine, publish, status
 
 MODEL = "ViT-B-16"

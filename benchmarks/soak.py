@@ -46,7 +46,7 @@ def one_round(model, spec: str, folder: Path, number: int) -> None:
         images = clipnb.encode_images(model, data, store, batch_size=16, workers=1)  # a process of its own reads
         classifier = clipnb.zero_shot_classifier(model, data.classnames, [f"a photo of a {{}}, number {number}."])  # never cached
         whole, parts = clipnb.evaluate(images.vectors, classifier, images.labels), clipnb.evaluate_store(store, classifier)
-        assert whole.accuracy == parts.accuracy and whole.summary(resamples=50)
+        assert abs(whole.accuracy - parts.accuracy) * len(images) < 1.5 and whole.summary(resamples=50)  # at most one near tie
         report = clipnb.audit(data, model, store=store)
         report.to_html(Path(place, "report.html"))
         report.to_json(Path(place, "report.json"))

@@ -7,11 +7,13 @@ from importlib import import_module
 
 __version__ = "0.1.0"
 
-_MODULES = ("comparison", "datasets", "describe", "embeddings", "encode", "ensemble", "errors", "explain", "imagenet", "llm", "margin",
-            "metrics", "models", "plots", "prompts", "rehearsal", "report", "reproduce", "similarity", "widgets", "worst", "zeroshot")
+_MODULES = ("comparison", "datasets", "describe", "embeddings", "encode", "ensemble", "errors", "evaluation", "explain",
+            "imagenet", "llm", "margin", "metrics", "models", "plots", "prompts", "rehearsal", "report", "reproduce",
+            "similarity", "widgets", "worst", "zeroshot")
 _NAMES = {
     "audit": "report", "Embeddings": "embeddings", "InputError": "errors", "encode_images": "encode", "encode_texts": "encode",
-    "evaluate": "zeroshot", "evaluate_prompts": "zeroshot", "evaluate_store": "zeroshot", "EvaluationResult": "zeroshot",
+    "evaluate": "evaluation", "evaluate_prompts": "evaluation", "evaluate_store": "evaluation",
+    "EvaluationResult": "evaluation",
     "load_dataset": "datasets", "load_model": "models", "prompt_vectors": "zeroshot",
     "zero_shot_classifier": "zeroshot",
 }

@@ -7,9 +7,11 @@ score misses the bound that `audit --fail-under` sets.
 from __future__ import annotations
 
 import json
+import logging
 import platform
 import sys
-from dataclasses import asdict
+import warnings
+from dataclasses import asdict, replace
 from functools import partial, wraps
 from importlib import metadata
 from pathlib import Path
@@ -23,6 +25,15 @@ from clipnb.prompts import load_templates, template_provenance
 
 class _Group(click.Group):
     """Turns our own errors into one line and exit code 2, and anything unforeseen into one line and exit code 1."""
+
+    def main(self, *args, **kwargs):
+        """Run with streams that write what they can: a name that a console cannot show must not end a finished run."""
+        for stream in (sys.stdout, sys.stderr):
+            if hasattr(stream, "reconfigure"):  # None where the stream is closed
+                stream.reconfigure(errors="backslashreplace")
+        warnings.filterwarnings("ignore", module="PIL")  # what is odd about an image that it reads all the same
+        logging.getLogger("matplotlib").setLevel(logging.ERROR)  # it tells where its cache lies if there is no home
+        return super().main(*args, **kwargs)
 
     def parse_args(self, ctx, args):
         try:
@@ -79,29 +90,34 @@ def _options(*decorators):
     return wrap
 
 
-def _templates(default: str):
-    return click.option("--templates", default=default, show_default=True,
+def _templates(default: str | None):
+    shown = default or "drawing for sets of drawings, openai-80 for others"
+    return click.option("--templates", default=default, show_default=shown,
                         help="bare, single, drawing, openai-7, openai-80, or a file with one template a line.")
 
 
 def _model(command):
     """The options of `load_model`, given to the command as one mapping `source`, in that function's order."""
     @wraps(command)
-    def gathered(model, pretrained, device, precision, trust_pickle, **others):
-        source = {"model": model, "pretrained": pretrained, "device": device, "precision": precision, "trust_pickle": trust_pickle}
+    def gathered(model, pretrained, device, precision, trust_pickle, like, **others):
+        source = {"model": model, "pretrained": pretrained, "device": device, "precision": precision, "trust_pickle": trust_pickle, "like": like}
         return command(source=source, **others)
 
     return _options(
-        click.option("--model", default="clipnb-mini", show_default=True, help="clipnb-mini, a name open_clip knows, or local-dir:PATH."),
+        click.option("--model", default="clipnb-mini", show_default=True, help="clipnb-mini, a name open_clip knows, local-dir:PATH, or hf-hub:ORGANISATION/NAME."),
         click.option("--pretrained", help="A tag open_clip knows for the model, or a checkpoint file."),
         click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:1, mps."),
-        click.option("--precision", default="auto", show_default=True, help="auto, fp32, bf16, fp16."),
+        click.option("--precision", default="fp32", show_default=True, help="fp32, bf16 or fp16; the halves say how many predictions they change on a sample."),
         click.option("--trust-pickle", is_flag=True, help="Load a checkpoint file that can run any code: only a file of your own."),
+        click.option("--like", metavar="TAG", help="The tag whose settings (activation, preprocessing) a checkpoint file needs, where the tags of the model disagree."),
     )(gathered)
 
 
 _dataset = click.option("--dataset", default="emoji", show_default=True,
-                        help="emoji, emoji:validation, emoji:hard, folder:PATH, imagenet:PATH, table:FILE, torchvision:NAME:PATH, webdataset:PATTERN.")
+                        help="emoji, emoji:validation, emoji:hard, folder:PATH, imagenet:PATH, imagenet-partial:PATH, table:FILE, "
+                             "torchvision:NAME:PATH, webdataset:PATTERN.")
+_fix_names = click.option("--fix-names", is_flag=True, help="Repair classnames before they are scored, and list each repair: WordNet ids become "
+                          "names; numbers before names, underscores, CamelCase and slashes go.")
 _store = click.option("--store", type=click.Path(path_type=Path), help="Folder that keeps the image vectors: encode once, ask many.")
 
 
@@ -165,45 +181,48 @@ def check() -> None:
 @_json
 def encode(source, dataset, store, bad_images, decoder, engine, json_file) -> None:
     """Encode a data set's images once into a folder of Parquet shards."""
-    from clipnb import load_model
+    from clipnb import load_dataset, load_model
     from clipnb.distributed import encode_with_ray
     from clipnb.embeddings import read_provenance
     from clipnb.encode import encode_to_store
 
-    loaded, data, watched = _open(source, dataset)
+    loaded, data, watched = _open(source, load_dataset(dataset))
+    facts = _account(data)
     if engine == "ray":
         skipped = encode_with_ray(partial(load_model, *source.values()), dataset, store, bad_images, decoder=decoder)
     else:
         skipped = encode_to_store(loaded, data, store, bad_images=bad_images, progress=watched, decoder=decoder)
     for reason in skipped.values():
         click.echo(f"clipnb: skipped: {reason}", err=True)
+    _report_precision(read_provenance(store))
     _report({"store": str(store), **read_provenance(store), "dimensions": loaded.dimensions, "device": str(loaded.device),
-             "encoded": len(data) - len(skipped), "skipped": len(skipped),
+             "encoded": len(data) - len(skipped), "skipped": len(skipped), **facts,
              "bad_images": [{"id": i, "reason": reason} for i, reason in skipped.items()]}, json_file)
 
 
 @main.command()
 @_model
 @_dataset
+@_fix_names
 @_templates("bare")
 @_store
 @click.option("--worst", "worst_k", type=click.IntRange(min=1), default=10, show_default=True, help="How many worst classes.")
 @_json
-def evaluate(source, dataset, templates, store, worst_k, json_file) -> None:
+def evaluate(source, dataset, fix_names, templates, store, worst_k, json_file) -> None:
     """Zero-shot accuracy, Recall@5 and the tail, each with its 95 % interval; on stderr, what is odd about the names."""
-    from clipnb import evaluate as score, prompts, worst, zero_shot_classifier
+    from clipnb import evaluate as score, explain, worst, zero_shot_classifier
 
     chosen = load_templates(templates)
-    images, loaded, data = _encode(source, dataset, store)
-    findings = prompts.lint(_names(data), chosen, loaded)
-    for finding in findings:
-        click.echo(f"clipnb: {finding}", err=True)
-    classifier = zero_shot_classifier(loaded, _names(data), chosen)
+    images, loaded, data, facts = _encode(source, dataset, store, fix_names, labelled=True)
+    findings = _lint(data, chosen, loaded)
+    classifier = zero_shot_classifier(loaded, data.classnames, chosen)
     result = score(images.vectors, classifier, images.labels)
+    if permuted := explain.order_finding(result.predictions, result.labels, data.classnames):
+        click.echo(f"clipnb: {permuted}", err=True)
+        findings.append(permuted)
     summary = {"model": loaded.name, "pretrained": loaded.pretrained,
-               "model_fingerprint": images.provenance["model_fingerprint"], "device": str(loaded.device),
-               "precision": images.provenance["precision"], "dataset": dataset,
-               "templates": templates, "num_templates": len(chosen), "lint": [asdict(finding) for finding in findings],
+               **_run_as(images), "device": str(loaded.device), "dataset": dataset, "templates": templates, "num_templates": len(chosen),
+               "lint": [asdict(finding) for finding in findings], **facts,
                **result.summary(k=worst_k)}
     if dataset == "emoji":
         summary |= _hard_views(loaded, classifier)
@@ -242,25 +261,28 @@ def _number(value) -> float | None:
 @main.command()
 @_model
 @_dataset
+@_fix_names
 @_templates("bare")
 @_store
 @click.option("--worst", "worst_k", type=click.IntRange(min=1), default=10, show_default=True, help="How many classes to list.")
 @click.option("--reduction", default="image", show_default=True, type=click.Choice(["image", "class"]))
 @_json
-def margin(source, dataset, templates, store, worst_k, reduction, json_file) -> None:
+def margin(source, dataset, fix_names, templates, store, worst_k, reduction, json_file) -> None:
     """Rank classes by the class-wise matching margin without labels (pseudo-labels); check it where labels exist."""
     from clipnb import ensemble as ensembles, margin as margins, metrics, zero_shot_classifier, evaluate as score
 
     chosen = load_templates(templates)
-    images, loaded, data = _encode(source, dataset, store)
-    names = _names(data)
+    images, loaded, data, facts = _encode(source, dataset, store, fix_names)
+    names = data.classnames
+    findings = _lint(data, chosen, loaded)
     classifier = zero_shot_classifier(loaded, names, chosen)
     result = score(images.vectors, classifier, images.labels)
     cmm = result.cmm[f"pseudo_{reduction}"]
     predicted = np.bincount(result.predictions, minlength=len(names))
     order = ensembles.find_worst(images.vectors, classifier, reduction=reduction)
-    summary = {"model": loaded.name, "pretrained": loaded.pretrained, "dataset": dataset, "templates": templates,
+    summary = {"model": loaded.name, "pretrained": loaded.pretrained, **_run_as(images), "dataset": dataset, "templates": templates,
                "reduction": reduction, "images": len(images), "classes": len(names),
+               "lint": [asdict(finding) for finding in findings], **facts,
                "never_predicted": int(np.isnan(cmm).sum()),
                "worst_by_margin": [{"classname": names[c], "cmm": _number(cmm[c]), "predicted": int(predicted[c])}
                                    for c in order[:worst_k]]}
@@ -269,42 +291,52 @@ def margin(source, dataset, templates, store, worst_k, reduction, json_file) -> 
             rho, interval = metrics.rank_correlation(values, result.per_class_accuracy, nan="worst")
             summary |= {f"spearman_{kind}": _number(rho), f"spearman_{kind}_ci": None if np.isnan(rho) else interval}
         k = int(min(worst_k, np.isfinite(result.per_class_accuracy).sum()))
-        summary[f"worst_{k}_found"] = margins.worst_found(order.argsort(), result.per_class_accuracy, k)
+        summary["worst_k_classes"] = k
+        summary[f"worst_{worst_k}_found"] = margins.worst_found(order.argsort(), result.per_class_accuracy, k)
     _report(summary, json_file)
 
 
 @main.command()
 @_model
 @_dataset
-@_templates("drawing")
+@_fix_names
+@_templates(None)
 @_store
 @click.option("--method", default="all", show_default=True, help="all, or one with its variants: single, uniform, zpe, autoclip, cmm, greedy, "
               "oracle, descriptions, keywords, random, shuffled.")
 @click.option("--fit", "fit_on", help="Data set whose images set the weights (no labels are used, but for oracles); default: the same images.")
-@click.option("--descriptions", default="emoji", show_default=True, help="emoji (the shipped ones), or a JSON file of texts a class.")
+@click.option("--descriptions", show_default="emoji for the emoji set, none for others", help="emoji (the shipped ones), or a JSON file of texts a class.")
 @click.option("--enrich", type=click.IntRange(min=1), default=100, show_default=True, help="Classes, worst first by pseudo-CMM, that get descriptions.")
 @click.option("--temperature", default=0.01, show_default=True, help="Softmax temperature, in units of cosine.")
 @click.option("--worst", "worst_k", type=click.IntRange(min=1), default=10, show_default=True, help="Worst classes reported, and used by cmm-worst.")
 @_json
-def ensemble(source, dataset, templates, store, method, fit_on, descriptions, enrich, temperature, worst_k,
+def ensemble(source, dataset, fix_names, templates, store, method, fit_on, descriptions, enrich, temperature, worst_k,
              json_file) -> None:
     """Weight prompts without labels, and hold every method and control against the bare name on the same images."""
-    from clipnb import comparison, describe
+    from clipnb import comparison, describe, load_dataset
     from clipnb.errors import one_of
 
     one_of(method, "--method", comparison.METHODS)
-    chosen, texts = load_templates(templates), describe.load_descriptions(descriptions)
-    images, loaded, data = _encode(source, dataset, store)
-    fit = None if fit_on is None else _encode(source, fit_on, None, loaded)[0]
-    names = _names(data)
-    if fit is not None and fit.classnames and fit.classnames != names:
+    own = load_dataset(dataset)
+    templates = own.templates if templates is None else templates
+    descriptions = own.descriptions if descriptions is None else descriptions
+    chosen = load_templates(templates)
+    texts = describe.load_descriptions(descriptions) if descriptions is not None else describe.Descriptions({}, {})
+    images, loaded, data, facts = _encode(source, own, store, fix_names, labelled=True)
+    fit = None if fit_on is None else _encode(source, fit_on, None, fix_names, loaded=loaded)
+    names = data.classnames
+    if fit is not None and fit[2].classnames != names:
         raise InputError(f"Expected --fit {fit_on} to have the classes of {dataset}, got other classnames")
-    keywords = {name: note["keywords"] for name, note in zip(names, data.notes.get("classes", []))}
-    found = comparison.compare_methods(loaded, images, names, fit, method, chosen, texts.by_class, keywords, worst_k, enrich, temperature)
+    findings = _lint(data, chosen, loaded)
+    if unused := describe.unmatched(texts.by_class, names):
+        click.echo(f"clipnb: {unused}", err=True)
+    keywords = {name: data.keywords[name] for name in names if name in data.keywords}
+    found = comparison.compare_methods(loaded, images, names, fit and fit[0], method, chosen, texts.by_class, keywords, worst_k, enrich, temperature)
     rows = found.rows(worst_k)
     head = {"model": loaded.name, "pretrained": loaded.pretrained, "dataset": dataset, "fit": fit_on or dataset, "method": method,
             "templates": templates, "temperature": temperature, "images": len(images), "classes": len(names), "enriched": len(found.flagged)}
-    _report({**head, "templates_provenance": template_provenance(templates, chosen), "descriptions": texts.provenance,
+    _report({**head, **_run_as(images), "lint": [asdict(finding) for finding in findings], **facts,
+             "templates_provenance": template_provenance(templates, chosen), "descriptions": texts.provenance,
              "flagged": [names[c] for c in found.flagged], "rows": rows, "descriptions_minus": found.against(k=worst_k), "not_run": found.not_run}, json_file,
             {**head, "rows": [comparison.shown(row) for row in rows], **{f"not run: {row}": why for row, why in found.not_run.items()}})
 
@@ -312,13 +344,14 @@ def ensemble(source, dataset, templates, store, method, fit_on, descriptions, en
 @main.command()
 @_model
 @_dataset
+@_fix_names
 @_store
 @click.option("--worst", "worst_k", type=click.IntRange(min=1), default=60, show_default=True, help="Classes to describe, worst first by pseudo-CMM (no labels used).")
 @click.option("--rivals", type=click.IntRange(min=0), default=3, show_default=True, help="Classes with the most similar texts that the query names.")
 @click.option("--count", type=click.IntRange(min=1), default=5, show_default=True, help="Descriptions a class.")
 @click.option("--llm", help="Language model to ask, as litellm names it (openai/gpt-4o-mini, ollama/llama3.1); its key is read from the "
               "environment. Default: nobody is asked, the shipped descriptions are used.")
-@click.option("--query", "query_file", type=click.Path(path_type=Path), help="Text file with the query; where there is none, the default is written there to be edited.")
+@click.option("--query", "query_file", type=click.Path(path_type=Path), help="Text file with the query; where there is none, the default for this data set is written there to be edited.")
 @click.option("--cache", type=click.Path(path_type=Path), default="descriptions-cache", show_default=True, help="Folder of raw answers: what is there is not asked again.")
 @click.option("--out", type=click.Path(path_type=Path), callback=lambda ctx, param, value: value and Path(_target(ctx, param, str(value))),
               help="Write the descriptions to this JSON file, for `ensemble --descriptions`.")
@@ -332,31 +365,38 @@ def ensemble(source, dataset, templates, store, method, fit_on, descriptions, en
 @click.option("--allow-rivals", is_flag=True, help="Accept descriptions that name a rival.")
 @click.option("--dry-run", is_flag=True, help="Show the first query and the estimate; call nothing.")
 @_json
-def describe(source, dataset, store, worst_k, rivals, count, llm, query_file, cache, out, api_base, price,
+def describe(source, dataset, fix_names, store, worst_k, rivals, count, llm, query_file, cache, out, api_base, price,
              max_cost, concurrency, per_minute, retries, timeout, allow_rivals, dry_run, json_file) -> None:
     """Find the worst classes without labels and get descriptions of them: the shipped ones, or a language model's."""
-    from clipnb import describe as texts, ensemble as ensembles, zero_shot_classifier
+    from clipnb import describe as texts, ensemble as ensembles, load_dataset, zero_shot_classifier
     from clipnb.embeddings import write_atomically
     from clipnb.llm import Asker, ask, estimate
     from clipnb.prompts import too_long
 
+    own = load_dataset(dataset)
+    default = texts.DRAWING_QUERY if own.drawings else texts.QUERY
     if query_file and not query_file.exists():
-        write_atomically(query_file, (texts.QUERY + "\n").encode())
+        write_atomically(query_file, (default + "\n").encode())
         click.echo(f"The default query is in {query_file}: edit it and run again")
         return
     if llm is not None:
         text_of(llm, "--llm")
-    template = texts.load_query(query_file) if query_file else texts.QUERY
+    template = texts.load_query(query_file) if query_file else default
     asker = llm and Asker(llm, cache, api_base, _prices(price), max_cost, concurrency, per_minute, retries=retries, timeout=timeout)
-    images, loaded, data = _encode(source, dataset, store)
-    names = _names(data)
+    images, loaded, data, facts = _encode(source, own, store, fix_names)
+    names = data.classnames
+    findings = _lint(data, ("{}",), loaded)
     classifier = zero_shot_classifier(loaded, names)
     flagged = ensembles.find_worst(images.vectors, classifier)[:worst_k]
-    notes = data.notes.get("classes")
-    asked = texts.questions(names, classifier, flagged, rivals, [note["subgroup"].replace("-", " ") for note in notes] if notes else None)
-    content = {"model": loaded.name, "dataset": dataset, "llm": llm, "worst": [question.classname for question in asked]}
-    if not llm:
-        shipped = texts.load_descriptions()
+    asked = texts.questions(names, classifier, flagged, rivals, [data.groups.get(name) for name in names])
+    content = {"model": loaded.name, "pretrained": loaded.pretrained, **_run_as(images), "dataset": dataset, "llm": llm, "lint": [asdict(finding) for finding in findings], **facts,
+               "worst": [question.classname for question in asked]}
+    if not llm and not data.descriptions:
+        click.echo(f"clipnb: no descriptions are shipped for {dataset}; --llm MODEL asks a language model for them", err=True)
+        found = texts.Descriptions({}, {})
+        content |= {"source": None, "without": [q.classname for q in asked]}
+    elif not llm:
+        shipped = texts.load_descriptions(data.descriptions)
         found = texts.Descriptions({q.classname: shipped.by_class[q.classname] for q in asked if q.classname in shipped.by_class}, shipped.provenance)
         content |= {"source": "shipped", "without": [q.classname for q in asked if q.classname not in found.by_class]}
     else:
@@ -405,6 +445,7 @@ def _gates(ctx, param, values) -> list[tuple[str, float]]:
 
 @main.command()
 @_dataset
+@_fix_names
 @_model
 @click.option("--classes", type=click.Path(path_type=Path),
               help="Classnames: a list for unlabelled images (.txt, .json, COCO), or better names (.json or .csv: folder, name, synonyms).")
@@ -418,7 +459,7 @@ def _gates(ctx, param, values) -> list[tuple[str, float]]:
 @click.option("--compare", "compared", nargs=2, metavar="A.json B.json", help="Compare two audits of the same images instead (from --json).")
 @click.option("--fail-under", "gates", multiple=True, callback=_gates, metavar="NAME=NUMBER",
               help="Exit with code 3 if this score of the JSON's summary is lower (for counts of failures: higher). May be repeated.")
-def audit(dataset, source, classes, templates, descriptions, store, worst_k, out, json_file, csv_folder,
+def audit(dataset, fix_names, source, classes, templates, descriptions, store, worst_k, out, json_file, csv_folder,
           compared, gates) -> None:
     """Which classes of your data does the model fail on, why, and what to do first: a page for people, JSON and CSV.
 
@@ -435,7 +476,10 @@ def audit(dataset, source, classes, templates, descriptions, store, worst_k, out
     else:
         wording = load_templates(templates) if path_of(templates, "--templates").is_file() else templates
         report = reports.audit(dataset, **source, classes=classes, templates=wording, descriptions=descriptions, worst_k=worst_k,
-                               store=store, progress=sys.stderr.isatty())
+                               store=store, fix_names=fix_names, progress=sys.stderr.isatty())
+        _report_precision(report.summary)
+        for line in report.account:
+            click.echo(f"clipnb: {line}", err=True)
     for name, _ in gates:
         if not isinstance(report.summary.get(name), (int, float)):
             known = [key for key, value in report.summary.items() if isinstance(value, (int, float))]
@@ -455,51 +499,98 @@ def audit(dataset, source, classes, templates, descriptions, store, worst_k, out
         click.get_current_context().exit(3)
 
 
-def _open(source, dataset, loaded=None):
-    from clipnb import load_dataset, load_model
+def _open(source, data, loaded=None):
+    from clipnb import load_model
 
-    data = load_dataset(dataset)  # first: a wrong path is found before weights are loaded
     loaded = loaded or load_model(*source.values())
     watched = sys.stderr.isatty()  # in a pipe or a log, stderr holds errors and findings only
     if watched:
         fallback = " (there is no CUDA device)" if source["device"] == "auto" and loaded.device.type == "cpu" else ""
-        click.echo(f"{loaded.name} ({loaded.pretrained}) on {loaded.device}{fallback}: {dataset}, {len(data)} images", err=True)
+        click.echo(f"{loaded.name} ({loaded.pretrained}) on {loaded.device}{fallback}: {data.name}, {len(data)} images", err=True)
     return loaded, data, watched
 
 
-def _encode(source, dataset, store, loaded=None):
-    from clipnb import encode_images
+def _run_as(images) -> dict:
+    """How the model that encoded these images was run."""
+    return {key: images.provenance[key] for key in ("model_fingerprint", "model_settings", "precision", "precision_check") if key in images.provenance}
 
-    loaded, data, watched = _open(source, dataset, loaded)
+
+def _report_precision(provenance: dict) -> None:
+    """Say on stderr how a half precision that was asked for differs from fp32."""
+    check, precision = provenance.get("precision_check"), provenance.get("precision")
+    if not check:
+        return
+    changed = check["changed_predictions"]
+    text = ("could not be compared with fp32: there are no classnames or no readable images" if changed is None else
+            f"changes an estimated {changed:.2%} of predictions against fp32 ({check['images']} images checked)")
+    click.echo(f"clipnb: {precision} {text}", err=True)
+
+
+def _encode(source, dataset, store, fix_names: bool = False, labelled: bool = False, loaded=None):
+    """(images, model, data set, what JSON says of the set); the data set has the classnames that are to be scored."""
+    from clipnb import encode_images, load_dataset
+    from clipnb.datasets import scored_classnames
+    from clipnb.prompts import fix_names as repaired
+
+    data = load_dataset(dataset) if isinstance(dataset, str) else dataset  # first: a wrong path is found before weights are loaded
+    scored_classnames(data)
+    loaded, data, watched = _open(source, data, loaded)
     images = encode_images(loaded, data, store, progress=watched)
+    _report_precision(images.provenance)
     for reason in images.skipped.values():  # in a store that was made with --bad-images skip
         click.echo(f"clipnb: skipped: {reason}", err=True)
-    return images, loaded, data
+    facts = _account(data, images, labelled)
+    if fix_names:  # after encoding, so that a store serves with and without
+        names, changes = repaired(data.classnames)
+        data = replace(data, classnames=names)
+        for old, new in changes:
+            click.echo(f"clipnb: classname {old!r} is repaired to {new!r}", err=True)
+        facts["renamed"] = [{"from": old, "to": new} for old, new in changes]
+    return images, loaded, data, facts
 
 
-def _names(data) -> list[str]:
-    if not data.classnames:
-        raise InputError(f"Expected class folders in {data.name}, found pictures only: there are no classnames to score")
-    return data.classnames
+def _account(data, images=None, labelled: bool = False) -> dict:
+    """Say in one line what of the source is in no score, and how it was read; the same for JSON."""
+    rows = data.left_out_rows(labelled)
+    for line in (data.left_out_line(labelled), *data.remarks):
+        if line:
+            click.echo(f"clipnb: {line}", err=True)
+    if images is not None and images.skipped:
+        skipped = list(images.skipped)
+        rows.append({"reason": "images that cannot be read", "count": len(skipped), "examples": skipped[:3]})
+    return {"left_out": rows, "remarks": list(data.remarks), "exif_rotation": data.exif_rotation}
+
+
+def _lint(data, templates, loaded) -> list:
+    """What is odd about the classnames that are scored, also said on stderr."""
+    from clipnb import prompts
+
+    findings = prompts.lint(data.classnames, templates, loaded)
+    for finding in findings:
+        click.echo(f"clipnb: {finding}", err=True)
+    return findings
 
 
 def _report(content: dict, json_file: str | None, shown: dict | None = None) -> None:
     """Write JSON where it is asked for, and print a table of `shown` (default: all of it) unless that is standard output."""
     from clipnb.embeddings import write_atomically
 
-    text = json.dumps(content, indent=2, ensure_ascii=False, default=float, allow_nan=False)
-    if json_file == "-":
-        click.echo(text)
+    if json_file == "-":  # in ASCII, which every console can show
+        click.echo(json.dumps(content, indent=2, default=float, allow_nan=False))
         return
+    text = json.dumps(content, indent=2, ensure_ascii=False, default=float, allow_nan=False)
     if json_file:
         write_atomically(Path(json_file), (text + "\n").encode())
     click.echo(_table(shown or content))
 
 
+SAID = {"lint", "left_out", "remarks", "renamed"}
+
+
 def _table(content: dict) -> str:
     lines = []
     for key, value in content.items():
-        if key.endswith("_ci") or key == "lint":  # stands beside its score; was said on stderr
+        if key.endswith("_ci") or key in SAID:  # stands beside its score; was said on stderr
             continue
         if isinstance(value, list) and value and isinstance(value[0], dict):
             columns = [c for c in value[0] if not c.endswith("_ci") and c != "weights"]
@@ -513,6 +604,8 @@ def _table(content: dict) -> str:
 
 
 def _cell(value) -> str:
+    if isinstance(value, dict):
+        return ", ".join(f"{name.replace('_', ' ')} {_cell(part)}" for name, part in value.items())
     return "-" if value is None else f"{value:.4f}" if isinstance(value, float) else str(value)
 
 
@@ -523,13 +616,15 @@ def _cell(value) -> str:
 @click.option("--rehearsal", is_flag=True, help="No model, no pictures: an ImageNet-shaped world with planted answers, and whether they are found.")
 @click.option("--check", "check_file", type=click.Path(path_type=Path), help="Results of an earlier run: do they agree with the published figures?")
 @_model
-@click.option("--templates", help="Templates of the ensembles: openai-7, openai-80 ..., or a file with one a line.  [default: openai-80; emoji: drawing]")
+@_fix_names
+@click.option("--templates", show_default="drawing for sets of drawings, openai-80 for others",
+              help="Templates of the ensembles: openai-7, openai-80 ..., or a file with one a line.")
 @click.option("--descriptions", help="JSON file of texts a class, for the rows with descriptions and their controls.")
 @click.option("--partial", is_flag=True, help="Accept other numbers of pictures a class than ImageNet's 50: a try-out, not comparable with published figures.")
 @click.option("--pool/--no-pool", default=True, show_default=True, help="Also every template at hand, some 90: most of the work where there is no GPU.")
 @_store
 @_json
-def reproduce(imagenet, dataset, rehearsal, check_file, source, templates, descriptions, partial, pool, store,
+def reproduce(imagenet, dataset, rehearsal, check_file, source, fix_names, templates, descriptions, partial, pool, store,
               json_file) -> None:
     """The paper's table in one command: every method and control, twin names repaired, published figures beside.
 
@@ -552,7 +647,10 @@ def reproduce(imagenet, dataset, rehearsal, check_file, source, templates, descr
         _report(found, json_file, _reproduced(found))
         sys.exit(0 if all(line["ok"] for line in found["checks"]) else 1)
     found = whole.run(imagenet, dataset, **source, templates=templates, descriptions=descriptions, partial=partial, pool=pool, store=store,
-                      progress=sys.stderr.isatty())
+                      fix_names=fix_names, progress=sys.stderr.isatty())
+    _report_precision(found)
+    for line in found["account"]:
+        click.echo(f"clipnb: {line}", err=True)
     _report(found, json_file, _reproduced(found))
 
 

@@ -11,8 +11,9 @@ from clipnb import describe, ensemble
 from clipnb.embeddings import Embeddings
 from clipnb.encode import encode_texts
 from clipnb.errors import InputError, generator, having, one_of, real, whole_number
+from clipnb.evaluation import EvaluationResult, evaluate
 from clipnb.prompts import DRAWING_TEMPLATES, check_templates, template_set
-from clipnb.zeroshot import EvaluationResult, evaluate, prompt_vectors
+from clipnb.zeroshot import prompt_vectors
 
 TEMPLATE_ROWS = ("single", "uniform", "zpe", "autoclip", "cmm", "cmm-class-means", "cmm-worst", "cmm-per-class", "cmm-top",
                  "cmm-half", "greedy", "oracle")
@@ -187,7 +188,7 @@ def shown(row: dict) -> dict[str, str]:
     >>> shown(rows[0])["accuracy %"], shown(rows[0])["worst_1 %"]
     ('100.0 [34.2, 100.0]', '100.0 [100.0, 100.0]')
     """
-    k = next(name for name in row if name.startswith("worst_"))
+    k = f"worst_{row['worst_k']}"
     difference = row.get("difference", {})
 
     def percent(name: str) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import torch
 
+from clipnb.datasets._images import orientation
 from clipnb.errors import InputError
 from clipnb.models import Model
 
@@ -56,7 +57,9 @@ class DevicePixels(Pixels):
     def __getitem__(self, i: int):
         try:
             with self.data.opened(i) as image:
-                if image.format == "JPEG" and image.mode in ("RGB", "L"):  # torchcodec reads CMYK otherwise than Pillow
+                # torchcodec reads CMYK otherwise than Pillow, and turns nothing.
+                turned = getattr(self.data, "turned", False) and orientation(image) != 1
+                if image.format == "JPEG" and image.mode in ("RGB", "L") and not turned:
                     image.fp.seek(0)
                     return i, image.fp.read(), None
         except Exception:  # decoders raise anything; Pillow's way says what is wrong

@@ -21,12 +21,15 @@ SHIPPED_DIR = Path(__file__).parent / "assets" / "descriptions"
 
 # Ours: the paper's own query is not known. The line with {category} is left out where no super-category is known.
 QUERY = """\
-You describe pictures for an image search engine. The category is "{classname}" (a simple drawing, not a photograph).
+You describe images for an image search engine. The category is "{classname}".
 It belongs to: {category}.
 It is often mistaken for: {rivals}.
-Write {count} short descriptions of what a drawing of "{classname}" shows, each a noun phrase of at most 15 words that
+Write {count} short descriptions of what an image of "{classname}" shows, each a noun phrase of at most 15 words that
 names the category, says what is visible (shape, parts, colours) and what tells it apart from those others.
 Do not name the others. Answer as a JSON list of strings."""
+# The same for sets of drawings, such as the emoji set.
+_DRAWN = (('"{classname}".\n', '"{classname}" (a simple drawing, not a photograph).\n'), ("an image of", "a drawing of"))
+DRAWING_QUERY = QUERY.replace(*_DRAWN[0]).replace(*_DRAWN[1])
 FIELDS = ("classname", "category", "rivals", "count")
 
 MARKUP = set("<>{}[]|\\`")
@@ -236,6 +239,21 @@ def load_descriptions(source: str | Path = "emoji", kind: str | None = None) -> 
     provenance = content.get("provenance") if ours else None
     provenance = provenance if isinstance(provenance, dict) else {}
     return Descriptions(by_class, provenance | {"file": path.name, "kind": kind, "sha256": hashlib.sha256(path.read_bytes()).hexdigest()[:16]})
+
+
+def unmatched(by_class: Mapping[str, Sequence[str]], classnames: Sequence[str]) -> str | None:
+    """One line about the descriptions of no class, which are not used; None if each is of one.
+
+    >>> unmatched({"dog": ["a dog"], "Cat": ["a cat"]}, ["dog", "cat"])
+    "1 of 2 keys of the descriptions is no classname and is not used: 'Cat'"
+    """
+    known = set(check_classnames(classnames))
+    others = [key for key in check_texts(by_class, "by_class") if key not in known]
+    if not others:
+        return None
+    more = f" and {len(others) - 3} more" if len(others) > 3 else ""
+    verbs = ("is no classname and is" if len(others) == 1 else "are no classnames and are") + " not used"
+    return f"{len(others)} of {len(by_class)} keys of the descriptions {verbs}: {', '.join(map(repr, others[:3]))}{more}"
 
 
 def _no_twins(pairs, path: Path) -> dict:

@@ -42,7 +42,7 @@ def encode_with_ray(load, spec: str, store: str | Path, bad_images: str = "stop"
         gpu = task.model.device.type == "cuda"
         workers = workers or max(1, int(ray.cluster_resources().get("GPU" if gpu else "CPU", 1)) // (1 if gpu else 2))
         places = ray.data.from_items([{"place": place} for place in range(len(task.shards))], override_num_blocks=len(task.shards))
-        done = places.map_batches(_Worker, fn_constructor_args=(load, spec, task.model.precision, replace(task, model=None)),
+        done = places.map_batches(_Worker, fn_constructor_args=(load, spec, replace(task, model=None)),
                                   batch_size=1, concurrency=workers, num_cpus=0 if gpu else 1, num_gpus=1 if gpu else 0)
         refused = sorted(row["refused"] for row in done.take_all() if row["refused"])
         if refused:
@@ -53,9 +53,9 @@ def encode_with_ray(load, spec: str, store: str | Path, bad_images: str = "stop"
 
 
 class _Worker:
-    def __init__(self, load, spec: str, precision: str, task: Task):
-        model = load()
-        self.data, self.task = load_dataset(spec), replace(task, model=model if model.precision == precision else model.cast(precision))
+    def __init__(self, load, spec: str, task: Task):
+        self.data = load_dataset(spec)
+        self.task = replace(task, model=load())
 
     def __call__(self, batch: dict) -> dict:
         rows = self.task.shards[int(batch["place"][0])]

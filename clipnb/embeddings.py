@@ -16,8 +16,10 @@ import pyarrow.parquet as pq
 from clipnb.errors import InputError, path_of, read_text, whole_number
 
 PROVENANCE = "provenance.json"
-FORMAT = "clipnb-embeddings-1"
-REASON = "precision_reason"  # a remark in the provenance: two stores that differ in it alone are of one kind
+# Raise it with every change that makes older vectors incomparable; stores of another format are refused.
+FORMAT = "clipnb-embeddings-2"
+OLDER_FORMATS = ("clipnb-embeddings-1",)  # whose fingerprints left out the model's settings
+PRECISION_CHECK = "precision_check"  # a measurement in the provenance, which is not part of a store's identity
 SKIPPED = b"skipped"  # in a shard's metadata: JSON of id -> reason
 
 
@@ -110,8 +112,7 @@ class StoreWriter:
         present = _read_header(self.folder)
         if present is not None and _binding(present) != _binding(header):
             theirs, ours = present["provenance"], provenance
-            differs = [f"{key}: {theirs.get(key)!r} there, {ours.get(key)!r} now"
-                       for key in sorted({*theirs, *ours} - {REASON}) if theirs.get(key) != ours.get(key)]
+            differs = _differences(theirs, ours)
             raise InputError(f"The store {self.folder} belongs to something else "
                              f"({'; '.join(differs) or 'other classnames or shard size'}); name another folder")
         if present is None:
@@ -189,7 +190,19 @@ def _shard_name(start: int) -> str:
 
 
 def _binding(header: dict) -> dict:
-    return header | {"provenance": {key: value for key, value in header["provenance"].items() if key != REASON}}
+    return header | {"provenance": {key: value for key, value in header["provenance"].items() if key != PRECISION_CHECK}}
+
+
+def _differences(theirs: dict, ours: dict) -> list[str]:
+    """Where two provenances differ, in words; of a mapping inside, the entries that differ."""
+    found = []
+    for key in sorted({*theirs, *ours} - {PRECISION_CHECK}):
+        there, now = theirs.get(key), ours.get(key)
+        if isinstance(there, dict) and isinstance(now, dict):
+            found += [f"{key}.{part}" for part in _differences(there, now)]
+        elif there != now:
+            found.append(f"{key}: {there!r} there, {now!r} now")
+    return found
 
 
 def _read_header(folder: Path) -> dict | None:
@@ -198,13 +211,16 @@ def _read_header(folder: Path) -> dict | None:
         return None
     try:
         header = json.loads(read_text(path))
-        if header["format"] != FORMAT:
+        if header["format"] not in (FORMAT, *OLDER_FORMATS):
             raise ValueError(f"format {header['format']!r}")
         for name, value in (("n", header["provenance"]["n"]), ("shard_size", header["shard_size"])):
             whole_number(value, name, 1)
         if not isinstance(header["classnames"], list) or not all(isinstance(name, str) for name in header["classnames"]):
             raise ValueError("classnames that are no list of strings")
-        return header
     except (ValueError, KeyError, TypeError, RecursionError, OSError) as error:
         raise InputError(f"Cannot read {path}: expected the provenance of a {FORMAT} store, "
                          f"got {type(error).__name__}: {error}") from None
+    if header["format"] != FORMAT:
+        raise InputError(f"The store {folder} was written by an older version of clipnb (format {header['format']}), "
+                         "which did not record the model's settings: delete it or name another folder, and encode again")
+    return header

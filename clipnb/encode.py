@@ -15,17 +15,17 @@ import torch
 from tqdm.auto import tqdm
 
 from clipnb.decoding import DevicePixels, Pixels
-from clipnb.embeddings import REASON, Embeddings, StoreWriter, read_provenance, read_skipped
+from clipnb.embeddings import PRECISION_CHECK, Embeddings, StoreWriter, read_provenance, read_skipped
 from clipnb.errors import InputError, having, listed, one_of, path_of, text_of, whole_number
-from clipnb.models import DTYPES, Model
-from clipnb.prefixes import NODES, trees
+from clipnb.models import Model
+from clipnb.models._prefixes import NODES, trees
 from clipnb.similarity import on_all_cores
 from clipnb.textcache import TextCache, cache_folder
 
 TEXTS_AT_ONCE = 4096  # tokenised, encoded and kept together: what a kill can lose
 SHARD_SIZE = 4096  # images a shard: small enough to lose little on a kill, large enough for few files
 READERS = {"pillow": Pixels, "device": DevicePixels}
-PRECISION_SAMPLE, MAY_CHANGE = 64, 0.005  # images that bf16 is checked on, and the share of predictions that may change
+PRECISION_SAMPLE = 64  # images on which a half precision is compared with fp32
 
 
 def encode_texts(model: Model, texts, batch_tokens: int | None = None) -> np.ndarray:
@@ -110,9 +110,9 @@ def encode_images(model: Model, data, store: str | Path | None = None, batch_siz
     With `store`, vectors are written shard by shard to that folder; a run that was cut off goes on where it
     stopped, a finished store is read back, and a store of another model, precision or data set is refused.
 
-    A model loaded with precision "auto" is taken in bf16 where the hardware computes in it, if a check on
-    PRECISION_SAMPLE of the images, spread over the set, estimates that fewer than 0.5 % of its zero-shot predictions
-    would change; in fp32 otherwise. `provenance` says which and why; a store that was begun is finished in its own.
+    A model in bf16 or fp16 is compared with itself in fp32 on PRECISION_SAMPLE of the images, spread over the set, for
+    which it is loaded once more: `provenance["precision_check"]` holds the share of zero-shot predictions that change.
+    It decides nothing.
 
     Args:
         model: from `clipnb.load_model`.
@@ -188,7 +188,7 @@ class Task:
 
 
 def prepare(model: Model, data, store: str | Path | None, bad_images: str, decoder: str | None = None) -> Task:
-    """Settle precision and store, and find what is still to be done."""
+    """Open the store, and find what is still to be done."""
     one_of(bad_images, "bad_images", ("stop", "skip"))
     if decoder is not None:
         one_of(decoder, "decoder", tuple(READERS))
@@ -198,11 +198,15 @@ def prepare(model: Model, data, store: str | Path | None, bad_images: str, decod
     if not len(data):
         raise InputError("Expected at least one image, got none")
     begun = read_provenance(store) or {}
-    model, reason = settle_precision(model, data, begun)
     provenance = {
-        "model": model.name, "pretrained": model.pretrained, "model_fingerprint": model.fingerprint, "precision": model.precision,
-        REASON: reason, "decoder": decoder or begun.get("decoder", "pillow"), "dataset": data.name, "dataset_fingerprint": data.fingerprint, "n": len(data),
+        "model": model.name, "pretrained": model.pretrained,
+        "model_fingerprint": model.fingerprint, "model_settings": model.settings,
+        "precision": model.precision, "decoder": decoder or begun.get("decoder", "pillow"),
+        "dataset": data.name, "dataset_fingerprint": data.fingerprint, "n": len(data),
     }
+    provenance["exif_rotation"] = getattr(data, "exif_rotation", "ignored")
+    if model.precision != "fp32":
+        provenance[PRECISION_CHECK] = begun.get(PRECISION_CHECK) if begun else _check_precision(model, data)
     writer = StoreWriter(store, provenance, data.classnames, SHARD_SIZE) if store is not None else None
     shards = [range(start, min(start + SHARD_SIZE, len(data))) for start in range(0, len(data), SHARD_SIZE)]
     return Task(model, provenance, bad_images, writer, [rows for rows in shards if not (writer and writer.has(rows.start))])
@@ -270,25 +274,16 @@ def _encode_pixels(model: Model, pixels: torch.Tensor, size: int) -> tuple[np.nd
         tqdm.write(f"clipnb: out of memory on {model.device}; going on with {size} images a batch", file=sys.stderr)
 
 
-def settle_precision(model: Model, data, provenance: dict | None = None) -> tuple[Model, str]:
-    """The model in the precision to encode this set with, and why; `provenance` is of the store that was begun."""
-    if not model.auto:
-        return model, "as loaded"
-    if provenance and provenance.get("precision") in DTYPES:
-        begun = provenance["precision"]
-        return (model if begun == model.precision else model.cast(begun)), provenance.get(REASON)
-    if not data.classnames:
-        return model, "no classnames to check bf16 with"
-    if len(data) < 4 * PRECISION_SAMPLE:
-        return model, f"fewer than {4 * PRECISION_SAMPLE} images: checking bf16 would take longer than it saves"
-    half = model.cast("bf16")
-    changed, images = changed_predictions(model, half, data)
-    reason = f"bf16 changes an estimated {changed:.2%} of predictions ({images} images checked; allowed: below {MAY_CHANGE:.1%})"
-    return (half if changed < MAY_CHANGE else model), reason
+def _check_precision(model: Model, data) -> dict:
+    """How a half precision differs from fp32 on a sample: "changed_predictions", a fraction in [0, 1] or None, and "images"."""
+    if not data.classnames or model.exact is None:
+        return {"changed_predictions": None, "images": 0}
+    changed, images = changed_predictions(model.exact(), model, data)
+    return {"changed_predictions": changed if images else None, "images": images}
 
 
 def changed_predictions(model: Model, other: Model, data) -> tuple[float, int]:
-    """Estimated share of zero-shot predictions (bare classnames) that change from one precision to another, and on how many images.
+    """Estimated share of zero-shot predictions (bare classnames) that change from one precision to another, NaN without images, and on how many images.
 
     Few images decide few predictions, so every checked image is given the errors of all of them in turn: with n images
     n * n trials, of which n are their own.
@@ -308,7 +303,7 @@ def changed_predictions(model: Model, other: Model, data) -> tuple[float, int]:
             scores.append(exact @ classifier.T)
             shifts.append((other.encode_pixels(pixels) - exact) @ classifier.T)
     if not scores:
-        return 1.0, 0  # nothing is known: no reason to leave fp32
+        return float("nan"), 0
     scores, shifts = np.concatenate(scores), np.concatenate(shifts)
     predictions = scores.argmax(axis=1)
     return float(np.mean([(scores + shift).argmax(axis=1) != predictions for shift in shifts])), len(scores)

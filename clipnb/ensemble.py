@@ -14,9 +14,20 @@ import numpy as np
 
 from clipnb import metrics, worst
 from clipnb.errors import MOST_RESAMPLES, InputError, as_numpy, class_indices, floats, generator, having, one_of, real, whole_number
+from clipnb.evaluation import EvaluationResult, check_depths, evaluate, evaluate_prompts, evaluate_unchecked
 from clipnb.margin import class_wise_matching_margin, pseudo_labels, worst_first
-from clipnb.similarity import Scorer, block_slices, check_bank, check_classifier, check_vectors, on_all_cores, similarity_blocks, tensor, unit_norm
-from clipnb.zeroshot import EvaluationResult, evaluate, evaluate_prompts
+from clipnb.similarity import (
+    Scorer,
+    block_slices,
+    check_bank,
+    check_classifier,
+    check_vectors,
+    on_all_cores,
+    similarity_blocks,
+    tensor,
+    unit_norm,
+    unit_rows,
+)
 
 METHODS = ("uniform", "zpe", "autoclip", "cmm", "greedy")
 LIFT_BYTES = 256 * 2**20  # of weighted image vectors that `evaluate_per_image` holds at a time
@@ -265,12 +276,13 @@ def evaluate_per_image(vectors, bank, weights, labels=None, ks=(1, 5)) -> Evalua
         raise InputError(f"Expected `weights` of shape (N, P) = {(len(vectors), len(bank))}, got {weights.shape}")
     weights = _check_weights(weights)
     labels = class_indices(np.full(len(vectors), -1) if labels is None else labels, "labels", len(vectors), bank.shape[1], unknown=True)
+    ks = check_depths(ks)
     texts = np.ascontiguousarray(bank.transpose(1, 0, 2)).reshape(bank.shape[1], -1)
     step = max(1, LIFT_BYTES // (4 * texts.shape[1]))
 
     def part(rows: slice) -> EvaluationResult:
         lifted = (weights[rows, :, None] * vectors[rows, None, :]).reshape(-1, texts.shape[1])
-        return evaluate(lifted, texts, labels[rows], ks)
+        return evaluate_unchecked(lifted, texts, labels[rows], ks)  # these rows are not of unit norm
 
     return EvaluationResult.merge(part(slice(start, start + step)) for start in range(0, len(vectors), step))
 
@@ -381,10 +393,10 @@ def description_classifier(classifier, descriptions, vectors=None, labels=None, 
 def _check_descriptions(c: int, texts, classifier: np.ndarray) -> np.ndarray:
     if isinstance(c, str) or not 0 <= c < len(classifier):
         raise InputError(f"Expected class indices in `descriptions` between 0 and {len(classifier) - 1}, got {c}")
-    texts = floats(texts, f"descriptions[{c}]", 2).astype(np.float32)
+    texts = floats(texts, f"descriptions[{c}]", 2)
     if not len(texts) or texts.shape[1] != classifier.shape[1]:
         raise InputError(f"Expected `descriptions[{c}]` of shape (P_c >= 1, D = {classifier.shape[1]}), got {texts.shape}")
-    return texts
+    return unit_rows(texts, f"descriptions[{c}]")
 
 
 def _enriched(classifier: np.ndarray, descriptions, weights, name_weight: float) -> np.ndarray:

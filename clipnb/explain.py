@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import numpy as np
-from scipy import stats
+import scipy
 
 from clipnb.errors import InputError, class_indices, floats, real, whole_number
 from clipnb.margin import nearest_text
-from clipnb.metrics import per_class_accuracy
-from clipnb.prompts import check_classnames, near_twins
+from clipnb.metrics import confusion_matrix, per_class_accuracy, wilson_interval
+from clipnb.prompts import Finding, check_classnames, near_twins
 from clipnb.similarity import check_classifier
 
 VERDICTS = ("name collision", "near-synonym", "visual confusion", "too few images", "unclear")  # the first that holds
+NEAR_CHANCE = 0.1  # or twice the chance level: an accuracy above is no sign of permuted labels
+CLEARLY_BETTER = 0.2  # what another order has to add to the accuracy
 SAME_TEXT = 1e-5  # a cosine this near to 1 is one vector, as far as float32 can tell
 
 
@@ -138,7 +140,7 @@ def _verdict(facts: dict, min_images: float, synonym_cosine: float, majority: fl
 
 def _fewest_images(overall: float) -> float:
     """Fewest n for which z^2 / (n + z^2), the upper end of Wilson's interval of 0 of n, is below the overall accuracy."""
-    z2 = stats.norm.ppf(0.975) ** 2
+    z2 = scipy.stats.norm.ppf(0.975) ** 2
     return int(np.floor(z2 * (1 - overall) / overall)) + 1 if overall > 0 else float("inf")
 
 
@@ -151,6 +153,67 @@ def _strongest_rival(wrong: np.ndarray, pull: np.ndarray, own: int) -> tuple[int
     if not wrong.any():
         return -1, 1.0
     chance = np.where(others, pull + 1, 0) / (pull + 1)[others].sum()
-    p = np.where(wrong > 0, stats.binom.sf(wrong - 1, wrong.sum(), chance), 1.0)
+    p = np.where(wrong > 0, scipy.stats.binom.sf(wrong - 1, wrong.sum(), chance), 1.0)
     rival = int(p.argmin())
     return rival, float(min(1.0, p[rival] * others.sum()))
+
+
+def label_order(predictions, labels, num_classes: int) -> tuple[float, np.ndarray] | None:
+    """Whether labels and classnames look as if they were in different orders: a clean confusion matrix, but permuted.
+
+    Looked for only where the accuracy is near chance. The order that fits best is found on one half of the images and
+    measured on the other, so a matrix of noise has none.
+
+    Args:
+        predictions: (N,) class indices.
+        labels: (N,) class indices, -1 = unknown.
+        num_classes: C.
+
+    Returns:
+        The accuracy under the order that fits, a fraction in [0, 1], and that order (C,): the class that the images
+        labelled c are predicted as. None if the accuracy is not near chance, or no other order is better by at least
+        20 points.
+
+    >>> labels = np.repeat(np.arange(5), 20)
+    >>> share, order = label_order((labels + 1) % 5, labels, 5)
+    >>> share, order.tolist()
+    (1.0, [1, 2, 3, 4, 0])
+    >>> label_order(labels, labels, 5) is None
+    True
+    """
+    num_classes = whole_number(num_classes, "num_classes", 1)
+    predictions = class_indices(predictions, "predictions", num_classes=num_classes)
+    labels = class_indices(labels, "labels", len(predictions), num_classes, unknown=True)
+    known = labels >= 0
+    predictions, labels = predictions[known], labels[known]
+    if not len(labels):
+        return None
+    low, high = wilson_interval(int((predictions == labels).sum()), len(labels))
+    if low > max(2 / num_classes, NEAR_CHANCE):
+        return None
+    first = np.zeros(len(labels), dtype=bool)
+    first[np.argsort(labels, kind="stable")[::2]] = True  # every other image of each class
+    order = scipy.optimize.linear_sum_assignment(confusion_matrix(predictions[first], labels[first], num_classes), maximize=True)[1]
+    rest = order[labels[~first]] == predictions[~first]
+    if not len(rest) or wilson_interval(int(rest.sum()), len(rest))[0] < high + CLEARLY_BETTER:
+        return None
+    return float(rest.mean()), order
+
+
+def order_finding(predictions, labels, classnames) -> Finding | None:
+    """What `label_order` found, as `prompts.lint` reports things; None if labels and classnames seem to be in one order.
+
+    >>> labels = np.repeat(np.arange(3), 20)
+    >>> print(order_finding((labels + 1) % 3, labels, ["cat", "dog", "pig"]))
+    labels and names are in different orders, it seems:
+    'cat' is taken for 'dog', 'dog' is taken for 'pig', 'pig' is taken for 'cat';
+    in the order that fits best, 100.0 % would be right: check which classname belongs to which label
+    """
+    classnames = check_classnames(classnames)
+    found = label_order(predictions, labels, len(classnames))
+    if found is None:
+        return None
+    share, order = found
+    moved = tuple(f"{classnames[c]!r} is taken for {classnames[other]!r}" for c, other in enumerate(order) if c != other)
+    advice = f"in the order that fits best, {100 * share:.1f} % would be right: check which classname belongs to which label"
+    return Finding("labels and names are in different orders, it seems", moved, advice)

@@ -1,247 +1,26 @@
-"""ImageNet's validation set as people have it on disk, and everything that can be wrong with it, found before encoding.
+"""The old place of what is in `clipnb.datasets` now; it goes with the next version."""
 
-The synset ids and their WordNet names are read from the installed timm (which open_clip brings), the classnames from open_clip.
-"""
+import warnings
 
-from __future__ import annotations
+from clipnb import datasets
 
-import re
-from collections import Counter
-from functools import cache
-from pathlib import Path
-
-import numpy as np
-from PIL import Image
-
-from clipnb.datasets import LabeledImages
-from clipnb.errors import InputError, having, path_of
-from clipnb.prompts import check_classnames, twins
-from clipnb.similarity import on_all_cores
-
-PER_CLASS = 50  # pictures of each class in the validation set
-DEVKIT = "ILSVRC2012_devkit_t12"
-SYNSET = re.compile(r"n\d{8}")
-NUMBERED = re.compile(r"ILSVRC2012_val_(\d{8})(?:_(n\d{8}))?\.JPEG", re.IGNORECASE)  # Hugging Face's copy adds the synset id
-OF_TRAINING = re.compile(r"n\d{8}_\d+\.JPEG", re.IGNORECASE)
+_MOVED = (
+    "check_order",
+    "check_readable",
+    "imagenet_classnames",
+    "open_imagenet",
+    "repaired_classnames",
+    "synset_names",
+    "synsets",
+)
 
 
-@cache
-def synsets() -> tuple[str, ...]:
-    """The 1,000 synset ids in the order of the labels.
-
-    >>> synsets()[:2]
-    ('n01440764', 'n01443537')
-    """
-    from timm.data import ImageNetInfo  # slow to import
-
-    return tuple(ImageNetInfo().label_names())
+def __getattr__(name: str):
+    if name not in _MOVED:
+        raise AttributeError(f"module 'clipnb.imagenet' has no attribute {name!r}")
+    warnings.warn(f"clipnb.imagenet.{name} is now clipnb.datasets.{name}", DeprecationWarning, stacklevel=2)
+    return getattr(datasets, name)
 
 
-@cache
-def synset_names() -> tuple[tuple[str, ...], ...]:
-    """What WordNet calls each of the 1,000 synsets.
-
-    >>> synset_names()[0]
-    ('tench', 'Tinca tinca')
-    """
-    from timm.data import ImageNetInfo
-
-    return tuple(tuple(names.split(", ")) for names in ImageNetInfo().label_descriptions())
-
-
-def imagenet_classnames() -> list[str]:
-    """The 1,000 classnames of open_clip (OpenAI's, with their twins), checked to be in the order of the synset ids.
-
-    >>> imagenet_classnames()[:2]
-    ['tench', 'goldfish']
-    """
-    import open_clip  # slow to import
-
-    names = list(open_clip.IMAGENET_CLASSNAMES)
-    check_order(names)
-    return names
-
-
-def check_order(classnames) -> None:
-    """Raise InputError unless 1,000 classnames are in the order of the synset ids.
-
-    Most names are what WordNet calls their synset. None may be what it calls another one instead; twins aside, of which one
-    always is.
-
-    >>> names = imagenet_classnames()
-    >>> check_order([names[1], names[0], *names[2:]])
-    Traceback (most recent call last):
-    clipnb.errors.InputError: Expected classname 0 to be that of n01440764 (tench, Tinca tinca), got 'goldfish', which is n01443537: ...
-    """
-    classnames = check_classnames(classnames)
-    if len(classnames) != len(synsets()):
-        raise InputError(f"Expected {len(synsets())} classnames, one a synset, got {len(classnames)}")
-    plain = [_plain(name) for name in classnames]
-    owners: dict[str, set[int]] = {}
-    for c, names in enumerate(synset_names()):
-        for name in names:
-            owners.setdefault(_plain(name), set()).add(c)
-    shared = {c for group in twins(classnames).values() for c in group}
-    for c, name in enumerate(plain):
-        if c not in shared and c not in owners.get(name, {c}):
-            raise InputError(f"Expected classname {c} to be that of {synsets()[c]} ({', '.join(synset_names()[c])}), got {classnames[c]!r}, "
-                             f"which is {synsets()[min(owners[name])]}: the classnames are not in the order of the synset ids")
-
-
-def _plain(name: str) -> str:
-    return re.sub(r"[\W_]+", " ", name.casefold()).strip()
-
-
-def repaired_classnames() -> list[str]:
-    """`imagenet_classnames` with each later twin under another of its WordNet names.
-
-    >>> [(old, new) for old, new in zip(imagenet_classnames(), repaired_classnames()) if old != new]
-    [('missile', 'projectile'), ('sunglasses', 'dark glasses')]
-    """
-    names = imagenet_classnames()
-    taken = {_plain(name) for name in names}
-    for _, *later in twins(names).values():
-        for c in later:
-            names[c] = next((name for name in synset_names()[c] if _plain(name) not in taken), names[c])
-    return names
-
-
-def open_imagenet(path: str | Path, partial: bool = False) -> LabeledImages:
-    """ImageNet's validation pictures in any of the layouts in use, or a clear message about what is wrong with the folder.
-
-    - One folder a synset (`n01440764/*.JPEG`), in `path` or in `path/val`: torchvision's layout and that of most copies.
-    - All pictures in one folder (`ILSVRC2012_img_val`, `val` or `path` itself), with the development kit
-      (ILSVRC2012_devkit_t12) beside them, which says which synset each is of.
-
-    Where the kit is there, or file names carry synset ids, the folders are checked against them as well.
-
-    Args:
-        path: the folder.
-        partial: accept other numbers of pictures a class than 50 (but not 0), for a try-out.
-
-    Raises:
-        InputError: no such folder; a class is missing, or one too many; pictures are missing; pictures of the training set;
-            folders whose names are swapped; pictures that are not in the kit's list.
-    """
-    root = path_of(path, "path").expanduser()
-    if not root.is_dir():
-        raise InputError(f"Expected a folder with ImageNet's validation pictures, got {path}")
-    places = [place for place in (root / "val", root / "validation", root / "ILSVRC2012_img_val", root) if place.is_dir()]
-    truth = _ground_truth(root)
-    for place in places:
-        folders = sorted(p for p in place.iterdir() if p.is_dir() and SYNSET.fullmatch(p.name))
-        if folders:
-            files = _from_folders(place, truth)
-            break
-        pictures = sorted(p for p in place.iterdir() if p.suffix.lower() == ".jpeg")
-        if pictures:
-            files = _from_list(place, pictures, truth)
-            break
-    else:
-        train = next((p for p in root.rglob("*") if p.name == "train" and p.is_dir()), None)
-        inside = ", ".join(sorted(p.name for p in root.iterdir())[:5]) or "nothing"
-        raise InputError(f"Expected the validation pictures in {root}, got the training set only ({train})" if train else
-                         f"Expected folders named by synset id (n01440764 ...) or ILSVRC2012_val_*.JPEG in {root}, got: {inside}")
-    _check_counts(place, Counter(label for _, label in files), partial)
-    states = [file.stat() for file, _ in files]
-    return LabeledImages(f"imagenet:{path}", [file.relative_to(place).as_posix() for file, _ in files],
-                         np.array([label for _, label in files]), imagenet_classnames(), lambda i: Image.open(files[i][0]),
-                         versions=[(state.st_size, state.st_mtime_ns) for state in states])
-
-
-def _from_folders(place: Path, truth: dict[int, str] | None) -> list[tuple[Path, int]]:
-    folders = {p.name: p for p in sorted(place.iterdir()) if p.is_dir() and not p.name.startswith(".")}
-    extra, missing = sorted(set(folders) - set(synsets())), sorted(set(synsets()) - set(folders))
-    if missing:
-        raise InputError(f"Expected {len(synsets())} synset folders in {place}, {len(missing)} missing: {_some(missing, named=True)}"
-                         + (f"; and {len(extra)} too many: {_some(extra)}" if extra else ""))
-    if extra:
-        raise InputError(f"Expected {len(synsets())} synset folders in {place}, got {len(extra)} too many: {_some(extra)}; move them elsewhere")
-    files, wrong = [], []
-    for label, name in enumerate(synsets()):
-        for file in sorted(p for p in folders[name].iterdir() if p.suffix.lower() == ".jpeg"):
-            if OF_TRAINING.fullmatch(file.name):
-                raise InputError(f"Expected validation pictures in {place}, got the training set: {name}/{file.name} is named like one of its pictures")
-            known = _synset_of(file, truth)
-            if known not in (None, name):
-                wrong.append(f"{file.name} lies in {name} and is of {known}")
-            files.append((file, label))
-    if wrong:
-        raise InputError(f"Expected each picture of {place} in the folder of its synset, got {len(wrong)} elsewhere, as if folders were swapped: {_some(wrong)}")
-    return files
-
-
-def _from_list(place: Path, pictures: list[Path], truth: dict[int, str] | None) -> list[tuple[Path, int]]:
-    if OF_TRAINING.fullmatch(pictures[0].name):
-        raise InputError(f"Expected validation pictures in {place}, got the training set: {pictures[0].name} is named like one of its pictures")
-    label = {name: c for c, name in enumerate(synsets())}
-    found = [(file, _synset_of(file, truth)) for file in pictures]
-    unknown = [file.name for file, name in found if name not in label]
-    if unknown and truth is None:
-        raise InputError(f"Expected the development kit ({DEVKIT}) beside {place}, found none: nothing says which synset {unknown[0]} is of")
-    if unknown:
-        raise InputError(f"Expected pictures that the development kit lists in {place}, got {len(unknown)} others: {_some(unknown)}")
-    return sorted(((file, label[name]) for file, name in found), key=lambda pair: (pair[1], pair[0].name))
-
-
-def _synset_of(file: Path, truth: dict[int, str] | None) -> str | None:
-    """What the file's name says, or else what the kit says of its number."""
-    match = NUMBERED.fullmatch(file.name)
-    if not match:
-        return None
-    return match[2] or (truth or {}).get(int(match[1]))
-
-
-def _check_counts(place: Path, counts: Counter, partial: bool) -> None:
-    empty = [synsets()[c] for c in range(len(synsets())) if not counts[c]]
-    if empty:
-        raise InputError(f"Expected pictures (.JPEG) of every synset in {place}, none of {len(empty)}: {_some(empty, named=True)}")
-    odd = {synsets()[c]: n for c, n in sorted(counts.items()) if n != PER_CLASS}
-    if odd and not partial:
-        raise InputError(f"Expected {PER_CLASS} pictures of each synset in {place}, got another number for {len(odd)}: "
-                         f"{_some([f'{n} of {name}' for name, n in odd.items()])}; --partial accepts that, for a try-out")
-
-
-def _ground_truth(root: Path) -> dict[int, str] | None:
-    """Synset id by number of picture, from the development kit in or beside the folder; None if there is no kit."""
-    kits = [folder / "data" for base in (root, root.parent) for folder in (base / DEVKIT, base) if (folder / "data").is_dir()]
-    kit = next((kit for kit in kits if (kit / "ILSVRC2012_validation_ground_truth.txt").is_file()), None)
-    if kit is None:
-        return None
-    from scipy.io import loadmat
-
-    file, meta = kit / "ILSVRC2012_validation_ground_truth.txt", kit / "meta.mat"
-    try:
-        table = loadmat(meta, squeeze_me=True)["synsets"]
-        names = {int(number): str(name) for number, name in zip(table["ILSVRC2012_ID"], table["WNID"])}
-        truth = {i: names[int(line)] for i, line in enumerate(file.read_text().split(), start=1)}
-    except Exception as error:  # scipy raises what it likes on a file that is no .mat
-        raise InputError(f"Cannot read the development kit in {kit}: {type(error).__name__}: {(str(error).splitlines() or [''])[0]}") from None
-    strange = sorted(set(truth.values()) - set(synsets()))
-    if strange:
-        raise InputError(f"Expected ImageNet's 1,000 synsets in {file}, got others: {_some(strange)}; {meta.name} does not belong to it")
-    return truth
-
-
-def _some(items: list[str], named: bool = False) -> str:
-    shown = [f"{item} ({synset_names()[synsets().index(item)][0]})" if named else item for item in items[:3]]
-    return ", ".join(shown) + (f" and {len(items) - 3} more" if len(items) > 3 else "")
-
-
-def check_readable(data: LabeledImages) -> None:
-    """Raise InputError unless every picture can be decoded to its last byte; all are tried, so that one run names them all.
-
-    JPEGs are decoded at an eighth of their size, which reads the whole file but computes little.
-    """
-    def trouble(i: int) -> str | None:
-        try:
-            with data.read(i) as image:
-                image.draft("RGB", (image.width // 8, image.height // 8))
-                image.load()
-        except Exception as error:  # decoders raise anything on a broken file
-            return f"{data.ids[i]} ({(str(error).splitlines() or [type(error).__name__])[0]})"
-
-    having(data, "data", "ids", "clipnb.load_dataset")
-    bad = [found for found in on_all_cores(trouble, range(len(data))) if found]
-    if bad:
-        raise InputError(f"Expected {len(data)} pictures that can be read in {data.name}, got {len(bad)} that cannot: {_some(bad)}; fetch them again")
+def __dir__():
+    return sorted(_MOVED)

@@ -227,9 +227,9 @@ class _Run:
                 wait = min(60, 2**turn) * random.uniform(0.5, 1) if wait is None else wait
                 if turn == self.asker.retries or wait > LONGEST_WAIT:
                     raise _NoAnswer(f"{line} (after {turn + 1} calls)") from None
-                self.said(f"{line}; going on in {wait:.1f} s")
                 with self.lock:
                     self.next_start = max(self.next_start, time.monotonic() + wait)
+                self.said(f"{line}; going on in {wait:.1f} s")
         raise AssertionError("unreachable")
 
     def _wait_for_turn(self) -> None:

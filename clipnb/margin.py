@@ -13,12 +13,11 @@ vectors t_c and s = cosine,
 from __future__ import annotations
 
 import numpy as np
-from scipy import stats
-from scipy.sparse import csr_array
+import scipy
 
 from clipnb.errors import MOST_RESAMPLES, InputError, class_indices, floats, generator, having, one_of, real, whole_number
 from clipnb.metrics import check_confidence, percentile_interval, rank_correlation
-from clipnb.similarity import check_classifier, check_vectors, similarity_blocks, top_k
+from clipnb.similarity import block_slices, check_classifier, check_vectors, similarity_blocks, tensor, top_k
 
 
 def from_top_two(target, own, topk, topk_similarity) -> tuple[np.ndarray, np.ndarray]:
@@ -56,23 +55,54 @@ def mean_by_class(values, target, num_classes: int) -> np.ndarray:
     return np.divide(total, count, out=np.full(num_classes, np.nan), where=count > 0)
 
 
-def of_class_means(vectors, classifier, target) -> np.ndarray:
+def sum_by_class(vectors: np.ndarray, target: np.ndarray, num_classes: int) -> np.ndarray:
+    """Sum of the vectors (N, D) of each class: (C, D) float64; target -1 is left out.
+
+    >>> sum_by_class(np.eye(2), np.array([1, 1]), 2)
+    array([[0., 0.],
+           [1., 1.]])
+    """
+    sums = np.zeros((num_classes + 1, vectors.shape[1]))  # the last row takes the unknown
+    for rows in block_slices(len(vectors), num_classes):
+        add_by_class(sums, target[rows], vectors[rows])
+    return sums[:-1]
+
+
+def add_by_class(sums: np.ndarray, target: np.ndarray, vectors: np.ndarray) -> None:
+    """Add vectors (B, D) to the rows of `sums` (C + 1, D) float64, in place, that `target` (B,) names; -1 is the last.
+
+    >>> sums = np.zeros((2, 1))
+    >>> add_by_class(sums, np.array([0, -1, 0]), np.ones((3, 1)))
+    >>> sums
+    array([[2.],
+           [1.]])
+    """
+    tensor(sums).index_add_(0, tensor(target % len(sums)), tensor(vectors).double())
+
+
+def means_of(sums: np.ndarray, target: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Mean vectors (C', D) float32 of the C' classes that have images, from `sum_by_class`, and which classes they are.
+
+    >>> means_of(np.array([[0., 0.], [1., 1.]]), np.array([1, 1]))
+    (array([[0.5, 0.5]], dtype=float32), array([1]))
+    """
+    count = np.bincount(target[target >= 0], minlength=len(sums))
+    present = np.flatnonzero(count)
+    return (sums[present] / count[present, None]).astype(np.float32), present
+
+
+def of_class_means(sums: np.ndarray, target: np.ndarray, classifier: np.ndarray) -> np.ndarray:
     """CMM with reduction "class": (C,) cosines, NaN for a class without images; target -1 is left out.
 
-    The mean similarity of a class's images to t_j is the similarity of their mean vector, so C x D sums suffice.
+    The mean similarity of a class's images to t_j is the similarity of their mean vector, so C x D sums suffice
+    (`sum_by_class`).
 
-    >>> of_class_means(np.eye(2), np.eye(2), [0, 0])
+    >>> of_class_means(np.array([[1., 1.], [0., 0.]]), np.array([0, 0]), np.eye(2))
     array([ 0., nan])
     """
-    target, num_classes = np.asarray(target), len(classifier)
-    known = target >= 0
-    members = csr_array((np.ones(known.sum(), vectors.dtype), (target[known], np.flatnonzero(known))),
-                        shape=(num_classes, len(vectors)))
-    sums = members @ vectors
-    count = np.bincount(target[known], minlength=num_classes)
-    present = np.flatnonzero(count)
-    cmm = np.full(num_classes, np.nan)
-    for rows, block in similarity_blocks(sums[present] / count[present, None], classifier):
+    means, present = means_of(sums, target)
+    cmm = np.full(len(classifier), np.nan)
+    for rows, block in similarity_blocks(means, classifier):
         cmm[present[rows]] = to_best_other(block, present[rows])
     return cmm
 
@@ -147,7 +177,7 @@ def class_wise_matching_margin(vectors, classifier, labels=None, reduction: str 
     """
     vectors, classifier, labels = _targets(vectors, classifier, labels, reduction)
     if reduction == "class":
-        return of_class_means(vectors, classifier, labels)
+        return of_class_means(sum_by_class(vectors, labels, len(classifier)), labels, classifier)
     return mean_by_class(image_margins(vectors, classifier, labels)[0], labels, len(classifier))
 
 
@@ -231,7 +261,7 @@ def worst_auc(cmm, per_class, k: int) -> float:
     few, many = int(worst.sum()), int((~worst).sum())
     if not many:
         return float("nan")
-    rank = stats.rankdata(np.where(np.isnan(cmm), -np.inf, cmm))
+    rank = scipy.stats.rankdata(np.where(np.isnan(cmm), -np.inf, cmm))
     return float(1 - (rank[worst].sum() - few * (few + 1) / 2) / (few * many))
 
 

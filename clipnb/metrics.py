@@ -6,7 +6,7 @@ Ties go to the lower class index, labels of -1 ("unknown") are left out, and a c
 from __future__ import annotations
 
 import numpy as np
-from scipy import stats
+import scipy  # which loads scipy.stats, a second of work, when it is first used
 
 from clipnb.errors import MOST_RESAMPLES, InputError, as_numpy, booleans, class_indices, floats, generator, one_of, real, whole_number
 
@@ -279,7 +279,7 @@ def wilson_interval(successes: int, n: int, confidence: float = 0.95) -> tuple[f
     confidence = check_confidence(confidence)
     if n == 0:
         return 0.0, 1.0
-    z = stats.norm.ppf(0.5 + confidence / 2)
+    z = scipy.stats.norm.ppf(0.5 + confidence / 2)
     p, z2n = successes / n, z * z / n
     centre = (p + z2n / 2) / (1 + z2n)
     half = z * np.sqrt(p * (1 - p) / n + z2n / (4 * n)) / (1 + z2n)
@@ -386,7 +386,7 @@ def mcnemar(correct_a, correct_b) -> tuple[float, tuple[int, int]]:
     """
     a, b = _same_images(correct_a, correct_b)
     only_a, only_b = int((a & ~b).sum()), int((b & ~a).sum())
-    p = stats.binomtest(only_a, only_a + only_b).pvalue if only_a + only_b else 1.0
+    p = scipy.stats.binomtest(only_a, only_a + only_b).pvalue if only_a + only_b else 1.0
     return float(p), (only_a, only_b)
 
 
@@ -456,7 +456,7 @@ def _interval_or_nan(samples, confidence: float) -> tuple[float, float]:
 
 def _spearman(x: np.ndarray, y: np.ndarray) -> np.ndarray:
     """Row by row, ties at their mean rank; NaN where one side is constant."""
-    return _row_correlation(stats.rankdata(x, axis=1), stats.rankdata(y, axis=1))
+    return _row_correlation(scipy.stats.rankdata(x, axis=1), scipy.stats.rankdata(y, axis=1))
 
 
 def _row_correlation(a: np.ndarray, b: np.ndarray) -> np.ndarray:

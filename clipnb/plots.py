@@ -310,7 +310,7 @@ def margin_accuracy(margin, per_class, ax: Axes | None = None, spearman: float |
         margin: (C,) difference of cosine similarities; NaN = no images.
         per_class: (C,) fractions in [0, 1]; NaN = no images. A class with a NaN in either is left out and counted.
         ax: where to draw; a new figure if None.
-        spearman: rank correlation in [-1, 1], written in the figure.
+        spearman: rank correlation in [-1, 1], written in the figure; NaN = undefined.
 
     Raises:
         InputError: the two differ in shape, or `per_class` leaves [0, 1].
@@ -332,7 +332,7 @@ def margin_accuracy(margin, per_class, ax: Axes | None = None, spearman: float |
     ax.scatter(margin[zero], per_class[zero], marker="X", s=45, color=ORANGE, clip_on=False, zorder=3)
     at_zero = f", {zero.sum()} at 0 % (crosses)" if zero.any() else ""
     left_out = "" if keep.all() else f", {(~keep).sum()} left out (no images)"
-    rho = "" if spearman is None else f"; Spearman ρ = {spearman:.2f}"
+    rho = "" if spearman is None else "; Spearman ρ undefined" if np.isnan(spearman) else f"; Spearman ρ = {spearman:.2f}"
     ax.set_title(f"{keep.sum()} classes{at_zero}{left_out}{rho}", loc="left", fontsize="medium")
     ax.set(xlabel="class-wise matching margin (cosine)", ylabel="accuracy of the class")
     _percent(ax.yaxis, upper=1.02)

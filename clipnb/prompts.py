@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 
+from clipnb import _wordnet
 from clipnb.errors import InputError, having, listed, path_of, read_text, text_of
 
 # Templates written for drawings; ours. The bare name comes first.
@@ -110,8 +111,10 @@ class Finding:
 def lint(classnames, templates=("{}",), model=None) -> list[Finding]:
     """What is wrong or doubtful about classnames and templates, found before anything is encoded.
 
-    Reported, not raised: empty classnames, duplicates (`twins`), near-duplicates (`near_twins`); templates that are empty,
-    repeated, or do not have one slot; with `model`, prompts longer than its context, whose end it never sees.
+    Reported, not raised: empty classnames, duplicates (`twins`), near-duplicates (`near_twins`), names that a model cannot
+    read as words (synset ids, numbers, CamelCase, underscores, slashes, index prefixes), names of missing values and of
+    splits, ImageNet's names that are known to be wrong; templates that are empty, repeated, or do not have one slot; with
+    `model`, prompts longer than its context, whose end it never sees.
 
     Args:
         classnames: C names.
@@ -141,6 +144,7 @@ def lint(classnames, templates=("{}",), model=None) -> list[Finding]:
         if len({_plain(names[i]) for i in group}) > 1:
             findings.append(Finding("near-duplicate classname", _places(classnames, [named[i] for i in group]),
                                     "say what tells them apart if they are different things"))
+    findings += _unreadable(names, [f"{i} {classnames[i]!r}" for i in named])
     slots = [template.count("{}") if isinstance(template, str) and template.strip() else None for template in templates]
     for what, wrong, advice in (
         ("empty template", lambda n: n is None, "remove it"),
@@ -159,6 +163,111 @@ def lint(classnames, templates=("{}",), model=None) -> list[Finding]:
                                     tuple(f"{prompt!r} ({length})" for prompt, length in cut.items()),
                                     "shorten it: the end is cut off unseen"))
     return findings
+
+
+# Names that a model cannot read as words: what is found, how it is recognised in one name, and what to do about it.
+_SYNSET = re.compile(r"n\d{8}")
+_NUMBER = re.compile(r"[+-]?\d+([.,]\d+)?")
+_CAMEL = re.compile(r"(?!Mac|Mc)[A-Za-z][a-z]+([A-Z][a-z]+)+")
+_PREFIX = re.compile(r"\d+\s*[.):_-]+\s*(?=[^\W\d_])|\d+\s+(?=[^\W\d_])")
+_CLEAR_PREFIX = re.compile(r"0\d+[.):_-]\s*(?=[^\W\d_])")  # such as 001.Black_footed_Albatross
+_SLASH = re.compile(r"\S/\S")  # with blanks around it, it stands between two names of one thing
+_PLACES_PREFIX = re.compile(r"/?[a-z]/(?=\w)")  # Places365 sorts its names by their first letter: a/abbey
+_MISSING = {"nan", "na", "n/a", "none", "null", "nil", "unknown", "undefined", "true", "false"}
+_SPLITS = {"train", "training", "val", "valid", "validation", "test", "testing"}
+_SIDES = {"indoor", "outdoor", "interior", "exterior"}  # SUN397 writes building/outdoor for an outdoor building
+_SAFE = "--fix-names (`prompts.fix_names`) repairs that"
+_ADVICE = {
+    "WordNet id instead of a classname": f"a model reads names, not ids; {_SAFE}",
+    "number instead of a classname": "a model cannot know what it stands for; name the class by what its images show",
+    "classname that stands for a missing value": "leave the cell empty, or remove the folder, if the label is unknown",
+    "classname that is the name of a split": "give the folder of one split, which holds the class folders",
+    "number before a classname": _SAFE,
+    "slash in a classname": _SAFE,
+    "underscore in a classname": _SAFE,
+    "CamelCase classname": _SAFE,
+    "classname of ImageNet that is known to mislead": "say what its images show",
+}
+
+# Names that lists of ImageNet's classes use and that mislead, with what the images show; the words are ours.
+_IMAGENET_REPAIRS = {
+    "eft": "young newt",
+    "maillot": "tights, or a one-piece swimsuit for the second of that name",
+    "projectile": "rocket or missile",
+    "sunglass": "one lens of sunglasses",
+    "drake": "male duck",
+}
+_SECOND_REPAIRS = {"sunglasses": "dark glasses"}  # for a list that has the name twice
+
+
+def _unreadable(names: list[str], places: list[str]) -> list[Finding]:
+    """Findings about names that a model cannot read as words, each name in the first that fits."""
+    prefix, splits = _prefix(names), {_plain(name) for name in names} & _SPLITS
+    found: dict[str, list[str]] = {}
+    seen: set[str] = set()
+    for name, place in zip(names, places):
+        what, more = None, ""
+        if _SYNSET.fullmatch(name.strip()):
+            what, more = "WordNet id instead of a classname", _wordnet.name_of(name.strip()) or "not in ImageNet"
+        elif _NUMBER.fullmatch(name.strip()):
+            what = "number instead of a classname"
+        elif _plain(name) in _MISSING:
+            what = "classname that stands for a missing value"
+        elif len(splits) > 1 and _plain(name) in splits:  # a train alone may be one
+            what = "classname that is the name of a split"
+        elif prefix.match(name):
+            what = "number before a classname"
+        elif _SLASH.search(name) or _PLACES_PREFIX.match(name):
+            what = "slash in a classname"
+        elif "_" in name:
+            what = "underscore in a classname"
+        elif _CAMEL.fullmatch(name):
+            what = "CamelCase classname"
+        elif repair := (_SECOND_REPAIRS if _plain(name) in seen else _IMAGENET_REPAIRS).get(_plain(name)):
+            what, more = "classname of ImageNet that is known to mislead", repair
+        seen.add(_plain(name))
+        if what:
+            found.setdefault(what, []).append(f"{place} ({more})" if more else place)
+    return [Finding(what, tuple(where), _ADVICE[what]) for what, where in found.items()]
+
+
+def _prefix(names: list[str]) -> re.Pattern:
+    """How a position in a list is recognised before a name: clearly, or by all names having one."""
+    return _PREFIX if len(names) > 1 and all(_PREFIX.match(name) for name in names) else _CLEAR_PREFIX
+
+
+def fix_names(classnames) -> tuple[list[str], list[tuple[str, str]]]:
+    """Safe repairs of classnames: WordNet ids become names; positions, underscores, CamelCase, slashes, odd blanks go.
+
+    Args:
+        classnames: C names.
+
+    Returns:
+        The C repaired names, and (old, new) of those that changed. A repair can make two names equal, which `lint` reports.
+
+    >>> fix_names(["AnnualCrop", "river"])
+    (['annual crop', 'river'], [('AnnualCrop', 'annual crop')])
+    >>> fix_names(["001.Black_footed_Albatross", "002.Laysan_Albatross"])[0]
+    ['Black footed Albatross', 'Laysan Albatross']
+    >>> fix_names(["building/outdoor", "n02084071"])[0]
+    ['outdoor building', 'dog']
+    """
+    classnames = check_classnames(classnames)
+    prefix = _prefix(classnames)
+    fixed = [_fixed(name, prefix) or name for name in classnames]
+    return fixed, [(old, new) for old, new in zip(classnames, fixed) if old != new]
+
+
+def _fixed(name: str, prefix: re.Pattern) -> str:
+    if _SYNSET.fullmatch(name.strip()):
+        return _wordnet.name_of(name.strip()) or name
+    for start in (prefix, _PLACES_PREFIX):
+        name = name[match.end() :] if (match := start.match(name)) else name
+    parts = [" ".join(part.replace("_", " ").split()) for part in (name.split("/") if _SLASH.search(name) else [name])]
+    parts = [part for part in parts if part]
+    if len(parts) > 1 and parts[-1].casefold() in _SIDES:
+        parts = [parts[-1], *parts[:-1]]
+    return " ".join(re.sub(r"(?<=[a-z])(?=[A-Z])", " ", part).lower() if _CAMEL.fullmatch(part) else part for part in parts)
 
 
 def _places(strings, positions) -> tuple[str, ...]:

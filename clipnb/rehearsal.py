@@ -16,7 +16,7 @@ from scipy.stats import norm
 
 from clipnb.embeddings import Embeddings
 from clipnb.errors import InputError, generator, whole_number
-from clipnb.imagenet import imagenet_classnames, repaired_classnames
+from clipnb.datasets import imagenet_classnames, repaired_classnames
 from clipnb.models import Model
 from clipnb.prompts import template_set, twins
 from clipnb.similarity import unit_norm

@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import json
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from datetime import datetime, timezone
 from pathlib import Path
 
@@ -17,15 +17,17 @@ from PIL import Image
 from scipy import stats
 
 from clipnb import ensemble, margin, metrics, plots, prompts, worst
-from clipnb.datasets import LabeledImages, load_dataset, with_classes
-from clipnb.describe import load_descriptions
+from clipnb.datasets import LabeledImages, load_dataset, scored_classnames, with_classes
+from clipnb.datasets._images import MISSING, left_out_line
+from clipnb.describe import load_descriptions, unmatched
 from clipnb.encode import encode_images, encode_texts
 from clipnb.errors import InputError, having, path_of, read_text, text_of, whole_number
-from clipnb.explain import SAME_TEXT, explain_classes
+from clipnb.evaluation import EvaluationResult, evaluate
+from clipnb.explain import SAME_TEXT, explain_classes, order_finding
 from clipnb.models import EMBEDDED, Model, load_model
 from clipnb.page import FORMAT, Page, as_score_table, as_table, cell, first_names, plain_text, short
 from clipnb.similarity import unit_norm
-from clipnb.zeroshot import EvaluationResult, evaluate, prompt_vectors
+from clipnb.zeroshot import prompt_vectors
 
 TRIED = ("bare", "single", "openai-7")  # other wordings that an audit tries: nine prompts a class
 PICTURES = 4  # shown of each bad class
@@ -49,6 +51,7 @@ class Report(Page):
     reliability: pd.DataFrame  # how well scores without labels find bad classes (`margin.compare_scores`)
     unreadable: pd.DataFrame  # files left out: id, reason
     images: pd.DataFrame  # every image: id, label, prediction, similarity, margin, rival, and two class indices
+    left_out: pd.DataFrame = field(default_factory=pd.DataFrame)  # what else no score counts: reason, count, examples
     pictures: dict[str, list] = field(default_factory=dict)  # thumbnails of the page: of each bad class, and "labels"
 
     first = "What to do first"
@@ -64,6 +67,7 @@ class Report(Page):
             content = json.loads(read_text(path_of(path, "path")))
             if content["format"] != FORMAT or content.pop("kind") != cls.__name__:
                 raise ValueError("another format")
+            content.setdefault("left_out", [])  # not in reports of version 0.1
             return cls(**{part.name: content[part.name] for part in fields(cls) if part.name != "pictures"})
         except InputError:
             raise
@@ -82,6 +86,13 @@ class Report(Page):
         """The scores of `summary` that have an interval: score, value, low, high."""
         found = [(name, self.summary[name], *self.summary[f"{name}_ci"]) for name in self.summary if f"{name}_ci" in self.summary]
         return pd.DataFrame(found, columns=["score", "value", "low", "high"], dtype=object)  # a count stays a whole number
+
+    @property
+    def account(self) -> list[str]:
+        """Lines on what is in no score, how the source was read, and which classnames were repaired."""
+        line = left_out_line(self.summary["dataset"], self.left_out.to_dict("records"))
+        renamed = [f"classname {row['from']!r} is repaired to {row['to']!r}" for row in self.summary.get("renamed", [])]
+        return [*([line] if line else []), *self.summary.get("remarks", []), *renamed]
 
     @property
     def suspects(self) -> pd.DataFrame:
@@ -122,11 +133,21 @@ class Report(Page):
             "Without labels nothing tells which is better; 'changed' is the share of images that get another answer."), **as_table(self.wordings)}
         yield {"title": "The names", "text": "What is odd about classnames and templates.", **as_table(self.findings)}
         yield {"title": "Files that could not be read", "text": "They are in no score.", **as_table(self.unreadable)}
+        yield {"title": "Left out", "text": "What the data set holds besides; no score counts it.", **as_table(self.left_out)}
         text = (f"Measured with this model on {self.summary['reliability_measured_on']}, where labels are known: rank correlation with the accuracy "
                 f"(rho), share of the {self.summary['reliability_k']} worst classes found, area under the ROC curve. 'pseudo_image' is the margin used "
                 "without labels, 'chance' is blind guessing.")
         yield {"title": "Would it be found without labels?", "text": text, **as_table(self.reliability)}
+        yield {"title": "How the model was run", "fold": True, **as_table(self._model())}
         yield {"title": "All classes", "fold": True, **as_table(self.classes)}
+
+    def _model(self) -> pd.DataFrame:
+        """The settings of the model as rows; a report of an older version has fewer."""
+        values = {key: self.summary.get(key) for key in ("model", "pretrained", "model_fingerprint", "precision")}
+        values |= self.summary.get("model_settings") or {}
+        if check := self.summary.get("precision_check"):
+            values["share of predictions that this precision changes"] = check["changed_predictions"]
+        return pd.DataFrame([{"setting": name.replace("_", " "), "value": "-" if value is None else str(value)} for name, value in values.items()])
 
     def _caveat(self) -> str:
         score = self.reliability.set_index("score")
@@ -199,7 +220,7 @@ def compare(a: Report, b: Report) -> Comparison:
     >>> few = replace(data.take(data.labels < 3), classnames=data.classnames[:3])
     >>> a, b = (audit(few, model, templates=name, made="today") for name in ("bare", "single"))
     >>> compare(a, b).scores["score"].tolist()
-    ['accuracy', 'worst_3', 'harmonic_mean', 'geometric_mean', 'classes_at_zero']
+    ['accuracy', 'worst_10', 'harmonic_mean', 'geometric_mean', 'classes_at_zero']
     """
     having(a, "a", "images", "clipnb.audit"), having(b, "b", "images", "clipnb.audit")
     ours, theirs = (report.images.sort_values("id", ignore_index=True) for report in (a, b))
@@ -207,13 +228,14 @@ def compare(a: Report, b: Report) -> Comparison:
         raise InputError(f"Expected two reports on the same labelled images, got {a.summary['dataset']} ({len(ours)} images) and "
                          f"{b.summary['dataset']} ({len(theirs)}), whose files or labels differ")
     labels, num_classes, k = ours["label_class"].to_numpy(), a.summary["classes"], min(len(a.worst), len(b.worst))
+    asked = min(side.summary.get("worst_k", k) for side in (a, b))  # scores keep the name of the k that was asked for
     sides = [images["prediction_class"].to_numpy() for images in (ours, theirs)]
     known = labels >= 0
     right_a, right_b = (side[known] == labels[known] for side in sides)
     gain, (low, high) = metrics.paired_difference(right_b, right_a)
     rows = [{"score": "accuracy", "a": float(right_a.mean()), "b": float(right_b.mean()), "difference": gain, "low": low, "high": high}]
     tail = worst.paired_tail_difference(*sides[::-1], labels, num_classes, k).rename(columns={"a": "b", "b": "a"})
-    rows += [{"score": name.replace("worst_k", f"worst_{k}"), **row[["a", "b", "difference", "low", "high"]]} for name, row in tail.iterrows()]
+    rows += [{"score": name.replace("worst_k", f"worst_{asked}"), **row[["a", "b", "difference", "low", "high"]]} for name, row in tail.iterrows()]
     n, only_a, only_b, both = (np.bincount(labels[known], which, num_classes).astype(int) for which in
                                (np.ones(len(right_a)), right_a & ~right_b, right_b & ~right_a, right_a & right_b))
     names = b.classes.set_index("class")["classname"]
@@ -249,8 +271,8 @@ def _change(c: int, name: str, n: int, both: int, only_a: int, only_b: int) -> d
 
 def audit(dataset: str | LabeledImages = "emoji", model: str | Model = EMBEDDED, pretrained: str | None = None, *,
           classes: str | Path | None = None, templates="bare", descriptions: str | Path | None = None, worst_k: int = 10,
-          store: str | Path | None = None, device: str = "auto", precision: str = "auto", trust_pickle: bool = False,
-          made: str | None = None, progress: bool = False) -> Report:
+          store: str | Path | None = None, device: str = "auto", precision: str = "fp32", trust_pickle: bool = False,
+          like: str | None = None, made: str | None = None, progress: bool = False, fix_names: bool = False) -> Report:
     """Find the classes of a data set that a model fails on, say why, and what to do first.
 
     Reads every image (unreadable ones are listed and left out), checks the names, encodes, evaluates, explains the worst
@@ -259,7 +281,7 @@ def audit(dataset: str | LabeledImages = "emoji", model: str | Model = EMBEDDED,
 
     Args:
         dataset: a spec for `load_dataset`, or what that returns.
-        model, pretrained, device, precision, trust_pickle: for `load_model`; or a loaded model.
+        model, pretrained, device, precision, trust_pickle, like: for `load_model`; or a loaded model.
         classes: file of classnames for unlabelled images, of candidates, or of better names (`datasets.with_classes`).
         templates: name of a template set (`prompts.template_set`) or a list, audited as one ensemble.
         descriptions: file of texts about classes (`describe.load_descriptions`), tried as a wording; the emoji set has its own.
@@ -267,6 +289,7 @@ def audit(dataset: str | LabeledImages = "emoji", model: str | Model = EMBEDDED,
         store: folder that keeps the image vectors: encode once, audit often, go on after a kill.
         made: time stamp in the page; None: now. All else is the same for the same input.
         progress: show progress bars on stderr.
+        fix_names: repair classnames (`prompts.fix_names`) before they are scored; `summary["renamed"]` lists the repairs.
 
     Raises:
         InputError: an argument or file cannot be used, there are fewer than two classes, or no image can be read.
@@ -290,20 +313,22 @@ def audit(dataset: str | LabeledImages = "emoji", model: str | Model = EMBEDDED,
         having(dataset, "dataset", "ids", "clipnb.load_dataset")
     data = load_dataset(dataset) if isinstance(dataset, str) else dataset
     named = with_classes(data, classes) if classes else data
-    if len(named.classnames) < 2:
-        way = "give a file of candidate names (`classes`, --classes FILE)"
-        raise InputError(f"Expected at least two classes in {data.name}, got one ({short(named.classnames[0])!r}): every answer would be right; {way}"
-                         if named.classnames else f"Expected classnames for {data.name}, which has images only; {way}")
+    scored_classnames(named, "give a file of candidate names (`classes`, --classes FILE)")
+    named, changes = _repaired(named) if fix_names else (named, [])
     chosen = prompts.template_set(templates) if isinstance(templates, str) else prompts.check_templates(templates)
-    if descriptions is None and data.name.startswith("emoji") and classes is None:
-        descriptions = "emoji"
-    texts = load_descriptions(descriptions).by_class if descriptions else {}
-    model = load_model(model, pretrained, device, precision, trust_pickle) if isinstance(model, str) else model
+    own = descriptions or named.descriptions
+    texts = load_descriptions(own).by_class if own else {}
+    unused = unmatched(texts, named.classnames) if descriptions else None
+    model = load_model(model, pretrained, device, precision, trust_pickle, like) if isinstance(model, str) else model
     images = encode_images(model, data, store, bad_images="skip", progress=progress)
-    unreadable = pd.DataFrame([{"id": plain_text(name), "reason": plain_text(why)} for name, why in images.skipped.items()], columns=["id", "reason"])
+    missing = {item: reason for reason in MISSING for item in data.left_out.get(reason, [])}
+    unreadable = pd.DataFrame(
+        [{"id": plain_text(name), "reason": plain_text(why)} for name, why in (images.skipped | missing).items()], columns=["id", "reason"]
+    )
     readable = np.array([i for i, name in enumerate(data.ids) if name not in images.skipped])
-    vectors = images.vectors
-    named, names = named.take(readable), named.notes.get("synonyms", [[name] for name in named.classnames])
+    vectors, provenance = images.vectors, images.provenance
+    named = replace(named, left_out={reason: items for reason, items in named.left_out.items() if reason not in MISSING})
+    named, names = named.take(readable), named.synonyms or [[name] for name in named.classnames]
     sets = {name: prompts.template_set(name) for name in TRIED}
     every = list(dict.fromkeys(template for group in (chosen, *sets.values()) for template in group))
     bank = _bank(model, names, every)
@@ -311,12 +336,16 @@ def audit(dataset: str | LabeledImages = "emoji", model: str | Model = EMBEDDED,
     classifier = unit_norm(banks.pop("").mean(axis=0))
     result = evaluate(vectors, classifier, named.labels)
     k = min(worst_k, int((result.confusion.sum(axis=1) > 0).sum()) if result.n else int((~np.isnan(result.cmm["pseudo_image"])).sum()))
-    findings = prompts.lint(named.classnames, chosen, model)
+    permuted = order_finding(result.predictions, result.labels, named.classnames)
+    findings = [*([permuted] if permuted else []), *prompts.lint(named.classnames, chosen, model)]
     measured_on, reliability_k, reliability = _reliability(model, vectors, result, data.name, worst_k)
     summary = {
         "dataset": data.name, "dataset_fingerprint": data.fingerprint, "model": model.name, "pretrained": model.pretrained,
-        "model_fingerprint": model.fingerprint, "precision": model.precision, "templates": templates if isinstance(templates, str) else chosen,
-        "num_templates": len(chosen), "images": len(named), "unreadable": len(unreadable), "classes": len(named.classnames),
+        "model_fingerprint": model.fingerprint, "model_settings": model.settings, "precision": model.precision,
+        **({"precision_check": provenance["precision_check"]} if "precision_check" in provenance else {}),
+        "templates": templates if isinstance(templates, str) else chosen,
+        "num_templates": len(chosen), "exif_rotation": data.exif_rotation, "remarks": [*data.remarks, *([unused] if unused else [])],
+        "renamed": [{"from": old, "to": new} for old, new in changes], "images": len(named), "unreadable": len(unreadable), "classes": len(named.classnames),
         "never_predicted": int(np.isnan(result.cmm["pseudo_image"]).sum()), **(result.summary(k=worst_k) if result.n else {}),
         "reliability_measured_on": measured_on, "reliability_k": reliability_k,
         "made": made or datetime.now(timezone.utc).strftime("%Y-%m-%d %H:%M UTC"),
@@ -326,11 +355,19 @@ def audit(dataset: str | LabeledImages = "emoji", model: str | Model = EMBEDDED,
     wordings = _wordings(model, vectors, result, banks, {c: texts[n] for c, n in enumerate(named.classnames) if n in texts}, k)
     images = _images(result, named)
     return Report(
-        summary=summary, advice=_advice(summary, findings, bad, wordings, result),
+        summary=summary, advice=_advice(summary, named.left_out_line(labelled=True), findings, bad, wordings, result),
         findings=pd.DataFrame(map(asdict, findings), columns=["what", "where", "advice"]), worst=bad, classes=ranked,
         wordings=wordings, reliability=reliability.rename_axis("score").reset_index(),
-        unreadable=unreadable, images=images, pictures=_pictures(named, images, bad),
+        unreadable=unreadable, images=images, left_out=pd.DataFrame(named.left_out_rows(labelled=True), columns=["reason", "count", "examples"]),
+        pictures=_pictures(named, images, bad),
     )
+
+
+def _repaired(data: LabeledImages) -> tuple[LabeledImages, list[tuple[str, str]]]:
+    """The set under repaired classnames, and what changed."""
+    names, changes = prompts.fix_names(data.classnames)
+    synonyms = data.synonyms and [[name, *others[1:]] for name, others in zip(names, data.synonyms)]
+    return replace(data, classnames=names, synonyms=synonyms), changes
 
 
 def _bank(model: Model, names: list[list[str]], templates: list[str]) -> np.ndarray:
@@ -447,11 +484,13 @@ def _thumbnail(image: Image.Image) -> str:
     return "data:image/webp;base64," + base64.b64encode(file.getvalue()).decode()
 
 
-def _advice(summary: dict, findings, bad: pd.DataFrame, wordings: pd.DataFrame, result: EvaluationResult) -> list[str]:
+def _advice(summary: dict, left_out: str | None, findings, bad: pd.DataFrame, wordings: pd.DataFrame, result: EvaluationResult) -> list[str]:
     """What to do first, in plain words; each sentence stands on a number of the report."""
     steps = []
     if summary["unreadable"]:
         steps.append(f"Replace or remove the {summary['unreadable']} {'file' if summary['unreadable'] == 1 else 'files'} that could not be read: no score counts on them.")
+    if left_out:
+        steps.append(f"See whether something is missing: {short(left_out, 350)}.")
     for what, group in pd.DataFrame([(f.what, f) for f in findings], columns=["what", "finding"]).groupby("what", sort=False)["finding"]:
         more = f" ({len(group) - 1} more below)" if len(group) > 1 else ""
         steps.append(f"Mend the names: {short(str(group.iloc[0]), 250)}{more}.")

@@ -8,7 +8,7 @@ import platform
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from importlib import metadata
 from pathlib import Path
 
@@ -16,20 +16,21 @@ import numpy as np
 import torch
 
 from clipnb import comparison, ensemble, worst
-from clipnb.datasets import load_dataset
-from clipnb.describe import load_descriptions
+from clipnb.datasets import check_readable, load_dataset, open_imagenet, repaired_classnames, scored_classnames
+from clipnb.describe import load_descriptions, unmatched
 from clipnb.embeddings import Embeddings
 from clipnb.encode import encode_images
 from clipnb.errors import MOST_RESAMPLES, InputError, listed, path_of, read_text, text_of, whole_number
-from clipnb.imagenet import check_readable, open_imagenet, repaired_classnames
+from clipnb.evaluation import EvaluationResult, evaluate
 from clipnb.models import load_model
-from clipnb.prompts import DRAWING_TEMPLATES, check_classnames, check_templates, load_templates, template_set, twins
+from clipnb.prompts import DRAWING_TEMPLATES, check_classnames, check_templates, fix_names as repair, lint, load_templates, template_set, twins
 from clipnb.rehearsal import make_world
 from clipnb.similarity import check_bank
-from clipnb.zeroshot import EvaluationResult, evaluate, prompt_vectors
+from clipnb.zeroshot import prompt_vectors
 
 FORMAT = "clipnb-reproduce-1"
 KS = (10, 20, 50, 100)  # of worst-k
+PER_CLASS, IMAGES = 50, 50_000  # images of ImageNet's validation set, in a class and in all
 ZPE_AT_ONCE = 32  # prompts whose double precision copy is in memory at a time
 # What CLIP's authors say a data set shows, as one template (arXiv 2103.00020, section 3.1.4, where they name it); torchvision's names.
 DOMAIN_TEMPLATES = {
@@ -48,7 +49,7 @@ class Published:
     value: float
     unit: float
     source: str
-    model: str = "ViT-B-16"  # with OpenAI's weights; the paper does not name its model, whose accuracy is that of this one
+    model: str = "ViT-B-16"  # or with "-quickgelu", with OpenAI's weights; the paper does not name its model, whose accuracy is that of this one
 
 
 THE_PAPER = "arXiv 2310.03324, abstract"
@@ -193,7 +194,7 @@ def reproduce(model, images: Embeddings, classnames: Sequence[str], templates: S
                                 for row in compared.rows(KS[0], resamples, seed)]
     confusion = compared.results["bare"].confusion
     found = {"format": FORMAT, **_made(), "model": model.name, "pretrained": model.pretrained, "device": _device(model.device),
-             **{key: images.provenance.get(key) for key in ("model_fingerprint", "precision", "dataset", "dataset_fingerprint")},
+             **{key: images.provenance.get(key) for key in ("model_fingerprint", "model_settings", "precision", "precision_check", "dataset", "dataset_fingerprint")},
              "complete": complete, "images": len(images), "classes": len(classnames), "templates": list(templates), "pool": list(pool),
              "described": len(descriptions or {}), "classnames": spellings, "images_per_class": confusion.sum(axis=1).tolist(),
              "tables": tables, "flagged": flagged, "twins": _twins(spellings, tables, confusion.sum(axis=1)), "not_run": not_run, "steps": steps.taken}
@@ -201,19 +202,23 @@ def reproduce(model, images: Embeddings, classnames: Sequence[str], templates: S
 
 
 def run(imagenet: str | Path | None = None, dataset: str | None = None, model: str = "clipnb-mini", pretrained: str | None = None,
-        device: str = "auto", precision: str = "auto", trust_pickle: bool = False, templates: str | None = None, descriptions: str | None = None,
-        partial: bool = False, pool: bool = True, store: str | Path | None = None, progress: bool = False) -> dict:
+        device: str = "auto", precision: str = "fp32", trust_pickle: bool = False, like: str | None = None, templates: str | None = None,
+        descriptions: str | None = None, partial: bool = False, pool: bool = True, store: str | Path | None = None, progress: bool = False, fix_names: bool = False) -> dict:
     """`reproduce` from a folder: the pictures checked, the model loaded, the images encoded. What `clipnb reproduce` does.
 
     Args:
         imagenet: folder of ImageNet's validation pictures (`imagenet.open_imagenet`); or
         dataset: another set, as for `load_dataset`.
-        model, pretrained, device, precision, trust_pickle: as for `load_model`.
-        templates: a named set or a file; None: OpenAI's 80 (and what a torchvision set is of), for the emoji set those for drawings.
+        model, pretrained, device, precision, trust_pickle, like: as for `load_model`.
+        templates: a named set or a file; None: the data set's own, OpenAI's 80 (and what a torchvision set is of) or, for drawings, those for drawings.
         descriptions: JSON file of texts a class, "emoji", or None.
         partial: accept other numbers of pictures a class than ImageNet's 50.
         pool: also the ensembles of `template_pool`.
         store: folder of the embeddings store.
+        fix_names: repair classnames (`prompts.fix_names`) before they are scored.
+
+    Returns:
+        As `reproduce`, with "left_out", "lint" and "renamed", and "account": lines on all of them.
 
     Raises:
         InputError: as those; and before anything is encoded, every picture that cannot be read.
@@ -227,23 +232,29 @@ def run(imagenet: str | Path | None = None, dataset: str | None = None, model: s
     if imagenet is None and dataset is None:
         raise InputError("Expected `imagenet` or `dataset`, got neither")
     steps = Steps()
-    if dataset and dataset.startswith("imagenet:"):
-        imagenet = dataset.removeprefix("imagenet:")
+    kind, _, rest = (dataset or "").partition(":")
+    if kind in ("imagenet", "imagenet-partial"):
+        imagenet, partial = rest, partial or kind == "imagenet-partial"
     with steps.step("open and check"):
         texts = load_descriptions(descriptions).by_class if descriptions else None
         data = open_imagenet(imagenet, partial) if imagenet else load_dataset(dataset)
-        if not data.classnames:
-            raise InputError(f"Expected class folders in {data.name}, found pictures only: there are no classnames to score")
-        chosen = load_templates(templates or ("drawing" if data.name.startswith("emoji") else "openai-80"))
+        scored_classnames(data)
+        chosen = load_templates(data.templates if templates is None else templates)
         name = data.name.split(":")[1] if data.name.startswith("torchvision:") else None
         chosen = list(dict.fromkeys([*([DOMAIN_TEMPLATES[name]] if name in DOMAIN_TEMPLATES else []), *chosen]))
         check_readable(data)
     with steps.step("load the model"):
-        loaded = load_model(model, pretrained, device, precision, trust_pickle)
+        loaded = load_model(model, pretrained, device, precision, trust_pickle, like)
     with steps.step("encode images"):
         images = encode_images(loaded, data, store, progress=progress)
-    return reproduce(loaded, images, data.classnames, chosen, template_pool(chosen) if pool else (), texts,
-                     repaired_classnames() if imagenet else None, bool(imagenet) and not partial, steps)
+    names, changes = repair(data.classnames) if fix_names else (data.classnames, [])
+    findings = lint(names, chosen, loaded)
+    renamed = [f"classname {old!r} is repaired to {new!r}" for old, new in changes]
+    said = [data.left_out_line(labelled=True), *data.remarks, *renamed, *map(str, findings), unmatched(texts, names) if texts else None]
+    found = reproduce(loaded, images, names, chosen, template_pool(chosen) if pool else (), texts,
+                      repaired_classnames() if imagenet else None, bool(imagenet) and not partial, steps)
+    return found | {"exif_rotation": data.exif_rotation, "left_out": data.left_out_rows(labelled=True), "lint": [asdict(finding) for finding in findings],
+                    "renamed": [{"from": old, "to": new} for old, new in changes], "account": [line for line in said if line]}
 
 
 def rehearse(classes: int = 1000, per_class: int = 50, seed: int = 0, resamples: int = 1000) -> dict:
@@ -310,19 +321,22 @@ def compare_published(results: dict) -> list[dict]:
 
     >>> row = {"method": "bare", "accuracy": 0.6425, "accuracy_ci": (0.638, 0.647)}
     >>> run = {"dataset": "imagenet:x", "complete": True, "model": "ViT-B-16", "pretrained": "openai", "templates": [],
-    ...        "tables": {"as named": [row]}}
+    ...        "images": 50_000, "images_per_class": 1000 * [50], "tables": {"as named": [row]}}
     >>> [(line["published"], line["verdict"]) for line in compare_published(run)][:2]
     [(0.641, 'agrees'), (10, 'not run')]
     """
     if not isinstance(results, Mapping):
         raise InputError(f"Expected `results` of `reproduce`, got {type(results).__name__}")
     rows = {row["method"]: row for row in results["tables"]["as named"]}
-    complete = str(results["dataset"]).startswith("imagenet:") and results["complete"] and results["pretrained"] == "openai"
+    # The published figures are of the whole validation set: 50 images of each of 1,000 classes.
+    whole = results["complete"] and results.get("images") == IMAGES and set(results.get("images_per_class", [])) == {PER_CLASS}
+    complete = str(results["dataset"]).startswith("imagenet:") and whole and results["pretrained"] == "openai"
+    model = str(results["model"]).removesuffix("-quickgelu")  # with OpenAI's weights both names are the same model
     found = []
     for figure in PUBLISHED:
-        if not figure.source.startswith(THE_PAPER) and figure.model != results["model"]:
+        if not figure.source.startswith(THE_PAPER) and figure.model != model:
             continue
-        comparable = complete and figure.model == results["model"] and (figure.row != "uniform" or results["templates"] == template_set("openai-80"))
+        comparable = complete and figure.model == model and (figure.row != "uniform" or results["templates"] == template_set("openai-80"))
         row = rows.get(figure.row, {})
         here, ci = row.get(figure.score), row.get(f"{figure.score}_ci")
         verdict = "not run" if here is None else "not comparable"

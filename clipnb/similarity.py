@@ -1,4 +1,4 @@
-"""Cosine similarities in blocks and rankings whose ties are settled: what every score is made of."""
+"""Cosine similarities in blocks and rankings whose ties are settled: every score is made of these."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from clipnb.errors import InputError, as_numpy, floats, whole_number
 
 BLOCK_ROWS = 384  # images a block: enough for a fast matrix product, and its similarities are still in the cache to be ranked
 BLOCK_BYTES = 8 * 2**20  # of similarities a block, where there are more than 4,096 classes
+NORM_TOLERANCE = 0.01  # of norms of 1: rounding to bf16 changes a norm by up to 0.4 %, so half precision passes
 MOST_PASSES = 32  # up to here, finding one maximum after the other beats sorting
 
 
@@ -31,72 +32,60 @@ def unit_norm(vectors: np.ndarray) -> np.ndarray:
     return vectors / norm
 
 
-def check_vectors(vectors, classifier, finite: bool = True, name: str = "vectors") -> tuple[np.ndarray, np.ndarray]:
-    """Return image and class vectors as float32 arrays of one width D, with at least one row each.
-
-    `finite=False` leaves it to the caller to look for NaN and inf in `vectors`, which takes a pass over them.
+def check_vectors(vectors, classifier, name: str = "vectors") -> tuple[np.ndarray, np.ndarray]:
+    """Return image and class vectors as float32 arrays of one width D, with at least one row each, of unit norm.
 
     >>> check_vectors([[1, 0]], [[1, 0], [0, 1]])[1].dtype
     dtype('float32')
     """
-    vectors, classifier = _single(vectors, name, 2, finite), _single(classifier, "classifier", 2)
+    vectors, classifier = floats(vectors, name, 2, finite=False), floats(classifier, "classifier", 2, finite=False)
     if vectors.shape[1] != classifier.shape[1]:
         raise InputError(f"Expected `{name}` and `classifier` of one width D, got {vectors.shape[1]} "
                          f"and {classifier.shape[1]}: they come from different models")
     if not len(vectors) or not len(classifier):
         raise InputError(f"Expected at least one image and one class, got {len(vectors)} and {len(classifier)}")
-    return vectors, classifier
+    return unit_rows(vectors, name), unit_rows(classifier, "classifier")
 
 
 def check_classifier(classifier) -> np.ndarray:
-    """Return class vectors as a float32 array (C, D) with C >= 1.
+    """Return class vectors as a float32 array (C, D) with C >= 1, rows of unit norm.
 
     >>> check_classifier([[1, 0]]).shape
     (1, 2)
     """
-    classifier = _single(classifier, "classifier", 2)
+    classifier = floats(classifier, "classifier", 2, finite=False)
     if not len(classifier):
         raise InputError("Expected at least one class in `classifier`, got none")
-    return classifier
-
-
-def _single(values, name: str, ndim: int, finite: bool = True) -> np.ndarray:
-    """`floats` in single precision, where numbers beyond 3e38 would turn into infinity."""
-    values = floats(values, name, ndim, finite)
-    if values.dtype != np.float32:
-        with np.errstate(over="ignore"):
-            values = values.astype(np.float32)
-        if finite and not np.isfinite(values).all():
-            raise InputError(f"Expected `{name}` within single precision, got a number beyond 3e38")
-    return values
+    return unit_rows(classifier, "classifier")
 
 
 def check_bank(bank) -> np.ndarray:
-    """Return the text vectors of P prompts for C classes as a float32 array (P, C, D), with P, C >= 1.
+    """Return the text vectors of P prompts for C classes as a float32 array (P, C, D), with P, C >= 1, of unit norm.
 
     >>> check_bank([[[1, 0]]]).shape
     (1, 1, 2)
     """
-    bank = _single(bank, "bank", 3)
+    bank = floats(bank, "bank", 3, finite=False)
     if not bank.shape[0] or not bank.shape[1]:
         raise InputError(f"Expected `bank` of shape (P, C, D) with P, C >= 1, got {bank.shape}")
-    return bank
+    return unit_rows(bank, "bank")
 
 
-def fixed_point(values):
-    """Round float64 values (array or tensor, changed in place) to multiples of 2^-30, so that adding them up is exact.
+def unit_rows(vectors: np.ndarray, name: str) -> np.ndarray:
+    """Return vectors (..., D) in single precision; one pass over them refuses NaN, infinity and norms other than 1.
 
-    Sums of such values are free of rounding while they stay below 2^23: in any order, cut anywhere, for 8 million
-    unit-norm vectors a class. The rounding itself is 60 times finer than that of a cosine in single precision.
-
-    >>> a, b, c = fixed_point(np.array([.1, .2, .3])).tolist()
-    >>> (a + b) + c == a + (b + c)
-    True
+    >>> unit_rows(np.array([[0.6, 0.8]]), "vectors")
+    array([[0.6, 0.8]], dtype=float32)
     """
-    shift = 1.5 * 2.0**22  # float64 has 52 bits after the leading one, so next to 2^22 it keeps multiples of 2^-30
-    values += shift
-    values -= shift
-    return values
+    with np.errstate(over="ignore", invalid="ignore"):
+        single = vectors.astype(np.float32, copy=False)
+        squares = np.einsum("...d,...d->...", single, single)
+        low, high = np.sqrt([squares.min(), squares.max()])
+    if 1 - NORM_TOLERANCE <= low and high <= 1 + NORM_TOLERANCE:  # False where either is NaN
+        return single
+    floats(vectors, name, vectors.ndim)  # raises if a value is not finite
+    raise InputError(f"Expected `{name}` of unit norm, got norms from {low:.4g} to {high:.4g}; "
+                     "divide each row by its norm (clipnb.similarity.unit_norm)")
 
 
 def block_slices(count: int, num_classes: int) -> list[slice]:
@@ -105,12 +94,8 @@ def block_slices(count: int, num_classes: int) -> list[slice]:
     >>> block_slices(1000, 10)
     [slice(0, 384, None), slice(384, 768, None), slice(768, 1000, None)]
     """
-    step = _block_rows(num_classes)
+    step = max(1, min(BLOCK_ROWS, BLOCK_BYTES // (4 * num_classes)))
     return [slice(start, min(start + step, count)) for start in range(0, count, step)]
-
-
-def _block_rows(num_classes: int) -> int:
-    return max(1, min(BLOCK_ROWS, BLOCK_BYTES // (4 * num_classes)))
 
 
 def tensor(array: np.ndarray):
@@ -127,9 +112,9 @@ def tensor(array: np.ndarray):
 class Scorer:
     """Cosine similarities of a block of images to one classifier, as a torch tensor on a device of choice.
 
-    A matrix product rounds differently with its shape and with a column's place. So every block is filled up to one
-    shape, which keeps an image's similarities the same to the last bit whichever images are in its block, and the
-    columns of classes with equal vectors are copied, which makes them tie exactly.
+    A matrix product rounds differently with its shape and with a column's place, so similarities of equal classes may
+    differ in their last bits. The columns of classes with equal vectors (classes that share a name) are therefore
+    copied from the first of them: they tie exactly, whatever the block, the library and the processor.
 
     >>> Scorer(np.eye(2, dtype=np.float32))(tensor(np.eye(2, dtype=np.float32))).tolist()
     [[1.0, 0.0], [0.0, 1.0]]
@@ -137,16 +122,11 @@ class Scorer:
 
     def __init__(self, classifier: np.ndarray, device="cpu"):
         self.columns = tensor(classifier).to(device).T.contiguous()  # a tenth faster in blocks than the transposed view
-        self.rows = _block_rows(len(classifier))
         self.later, self.first = _repeats(classifier)
 
     def __call__(self, vectors):
-        """(B, D) vectors on the scorer's device, at most a block of them, to (B, C)."""
-        import torch
-
-        short = self.rows - len(vectors)
-        scores = (torch.nn.functional.pad(vectors, (0, 0, 0, short)) if short else vectors) @ self.columns
-        scores = scores[: len(vectors)]
+        """(B, D) vectors on the scorer's device to (B, C)."""
+        scores = vectors @ self.columns
         if self.later:
             scores[:, self.later] = scores[:, self.first]
         return scores
@@ -167,7 +147,7 @@ def similarity_blocks(vectors: np.ndarray, classifier: np.ndarray):
 def _repeats(classifier: np.ndarray) -> tuple[list[int], list[int]]:
     """Rows that repeat an earlier row (classes that share a name), and for each the row it repeats."""
     seen: dict[bytes, int] = {}
-    first = [seen.setdefault(row.tobytes(), c) for c, row in enumerate(classifier)]
+    first = [seen.setdefault(row.tobytes(), c) for c, row in enumerate(classifier + 0.0)]  # which turns -0.0 into 0.0
     later = [c for c, place in enumerate(first) if place != c]
     return later, [first[c] for c in later]
 
@@ -180,12 +160,22 @@ def on_all_cores(visit, items) -> list:
     >>> on_all_cores(abs, [-1, 2])
     [1, 2]
     """
+    return list(in_order(visit, items))
+
+
+def in_order(visit, items):
+    """The same as an iterator: yields each result as soon as it and those before it are there.
+
+    >>> list(in_order(abs, [-1, 2]))
+    [1, 2]
+    """
     import torch
 
     threads = torch.get_num_threads()
     try:
         with ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,)) as pool:
-            return list(pool.map(visit, items))
+            torch.set_num_threads(1)  # here too: what is done with a result must not take the workers' cores
+            yield from pool.map(visit, items)
     finally:
         torch.set_num_threads(threads)  # torch also keeps the last number set as the default of threads to come
 

@@ -17,11 +17,14 @@ import numpy as np
 import platformdirs
 
 MAX_BYTES = 2**30  # above it the older half is dropped
+# Part of every key. Raise it with every change of what a model's text fingerprint covers or of how vectors are computed:
+# entries of other versions are then never found (version 1 left out the architecture's settings).
+VERSION = 2
 CORRUPT = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
 
 
 def cache_folder() -> Path | None:
-    """Where clipnb keeps what it can compute again; None if `CLIPNB_CACHE` is set and empty.
+    """Where clipnb keeps what it can compute again; None if `CLIPNB_CACHE` is set and empty, or there is no home to reach.
 
     >>> os.environ["CLIPNB_CACHE"] = ""
     >>> cache_folder() is None
@@ -30,7 +33,12 @@ def cache_folder() -> Path | None:
     named = os.environ.get("CLIPNB_CACHE")
     if named == "":
         return None
-    return Path(named).expanduser() if named else Path(platformdirs.user_cache_dir("clipnb", appauthor=False))
+    try:
+        folder = Path(named).expanduser() if named else Path(platformdirs.user_cache_dir("clipnb", appauthor=False))
+        folder.exists()
+    except (OSError, RuntimeError):  # no home folder, or one that may not be entered
+        return None
+    return folder
 
 
 class TextCache:
@@ -78,7 +86,7 @@ class TextCache:
                 database.execute("DELETE FROM vectors WHERE place < ?", (middle,))
 
     def _key(self, text: str) -> bytes:
-        return hashlib.sha256(f"{self.fingerprint}\0{text}".encode()).digest()[:16]
+        return hashlib.sha256(f"{VERSION}\0{self.fingerprint}\0{text}".encode()).digest()[:16]
 
     @contextlib.contextmanager
     def _open(self):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import stats
+import scipy
 
 from clipnb.errors import MOST_RESAMPLES, InputError, as_numpy, class_indices, floats, generator, real, whole_number
 from clipnb.metrics import check_confidence, percentile_interval, right_by_class
@@ -266,5 +266,6 @@ def _paired_count_interval(only_a: int, only_b: int, n: int, confidence: float) 
     that no discordant pair does not mean no doubt."""
     a, b, n_plus = only_a + 0.5, only_b + 0.5, n + 2
     difference = (a - b) / n_plus
-    half = stats.norm.ppf(0.5 + check_confidence(confidence) / 2) * np.sqrt(((a + b) / n_plus - difference**2) / n_plus)
+    z = scipy.stats.norm.ppf(0.5 + check_confidence(confidence) / 2)
+    half = z * np.sqrt(((a + b) / n_plus - difference**2) / n_plus)
     return float(n * (difference - half)), float(n * (difference + half))

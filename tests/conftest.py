@@ -19,6 +19,8 @@ os.environ["CLIPNB_CACHE"] = ""  # nothing is kept outside a test's own folder
 settings.register_profile("clipnb", derandomize=True, deadline=None, max_examples=60)
 settings.load_profile("clipnb")
 
+PATIENCE = 600  # seconds until a test gives up waiting for an event that never comes; no test measures time with it
+
 TINY = {
     "embed_dim": 16,
     "vision_cfg": {"image_size": 32, "layers": 1, "width": 32, "patch_size": 16, "head_width": 16},
@@ -91,3 +93,10 @@ def unit_rows(rng, *shape):
     """Random vectors of unit norm, float32."""
     vectors = rng.normal(size=shape)
     return (vectors / np.linalg.norm(vectors, axis=-1, keepdims=True)).astype(np.float32)
+
+
+def same_classes(found, expected, scores):
+    """Whether two choices of classes (N,) or (N, K) by `scores` (N, C) agree, except where two are nearer than rounding."""
+    found, expected = (np.reshape(classes, (len(scores), -1)) for classes in (found, expected))
+    differences = np.take_along_axis(scores, found, axis=1) - np.take_along_axis(scores, expected, axis=1)
+    return found.shape == expected.shape and (np.abs(differences) < 1e-6).all()

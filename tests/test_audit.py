@@ -45,11 +45,12 @@ def test_page_json_and_csv_are_those_of_the_function(audit, tiny, pictures, tmp_
 def test_gates_give_exit_code_3_after_everything_is_written(audit, tmp_path):
     passed = audit("--fail-under", "accuracy=0", "--fail-under", "classes_at_zero=3", "--fail-under", "unreadable=0")
     assert done(passed) and passed.stderr == ""
-    missed = audit("--json", tmp_path / "r.json", "--fail-under", "worst_3=1.01", "--fail-under", "classes_at_zero=-1", "--fail-under", "accuracy=0")
+    missed = audit("--json", tmp_path / "r.json", "--fail-under", "worst_10=1.01", "--fail-under", "classes_at_zero=-1", "--fail-under", "accuracy=0")
     summary = json.loads((tmp_path / "r.json").read_text())["summary"]
     assert done(missed, 3) and missed.stderr.splitlines() == [
-        f"clipnb: worst_3 is {summary['worst_3']:.6g}, under 1.01", f"clipnb: classes_at_zero is {summary['classes_at_zero']}, over -1"]
-    refused(audit("--fail-under", "worst_10=0.05", "--json", tmp_path / "new.json"), r"Expected --fail-under to name a score of this audit \(.*worst_3.*\), got 'worst_10'")
+        f"clipnb: worst_10 is {summary['worst_10']:.6g}, under 1.01", f"clipnb: classes_at_zero is {summary['classes_at_zero']}, over -1"]
+    assert summary["worst_k_classes"] == 3
+    refused(audit("--fail-under", "worst_5=0.05", "--json", tmp_path / "new.json"), r"Expected --fail-under to name a score of this audit \(.*worst_10.*\), got 'worst_5'")
     refused(audit("--fail-under", "worst_10"), "Expected --fail-under as NAME=NUMBER, such as worst_10=0.05, got worst_10")
     assert not (tmp_path / "new.json").exists()
 

@@ -1,4 +1,5 @@
 import json
+import os
 import re
 import subprocess
 import sys
@@ -44,11 +45,12 @@ def test_evaluate_writes_the_same_json_to_a_file_and_to_stdout(clipnb, tmp_path)
     found = strict((tmp_path / "out.json").read_text("utf-8"))
     assert found == strict(done(clipnb("evaluate", "--json", "-")))
     assert found["model"] == "tiny-clip" and found["n"] == 12 and found["classes"] == 3 and found["chance"] == 1 / 3
-    for name in ("accuracy", "recall_at_5", "mean_per_class_accuracy", "worst_3", "worst_3_honest", "classes_at_zero",
+    for name in ("accuracy", "recall_at_5", "mean_per_class_accuracy", "worst_10", "worst_10_honest", "classes_at_zero",
                  "harmonic_mean", "geometric_mean"):
         low, high = found[f"{name}_ci"]
         assert low <= found[name] <= high
         assert re.search(rf"^{name} .*\[", table, re.M)
+    assert (found["worst_k"], found["worst_k_classes"]) == (10, 3)  # the name stays, whatever the number of classes
     assert [row["images"] for row in found["worst_classes"]] == [4, 4, 4]
     assert {row["classname"] for row in found["worst_classes"]} == {"cat", "dog", "fire truck"}
     accuracies = [row["accuracy"] for row in found["worst_classes"]]
@@ -97,15 +99,17 @@ def test_margin_needs_no_labels_and_is_checked_where_there_are(clipnb, pictures)
     done(clipnb("margin"))  # the table
 
 
-def test_no_nan_in_the_json_of_two_classes_or_one(clipnb, pictures):
+def test_no_nan_in_the_json_of_two_classes_and_one_is_refused(clipnb, pictures):
     import shutil
 
-    for name in ("dog", "cat"):
-        shutil.rmtree(pictures / name)
-        for command in ("evaluate", "margin"):
-            found = strict(done(clipnb(command, "--json", "-")))
-        assert found["spearman_labels"] is None and found["spearman_labels_ci"] is None
-        done(clipnb("margin"))
+    shutil.rmtree(pictures / "dog")
+    for command in ("evaluate", "margin"):
+        found = strict(done(clipnb(command, "--json", "-")))
+    assert found["spearman_labels"] is None and found["spearman_labels_ci"] is None
+    done(clipnb("margin"))
+    shutil.rmtree(pictures / "cat")
+    for command in ("evaluate", "margin", "ensemble"):
+        refused(clipnb(command), r"Expected at least two classes in folder:\S+, got one \('fire truck'\): every answer would be right$")
 
 
 def test_encode_goes_on_and_is_read_back(clipnb, tmp_path, monkeypatch):
@@ -149,7 +153,7 @@ def test_bad_images_stop_or_are_listed(clipnb, pictures, tmp_path):
     (["encode"], "Missing option '--store'"),
     (["evaluate", "--templates", "many"], "Unknown template set 'many'; known: bare, single"),
     (["evaluate", "--device", "gpu"], "Device 'gpu' cannot be used here: .*; try auto or cpu$"),
-    (["evaluate", "--precision", "int8"], "Expected `precision` to be one of 'auto', 'fp32', 'bf16', 'fp16', got 'int8'"),
+    (["evaluate", "--precision", "int8"], "Expected `precision` to be one of 'fp32', 'bf16', 'fp16', got 'int8'"),
     (["evaluate", "--json", "no/such/folder/out.json"], "Expected --json to name a file in an existing folder, got no/such/folder/out.json"),
     (["evaluate", "--json", "."], "Expected --json to name a file in an existing folder, got ."),
     (["ensemble", "--temperature", "0"], "Expected `temperature` > 0, got 0.0"),
@@ -174,7 +178,7 @@ def test_wrong_models_files_and_pictures(clipnb, pictures, tmp_path):
     out.write_text("old")
     refused(clipnb("evaluate", "--json", out, model=("--model", "ViT-B32")), "Unknown model 'ViT-B32'; close: .*ViT-B-32")
     refused(clipnb("evaluate", "--json", out, model=("--model", "ViT-B-32", "--pretrained", "x")), "Unknown weights 'x' for model 'ViT-B-32'")
-    refused(clipnb("evaluate", "--json", out, dataset=f"folder:{pictures / 'cat'}"), "Expected class folders in folder:")
+    refused(clipnb("evaluate", "--json", out, dataset=f"folder:{pictures / 'cat'}"), "Expected class folders or labels in folder:")
     (tmp_path / "t.txt").write_bytes(b"\xff\xfe{}")
     refused(clipnb("evaluate", "--json", out, "--templates", tmp_path / "t.txt"), r"Expected \S+t.txt to hold one template a line in UTF-8")
     (tmp_path / "t.txt").write_text("a dog\n")
@@ -205,12 +209,47 @@ def test_check_says_ok_line_by_line(model):
 
 
 def test_check_says_what_fails(monkeypatch, tmp_path):
-    monkeypatch.setattr("clipnb.models.EMBEDDED_DIR", tmp_path)
-    monkeypatch.setattr("clipnb.datasets.EMOJI_DIR", tmp_path)
+    monkeypatch.setattr("clipnb.models._loading.EMBEDDED_DIR", tmp_path)
+    monkeypatch.setattr("clipnb.datasets._emoji.EMOJI_DIR", tmp_path)
     result = CliRunner().invoke(main, ["check"])
     failed = [line for line in result.stdout.splitlines() if line.startswith("FAIL ")]
     assert result.exit_code == 1 and [line.split(":")[0] for line in failed] == ["FAIL model", "FAIL pictures"]
     assert all(re.match("(OK  |FAIL) ", line) for line in result.stdout.splitlines()) and result.stderr == ""
+
+
+@pytest.mark.parametrize("command", ["encode", "evaluate", "margin", "ensemble"])
+def test_a_half_precision_is_reported_in_one_line(clipnb, tmp_path, command):
+    options = {"encode": ["--store", tmp_path / "s"], "ensemble": ["--method", "uniform"]}.get(command, [])
+    exact, half = (clipnb(command, *options, "--json", tmp_path / "x.json")), None
+    assert done(exact) and "precision_check" not in strict((tmp_path / "x.json").read_text("utf-8"))
+    options = ["--store", tmp_path / "half"] if command == "encode" else options
+    half = clipnb(command, *options, "--precision", "bf16", "--json", tmp_path / "x.json")
+    assert half.exit_code == 0
+    assert re.fullmatch(r"clipnb: bf16 changes an estimated \d+\.\d\d% of predictions against fp32 \(12 images checked\)\n", half.stderr)
+    found = strict((tmp_path / "x.json").read_text("utf-8"))
+    assert found["precision"] == "bf16" and found["precision_check"]["images"] == 12 and 0 <= found["precision_check"]["changed_predictions"] <= 1
+    assert found["model_settings"]["activation"] == "GELU" and found["model_settings"]["resize_mode"] == "shortest"
+
+
+def test_audit_and_reproduce_report_the_precision_and_the_settings(tiny_weights, pictures, tmp_path):
+    for command in (["audit"], ["reproduce", "--no-pool"]):
+        options = ["--model", "tiny-clip", "--pretrained", str(tiny_weights), "--dataset", f"folder:{pictures}", "--precision", "fp16"]
+        result = CliRunner().invoke(main, [*command, *options, "--json", str(tmp_path / "x.json")])
+        assert result.exit_code == 0 and result.stderr.count("clipnb: fp16 changes an estimated ") == 1, result.stderr
+        content = strict((tmp_path / "x.json").read_text("utf-8"))
+        content = content.get("summary", content)
+        assert content["precision"] == "fp16" and content["precision_check"]["images"] == 12 and content["model_settings"]["activation"] == "GELU"
+
+
+def test_like_chooses_the_settings_of_a_file(clipnb, tiny_weights, monkeypatch, tmp_path):
+    from open_clip.pretrained import _PRETRAINED
+
+    monkeypatch.setitem(_PRETRAINED, "tiny-clip", {"openai": {"quick_gelu": True}, "laion": {}})
+    refused(clipnb("evaluate"), r"Expected `like` \(--like TAG\) for weights of tiny-clip from a file, got none: .*: QuickGELU: openai; GELU: laion$")
+    for like, activation in (("openai", "QuickGELU"), ("laion", "GELU")):
+        found = strict(done(clipnb("evaluate", "--like", like, "--json", "-")))
+        assert found["model_settings"]["activation"] == activation
+    refused(clipnb("evaluate", "--like", "opnai"), r"Expected `like` \(--like\) to be a tag of tiny-clip: openai, laion; got 'opnai'$")
 
 
 def test_the_program_itself(tmp_path):
@@ -222,11 +261,12 @@ def test_the_program_itself(tmp_path):
 
 
 def test_a_reader_who_leaves_ends_it_quietly():
-    program = subprocess.Popen([sys.executable, "-c", "from clipnb.cli import main; main()", "check"],
-                               stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    assert program.stdout.readline().startswith("OK   python")
-    program.stdout.close()
-    assert (program.stderr.read(), program.wait()) == ("", 1)
+    reading, writing = os.pipe()
+    os.close(reading)
+    program = subprocess.run([sys.executable, "-c", "from clipnb.cli import main; main()", "check"],
+                             stdout=writing, stderr=subprocess.PIPE, text=True)
+    os.close(writing)
+    assert (program.stderr, program.returncode) == ("", 1)
 
 
 def test_help_is_for_people():

@@ -9,7 +9,7 @@ from clipnb import Embeddings, comparison, encode_images, evaluate, load_dataset
 from clipnb.cli import main
 from clipnb.describe import QUERY, load_descriptions
 from clipnb.errors import InputError
-from test_llm import KEY, Server, good, serve  # noqa: F401 (a fixture)
+from test_llm import KEY, Server, clock, good, serve  # noqa: F401 (fixtures)
 
 TEMPLATES = ["{}", "a photo of a {}.", "clip art of a {}.", "a cartoon {}."]
 TEXTS = {"cat": ["a cat with whiskers", "a grey cat"], "dog": ["a dog with long ears", "a brown dog"]}
@@ -93,7 +93,7 @@ def refused(result, text):
 
 def test_ensemble_prints_a_table_and_writes_json(clipnb, pictures, tmp_path):
     (tmp_path / "d.json").write_text(json.dumps(TEXTS))
-    result = clipnb("ensemble", "--descriptions", tmp_path / "d.json", "--worst", 2, "--json", tmp_path / "out.json")
+    result = clipnb("ensemble", "--descriptions", tmp_path / "d.json", "--templates", "drawing", "--worst", 2, "--json", tmp_path / "out.json")
     assert result.exit_code == 0 and result.stderr == "", result.output
     found = json.loads((tmp_path / "out.json").read_text(), parse_constant=lambda name: pytest.fail(name))
     assert [row["method"] for row in found["rows"]] == [row for row in comparison.ROWS if row != "keywords"]
@@ -114,11 +114,16 @@ def test_ensemble_prints_a_table_and_writes_json(clipnb, pictures, tmp_path):
 
 
 def test_describe_uses_the_shipped_descriptions_where_nobody_is_asked(clipnb, pictures, tmp_path):
-    result = clipnb("describe", "--out", tmp_path / "d.json", "--json", tmp_path / "out.json")
-    assert result.exit_code == 0 and result.stderr == "" and "2 of 3 classes" in result.stdout, result.output
+    drawings = ("describe", "--dataset", "emoji:validation", "--worst", 20, "--out", tmp_path / "d.json", "--json", tmp_path / "out.json")
+    result = clipnb(*drawings)
+    assert result.exit_code == 0 and "near-duplicate classname" in result.stderr, result.output
     found = json.loads((tmp_path / "out.json").read_text())
-    assert found["source"] == "shipped" and found["without"] == ["fire truck"] and set(found["worst"]) == {"cat", "dog", "fire truck"}
-    assert load_descriptions(tmp_path / "d.json").by_class == found["classes"]
+    assert found["source"] == "shipped" and set(found["without"]) | set(found["classes"]) == set(found["worst"]) and len(found["worst"]) == 20
+    assert found["classes"] and load_descriptions(tmp_path / "d.json").by_class == found["classes"]
+    photographs = clipnb("describe", "--json", "-")
+    assert photographs.exit_code == 0 and photographs.stderr.startswith(f"clipnb: no descriptions are shipped for folder:{pictures}; --llm")
+    found = json.loads(photographs.stdout)
+    assert found["source"] is None and set(found["without"]) == {"cat", "dog", "fire truck"} and found["classes"] == {}
 
 
 def test_describe_asks_a_server(clipnb, serve, tmp_path):
@@ -129,7 +134,7 @@ def test_describe_asks_a_server(clipnb, serve, tmp_path):
     arguments += ["--price", "0.15,0.6"]
     dry = clipnb("describe", *arguments, "--dry-run")
     assert dry.exit_code == 0 and re.match(r"openai/test-model: 3 calls, up to \d+ tokens in and 1800 out, up to \$0.00\d+; ceiling \$1.0000\n$", dry.stderr)
-    assert "You describe pictures" in dry.stdout and server.seen == [] and not (tmp_path / "d.json").exists()
+    assert "You describe images" in dry.stdout and server.seen == [] and not (tmp_path / "d.json").exists()
     result = clipnb("describe", *arguments, "--json", tmp_path / "out.json")
     assert result.exit_code == 0 and len(server.seen) == 3, result.output
     written = load_descriptions(tmp_path / "d.json")

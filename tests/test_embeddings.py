@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from clipnb import Embeddings, encode, encode_images, load_dataset
-from clipnb.embeddings import StoreWriter, write_atomically
+from clipnb.embeddings import StoreWriter, read_provenance, write_atomically
 from clipnb.errors import InputError
 
 from conftest import unit_rows
@@ -78,9 +78,9 @@ def test_another_store_is_refused_by_what_differs(embeddings, tmp_path):
 
 @pytest.mark.parametrize(("spoil", "text"), [
     (lambda s: (s / "provenance.json").unlink(), "Expected an embeddings store (a folder with provenance.json), got {s}"),
-    (lambda s: (s / "provenance.json").write_text("{"), "Cannot read {s}/provenance.json: expected the provenance of a clipnb-embeddings-1 store"),
+    (lambda s: (s / "provenance.json").write_text("{"), "Cannot read {s}/provenance.json: expected the provenance of a clipnb-embeddings-2 store"),
     (lambda s: (s / "provenance.json").write_text('{"format": "other"}'), "Cannot read {s}/provenance.json: expected the provenance of a "),
-    (lambda s: (s / "provenance.json").write_text('{"format": "clipnb-embeddings-1"}'), "Cannot read {s}/provenance.json: expected the provenance of a "),
+    (lambda s: (s / "provenance.json").write_text('{"format": "clipnb-embeddings-2"}'), "Cannot read {s}/provenance.json: expected the provenance of a "),
     (lambda s: (s / "provenance.json").write_bytes(b"\xff"), "Cannot read {s}/provenance.json: expected the provenance of a "),
     (lambda s: (s / "part-000000004.parquet").unlink(), "The store {s} is not complete (part-000000004.parquet is missing); run the same"),
     (lambda s: (s / "part-000000004.parquet").write_bytes(b"PAR1"), "Cannot read shard {s}/part-000000004.parquet: "),
@@ -96,6 +96,27 @@ def test_a_broken_store_is_told(embeddings, tmp_path, spoil, text):
     with pytest.raises(InputError, match="^" + re.escape(text.replace("{s}", str(tmp_path / "s")))) as caught:
         Embeddings.load(tmp_path / "s")
     assert "\n" not in str(caught.value)
+
+
+def test_a_store_of_an_older_version_is_refused(tiny, pictures, tmp_path):
+    data = load_dataset(f"folder:{pictures}")
+    encode_images(tiny, data, tmp_path / "s")
+    header = tmp_path / "s" / "provenance.json"
+    content = json.loads(header.read_text("utf-8")) | {"format": "clipnb-embeddings-1"}
+    del content["provenance"]["model_settings"]
+    header.write_text(json.dumps(content))
+    before = contents(tmp_path / "s")
+    for use in (lambda: Embeddings.load(tmp_path / "s"), lambda: encode_images(tiny, data, tmp_path / "s"), lambda: read_provenance(tmp_path / "s")):
+        with pytest.raises(InputError, match="was written by an older version of clipnb .*clipnb-embeddings-1.* and encode again$"):
+            use()
+    assert contents(tmp_path / "s") == before
+
+
+def test_a_store_of_other_settings_is_refused_by_the_setting(tmp_path):
+    settings = {"activation": "GELU", "mean": [0.5, 0.5, 0.5]}
+    StoreWriter(tmp_path / "s", {"n": 1, "model_settings": settings}, ["cat"], 4096)
+    with pytest.raises(InputError, match=r"\(model_settings.activation: 'GELU' there, 'QuickGELU' now\); name another folder"):
+        StoreWriter(tmp_path / "s", {"n": 1, "model_settings": settings | {"activation": "QuickGELU"}}, ["cat"], 4096)
 
 
 def test_nothing_to_join_is_told():
@@ -119,6 +140,7 @@ class Stops:
         self.data, self.at = data, at
         self.name, self.ids, self.labels, self.classnames, self.fingerprint = (
             data.name, data.ids, data.labels, data.classnames, data.fingerprint)
+        self.exif_rotation = data.exif_rotation
 
     def __len__(self):
         return len(self.data)

@@ -8,7 +8,7 @@ import torch
 from PIL import Image
 
 from clipnb import encode_images, encode_texts, load_dataset, load_model
-from clipnb.encode import changed_predictions, settle_precision
+from clipnb.encode import changed_predictions
 from clipnb.errors import InputError
 
 from conftest import TINY
@@ -123,7 +123,8 @@ def test_images_are_open_clips_own_vectors_in_order(tiny, pictures, two_cores, b
     assert np.allclose(found.vectors, expected, rtol=0, atol=1e-5) and found.vectors.dtype == np.float32
     assert np.array_equal(found.labels, data.labels) and found.ids == data.ids and found.classnames == data.classnames
     assert found.provenance == {"model": "tiny-clip", "pretrained": tiny.pretrained, "model_fingerprint": tiny.fingerprint,
-                                "precision": "fp32", "precision_reason": "as loaded", "decoder": "pillow", "dataset": data.name, "dataset_fingerprint": data.fingerprint, "n": 12}
+                                "model_settings": tiny.settings, "precision": "fp32", "decoder": "pillow", "exif_rotation": "applied",
+                                "dataset": data.name, "dataset_fingerprint": data.fingerprint, "n": 12}
     assert len(np.unique(expected.round(4), axis=0)) == 12  # the order could not hide
 
 
@@ -185,35 +186,39 @@ def photos(tmp_path):
     return load_dataset(f"folder:{tmp_path / 'photos'}")
 
 
-@pytest.mark.parametrize("changed", [0.0, 0.02])
-def test_precision_is_settled_by_a_check_on_the_images(tiny, photos, tmp_path, monkeypatch, changed):
-    model, checks = dataclasses.replace(tiny, auto=True), []
+def test_a_half_precision_says_how_many_predictions_it_changes(tiny, tiny_weights, photos, tmp_path, monkeypatch):
+    model, checks = load_model("tiny-clip", str(tiny_weights), precision="bf16"), []
+    measured = changed_predictions(tiny, model, photos)
 
     def check(exact, half, data):
-        checks.append((exact.precision, half.precision, len(data)))
-        return changed, 64
+        checks.append((exact.precision, exact.fingerprint, half.precision, len(data)))
+        return measured
 
     monkeypatch.setattr("clipnb.encode.changed_predictions", check)
     found = encode_images(model, photos, tmp_path / "s")
-    chosen = "fp32" if changed else "bf16"
-    assert checks == [("fp32", "bf16", 260)] and found.provenance["precision"] == chosen
-    assert found.provenance["precision_reason"] == (f"bf16 changes an estimated {changed:.2%} of predictions (64 images checked; "
-                                                    "allowed: below 0.5%)")
-    assert np.array_equal(found.vectors, encode_images(tiny.cast(chosen), photos).vectors)
+    assert checks == [("fp32", tiny.fingerprint, "bf16", 260)] and found.provenance["precision"] == "bf16"
+    assert found.provenance["precision_check"] == {"changed_predictions": measured[0], "images": 64}
     (tmp_path / "s" / "part-000000000.parquet").unlink()
-    changed = 0.02 - changed
-    again = encode_images(model, photos, tmp_path / "s")  # what was begun is finished in its own precision
-    assert len(checks) == 1 and again.provenance == found.provenance and np.array_equal(again.vectors, found.vectors)
-    explicit = encode_images(tiny.cast(chosen), photos, tmp_path / "s")  # and is the store of that precision
-    assert explicit.provenance == found.provenance
+    again = encode_images(model, photos, tmp_path / "s")
+    assert len(checks) == 1 and again.provenance == found.provenance  # a store is checked once
+    assert encode_images(tiny.cast("bf16"), photos, tmp_path / "s").provenance == found.provenance
+    with pytest.raises(InputError, match="precision: 'bf16' there, 'fp32' now"):
+        encode_images(tiny, photos, tmp_path / "s")
 
 
-def test_precision_stays_where_there_is_nothing_to_check_with(tiny, pictures):
-    model = dataclasses.replace(tiny, auto=True)
-    few, unnamed = load_dataset(f"folder:{pictures}"), load_dataset(f"folder:{pictures / 'dog'}")
-    assert settle_precision(model, few)[1] == "fewer than 256 images: checking bf16 would take longer than it saves"
-    assert settle_precision(model, unnamed)[1] == "no classnames to check bf16 with"
-    assert {settle_precision(model, data)[0].precision for data in (few, unnamed)} == {"fp32"}
+def test_precision_stays_as_asked_whatever_the_check_finds(tiny, photos, monkeypatch):
+    monkeypatch.setattr("clipnb.encode.changed_predictions", lambda *_: (1.0, 64))
+    assert encode_images(tiny.cast("bf16"), photos).provenance["precision"] == "bf16"
+    exact = encode_images(tiny, photos).provenance
+    assert exact["precision"] == "fp32" and "precision_check" not in exact
+
+
+def test_a_half_precision_without_anything_to_compare_says_so(tiny, pictures, monkeypatch):
+    nothing = {"changed_predictions": None, "images": 0}
+    unnamed = load_dataset(f"folder:{pictures / 'dog'}")
+    assert encode_images(tiny.cast("bf16"), unnamed).provenance["precision_check"] == nothing
+    alone = dataclasses.replace(tiny.cast("bf16"), exact=None)
+    assert encode_images(alone, load_dataset(f"folder:{pictures}")).provenance["precision_check"] == nothing
 
 
 def test_the_check_counts_predictions_that_change(tiny, photos):
@@ -228,13 +233,6 @@ def test_the_check_counts_predictions_that_change(tiny, photos):
     shares = [changed_predictions(tiny, shifted(size), photos)[0] for size in (0, 1e-4, 0.3, 3)]
     assert shares[0] == 0 and shares == sorted(shares) and shares[1] < 0.05 and shares[-1] > 0.3
     assert changed_predictions(tiny, tiny.cast("bf16"), photos)[1] == 64
-
-
-def test_only_real_bf16_is_chosen(tiny_weights, monkeypatch):
-    for has in (True, False):
-        monkeypatch.setattr("clipnb.models.computes_bf16", lambda device: has)
-        assert load_model("tiny-clip", str(tiny_weights)).auto is has
-        assert not load_model("tiny-clip", str(tiny_weights), precision="fp32").auto and not load_model().auto
 
 
 def test_out_of_memory_halves_the_batch(tiny, photos, monkeypatch, capfd):

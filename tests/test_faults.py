@@ -7,19 +7,20 @@ FAULTS is the table that the page "What is promised" shows.
 import functools
 import json
 import os
-import random
 import resource
 import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
 from click.testing import CliRunner
-from conftest import photographs
+from conftest import PATIENCE, photographs
 from test_llm import KEY, Server, good
 
 import clipnb
@@ -31,7 +32,7 @@ from clipnb.errors import InputError
 ROOT = datasets.ASSETS.parents[1]
 COMMANDS = ("encode", "evaluate", "margin", "ensemble", "audit", "describe", "reproduce")
 FAULTS = {  # what happens: (what comes of it, {the test that proves it: for which commands})
-    "kill -9 at a random moment": ("what was written is whole; the next run goes on and gives what a calm one gives", {
+    "kill -9 while images are read and before, in and after the writing of a file": ("what was written is whole; the next run goes on and gives what a calm one gives", {
         "test_faults.py::test_a_killed_command_leaves_whole_files_or_none": COMMANDS,
         "test_faults.py::test_a_killed_or_interrupted_build_of_the_notebooks_goes_on": ("book",)}),
     "kill -9 or Ctrl-C while a language model is asked": ("answers so far are kept; only the others are asked again", {
@@ -64,13 +65,17 @@ FAULTS = {  # what happens: (what comes of it, {the test that proves it: for whi
 }
 
 # One process loads libraries and model; each run is its fork, so that what happens to it happens to the work and not to imports.
+# A run passes events: "read 20" (it is about to read its 20th image), "half NAME" (half of that file is written under its
+# temporary name), "before NAME" and "after NAME" (the file is renamed). At one of them something is done: "kill", "interrupt"
+# (the run and its workers), "meet" (it waits for the file `go`), or the image file of that path is taken away.
 SERVER = """
-import json, os, resource, sys, time
+import json, os, pathlib, re, resource, signal, sys, time
+from collections import Counter
 import matplotlib, open_clip, pandas, pyarrow.parquet, scipy.stats, torch
 weights = sys.argv[1]
 open_clip.add_model_config(os.path.join(os.path.dirname(weights), "tiny-clip.json"))
 from clipnb import cli, comparison, datasets, encode, llm, models, report, reproduce, worst
-try:  # nobody is there; but what it loads with its first call is loaded then
+try:  # no server answers; but the library then loads everything that its first call loads
     llm._litellm().completion("openai/x", [{"role": "user", "content": "x"}], api_base="http://127.0.0.1:9", num_retries=0, max_retries=0, timeout=1)
 except Exception:
     pass
@@ -78,8 +83,69 @@ torch.set_num_threads(1)
 encode.SHARD_SIZE = 6
 loaded = models.load_model("tiny-clip", weights, "cpu", "fp32")
 models.load_model = report.load_model = reproduce.load_model = lambda *_: loaded
-read = datasets.LabeledImages.__getitem__
-shards = encode.encode_shards
+read, shards, replace, write_bytes, Pool = (datasets.LabeledImages.__getitem__, encode.encode_shards, os.replace, pathlib.Path.write_bytes,
+                                            llm.ThreadPoolExecutor)
+
+
+def reach(event, order, passed=Counter()):
+    passed[event] += 1
+    if order["at"] not in (event, f"{event} {passed[event]}"):
+        return
+    place, does = order["place"], order["does"]
+    order["at"] = None
+    if does == "kill":
+        os.kill(os.getpid(), signal.SIGKILL)
+    elif does == "interrupt":
+        os.killpg(0, signal.SIGINT)
+    elif does == "meet":
+        open(place + ".reached", "w").close()
+        while not os.path.exists(order["go"]):
+            time.sleep(0.01)
+    else:
+        os.rename(does, place + ".removed")
+
+
+def run(order):
+    place = order["place"]
+
+    def reading(self, i):
+        reach("read", order)
+        return read(self, i)
+
+    def write(path, content):
+        name = re.fullmatch(r"[.](.+)[.][0-9]+[.]tmp", path.name)
+        if not name:
+            return write_bytes(path, content)
+        content = memoryview(content)
+        with open(path, "wb") as file:
+            file.write(content[: len(content) // 2])
+            file.flush()
+            reach(f"half {name[1]}", order)
+            file.write(content[len(content) // 2 :])
+
+    def rename(source, target):
+        name = os.path.basename(target)
+        reach(f"before {name}", order)
+        replace(source, target)
+        with open(place + ".written", "a") as file:
+            print(name, file=file)
+        reach(f"after {name}", order)
+
+    class Asking(Pool):
+        def shutdown(self, *arguments, **options):
+            open(place + ".stopping", "w").close()
+            super().shutdown(*arguments, **options)
+
+    datasets.LabeledImages.__getitem__ = reading
+    pathlib.Path.write_bytes, os.replace, llm.ThreadPoolExecutor = write, rename, Asking
+    encode.encode_shards = lambda task, data, rows, batch_size=None, workers=None, progress=False: shards(
+        task, data, rows, batch_size, order["workers"], progress)
+    if order["room"]:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (order["room"], resource.RLIM_INFINITY))
+    os.environ["CLIPNB_CACHE"] = order["texts"]
+    cli.main(order["command"])
+
+
 print("ready", flush=True)
 for line in sys.stdin:
     order = json.loads(line)
@@ -93,19 +159,8 @@ for line in sys.stdin:
     os.setsid()
     for number, name in ((1, "out"), (2, "err")):
         os.dup2(os.open(order["place"] + "." + name, os.O_CREAT | os.O_WRONLY | os.O_TRUNC), number)
-    def reading(self, i, order=order, started=[]):
-        started.append(i)
-        time.sleep(order["slow"])
-        if len(started) == 20 and order["removes"]:  # of 36
-            os.rename(order["removes"], order["place"] + ".removed")
-        return read(self, i)
-    datasets.LabeledImages.__getitem__ = reading
-    if order["room"]:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (order["room"], resource.RLIM_INFINITY))
-    os.environ["CLIPNB_CACHE"] = order["texts"]
-    encode.encode_shards = lambda task, data, rows, batch_size, workers, progress: shards(task, data, rows, batch_size, order["workers"], progress)
     try:
-        cli.main(order["command"])
+        run(order)
     except SystemExit as ending:
         sys.stdout.flush(), sys.stderr.flush()
         os._exit(ending.code or 0)
@@ -126,9 +181,13 @@ class Runs:
         self.process.stdin.flush()
         return int(self.process.stdout.readline())
 
-    def start(self, place, command, slow=0.0, workers=0, room=0, removes="", texts=""):
-        """What it says goes into files beside the folder `place`; `room`: most bytes of a file; `removes`: in the middle; `texts`: their cache."""
-        return self._ask(place=str(place), command=list(map(str, command)), slow=slow, workers=workers, room=room, removes=str(removes), texts=str(texts))
+    def start(self, place, command, at="", does="", go="", workers=0, room=0, texts=""):
+        """The run's output goes into files beside the folder `place`.
+
+        `at`, `does` and `go` are explained above SERVER; `room` limits the bytes of a file; `texts` is the folder of the cache.
+        """
+        return self._ask(place=str(place), command=list(map(str, command)), at=at, does=str(does), go=str(go), workers=workers,
+                         room=room, texts=str(texts))
 
     def wait(self, pid):
         return self._ask(wait=pid)
@@ -162,7 +221,7 @@ def server():
     def answer(name, turn, _):
         if server.second and len(server.seen) == 2:
             server.reached.set()
-            server.go.wait(20)
+            server.go.wait(PATIENCE)
             return 200, {}, server.second
         return 200, {}, good(name)
 
@@ -188,13 +247,12 @@ def command(photos, server):
 
 @pytest.fixture(scope="module")
 def calm(runs, command, tmp_path_factory):
-    """The folder in which nothing disturbed the command of that name, and the seconds it took."""
+    """The folder in which nothing disturbed the command of that name."""
     @functools.cache
     def of(name):
         place = tmp_path_factory.mktemp("calm") / name
-        begin = time.monotonic()
         assert runs.run(place, command(name, place))[0] == 0, said(place)
-        return place, time.monotonic() - begin
+        return place
 
     return of
 
@@ -219,46 +277,67 @@ def results(place):
     return [path.name for path in place.glob("out.*")]
 
 
+def moments(name, place):
+    """The events at which a command is killed, one run after the other: each resumes where the one before was killed."""
+    written = list(dict.fromkeys(place.with_name(f"{place.name}.written").read_text().splitlines()))
+    shards = [file for file in written if file.endswith(".parquet")]
+    results = [file for file in written if file not in (*shards, "provenance.json")]
+    assert len(shards) == 6 and "provenance.json" in written and results
+    if name == "encode":
+        yield from around("provenance.json")
+        yield "read 2"
+        yield from around(shards[0])
+        yield "read 20"
+        yield from around(shards[-1])
+    else:
+        yield "read 20"
+    for file in results:
+        yield from around(file) if file.startswith("out.") else [f"half {file}"]
+
+
+def around(file):
+    return [f"half {file}", f"before {file}", f"after {file}"]
+
+
 @pytest.mark.parametrize("name", COMMANDS)
 def test_a_killed_command_leaves_whole_files_or_none(runs, command, calm, tmp_path, name):
-    rng, killed, (whole, seconds), times = random.Random(0), 0, calm(name), 5 if name == "encode" else 1
-    for number in range(times):
-        place = tmp_path / str(number)
-        for _ in range(4):
-            run = runs.start(place, command(name, place))
-            time.sleep(rng.uniform(0, 0.7) * seconds)  # what is in the store already makes it faster
-            os.kill(run, signal.SIGKILL)
-            killed += runs.wait(run) == -signal.SIGKILL
-            for file in place.rglob("*.json"):
-                json.loads(file.read_text("utf-8"))  # what is there under its own name is whole
-            assert all(file.read_text("utf-8").rstrip().endswith("</html>") for file in place.rglob("*.html"))
-        assert runs.run(place, command(name, place))[0] == 0, said(place)
-        assert content(place) == content(whole)
-    assert killed >= 2 * times
+    place = tmp_path / "place"
+    for moment in moments(name, calm(name)):
+        code, lines = runs.run(place, command(name, place), at=moment, does="kill")
+        assert code == -signal.SIGKILL, (moment, lines)
+        for file in place.rglob("*.json"):
+            json.loads(file.read_text("utf-8"))  # what is there under its own name is whole
+        assert all(file.read_text("utf-8").rstrip().endswith("</html>") for file in place.rglob("*.html"))
+    assert runs.run(place, command(name, place))[0] == 0, said(place)
+    assert content(place) == content(calm(name))
 
 
-def wait_for(condition, seconds=120):
-    end = time.monotonic() + seconds
+def wait_for(condition):
+    end = time.monotonic() + PATIENCE
     while not condition():
         assert time.monotonic() < end
         time.sleep(0.02)
 
 
 INTERRUPTED = "clipnb: interrupted; what was written so far is whole"
+SECOND = "part-000000006.parquet"
 
 
-@pytest.mark.parametrize(("name", "workers"), [*((name, 0) for name in COMMANDS), ("encode", 2)])
-def test_ctrl_c_is_one_line_and_the_next_run_goes_on(runs, command, calm, tmp_path, name, workers):
+@pytest.mark.parametrize(("name", "workers", "at"), [
+    *((name, 0, f"after {SECOND}") for name in COMMANDS),
+    *(("encode", 0, at) for at in ("read 20", f"half {SECOND}", f"before {SECOND}")),
+    *(("encode", 2, at) for at in ("read 10", f"after {SECOND}")),
+])
+def test_ctrl_c_is_one_line_and_the_next_run_goes_on(runs, command, calm, tmp_path, name, workers, at):
     """As a terminal sends it: to all processes, so to the workers too, which read where a GPU encodes."""
     place = tmp_path / "place"
-    first = place / "store" / "part-000000000.parquet"
-    run = runs.start(place, command(name, place), slow=0.05, workers=workers)
-    wait_for(first.is_file)
-    os.killpg(run, signal.SIGINT)
-    assert runs.wait(run) == 130 and said(place) == [INTERRUPTED] and place.with_name("place.out").read_text() == "" and results(place) == []
-    before = first.stat().st_mtime_ns
+    code, lines = runs.run(place, command(name, place), at=at, does="interrupt", workers=workers)
+    assert code == 130 and lines == [INTERRUPTED] and place.with_name("place.out").read_text() == ""
+    assert results(place) == [] and not list(place.rglob("*.tmp"))
+    before = {shard: shard.stat().st_mtime_ns for shard in place.glob("store/part-*")}
+    assert before or (workers and at.startswith("read"))  # which may be ahead of the first shard
     assert runs.run(place, command(name, place))[0] == 0, said(place)
-    assert first.stat().st_mtime_ns == before and content(place) == content(calm(name)[0])
+    assert {shard: shard.stat().st_mtime_ns for shard in before} == before and content(place) == content(calm(name))
 
 
 @pytest.mark.parametrize("ending", [signal.SIGKILL, signal.SIGINT])
@@ -267,11 +346,16 @@ def test_a_language_model_half_asked(runs, command, calm, server, tmp_path, endi
     server.reached.clear(), server.go.clear(), server.seen.clear()
     server.second, place = "[]", tmp_path / "place"
     run = runs.start(place, command("describe", place))
-    assert server.reached.wait(60)
+    assert server.reached.wait(PATIENCE)
     os.killpg(run, ending)
-    time.sleep(0.3)
-    server.go.set()
-    assert runs.wait(run) == (130 if ending == signal.SIGINT else -ending) and results(place) == []
+    if ending == signal.SIGINT:
+        wait_for(place.with_name("place.stopping").exists)
+        server.go.set()
+        assert runs.wait(run) == 130
+    else:
+        assert runs.wait(run) == -ending
+        server.go.set()
+    assert results(place) == []
     assert len(server.seen) == 2 and len(list((place / "cache").glob("*.json"))) == (1 if ending == signal.SIGKILL else 2)
     if ending == signal.SIGINT:
         assert said(place)[-1] == INTERRUPTED
@@ -279,7 +363,7 @@ def test_a_language_model_half_asked(runs, command, calm, server, tmp_path, endi
     assert runs.run(place, command("describe", place))[0] == 0, said(place)
     first, second, again, third = (name for name, _, _ in server.seen)
     assert second == again and {first, second, third} == {"cat", "dog", "sea lion"}
-    found, whole = content(place), content(calm("describe")[0])
+    found, whole = content(place), content(calm("describe"))
     assert all(found[key] == whole[key] for key in whole if not key.startswith("cache"))
 
 
@@ -287,20 +371,20 @@ def test_a_language_model_half_asked(runs, command, calm, server, tmp_path, endi
 def test_no_room_is_one_line_and_the_next_run_goes_on(runs, command, calm, tmp_path, name):
     place = tmp_path / "place"
     if name != "encode":  # which has no room for a shard; the others for their result
-        shutil.copytree(calm(name)[0], place, ignore=shutil.ignore_patterns("out.*"))
+        shutil.copytree(calm(name), place, ignore=shutil.ignore_patterns("out.*"))
     code, lines = runs.run(place, command(name, place), room=1100 if name == "encode" else 500)
     named = "part-000000000.parquet" if name == "encode" else f"{place}/out."
     assert code == 1 and "File too large" in lines[-1] and named in lines[-1] and len(lines) == 1 + (name == "describe"), lines
     assert results(place) == [] and place.with_name("place.out").read_text() == "" and not list(place.rglob("*.tmp"))
     assert runs.run(place, command(name, place))[0] == 0, said(place)
-    assert content(place) == content(calm(name)[0])
+    assert content(place) == content(calm(name))
 
 
 @pytest.mark.parametrize("name", COMMANDS)
 def test_a_picture_that_disappears_is_named(runs, command, calm, photos, tmp_path, name):
     place, gone = tmp_path / "place", photos / "sea_lion" / "9.png"  # the last one
     try:
-        code, lines = runs.run(place, command(name, place), removes=gone)
+        code, lines = runs.run(place, command(name, place), at="read 20", does=gone)
     finally:
         place.with_name("place.removed").rename(gone)
     if name == "audit":
@@ -309,13 +393,13 @@ def test_a_picture_that_disappears_is_named(runs, command, calm, photos, tmp_pat
     else:
         assert code == 2 and len(lines) == 1 and "sea_lion/9.png" in lines[0] and "No such file" in lines[0] and results(place) == [], lines
     assert runs.run(place, command(name, place))[0] == 0, said(place)
-    assert content(place) == content(calm(name)[0])
+    assert content(place) == content(calm(name))
 
 
 @pytest.mark.parametrize("name", COMMANDS)
 def test_what_is_kept_and_broken_is_named_or_made_again(runs, command, calm, photos, tmp_path, name):
     place, texts = tmp_path / "place", tmp_path / "texts"
-    whole = content(calm(name)[0])
+    whole = content(calm(name))
 
     def again():
         code, lines = runs.run(place, command(name, place), texts=texts)
@@ -352,13 +436,19 @@ def test_what_is_kept_and_broken_is_named_or_made_again(runs, command, calm, pho
         refused(answer)
 
 
-@pytest.mark.parametrize("name", COMMANDS)
-def test_two_runs_at_once(runs, command, calm, tmp_path, name):
-    place = tmp_path / "place"
-    both = [runs.start(log, command(name, place), slow=0.01) for log in (tmp_path / "log0", tmp_path / "log1")]
-    codes, lines = [runs.wait(run) for run in both], [said(tmp_path / "log0"), said(tmp_path / "log1")]
+@pytest.mark.parametrize(("name", "at"), [
+    *((name, at) for name in COMMANDS for at in ("read 1", "before out.json")),
+    *(("encode", at) for at in ("before provenance.json", "half part-000000000.parquet", "before part-000000000.parquet")),
+])
+def test_two_runs_at_once(runs, command, calm, tmp_path, name, at):
+    """Both are at the same event before either goes on."""
+    place, logs, go = tmp_path / "place", [tmp_path / "log0", tmp_path / "log1"], tmp_path / "go"
+    both = [runs.start(log, command(name, place), at=at, does="meet", go=go) for log in logs]
+    wait_for(lambda: all(log.with_name(f"{log.name}.reached").exists() for log in logs))
+    go.touch()
+    codes, lines = [runs.wait(run) for run in both], [said(log) for log in logs]
     assert 0 in codes and all(code == 0 or code == 2 and len(some) == 1 and some[0].startswith("clipnb: Expected ") for code, some in zip(codes, lines)), lines
-    assert content(place) == content(calm(name)[0]) and not list(place.rglob("*.tmp"))
+    assert content(place) == content(calm(name)) and not list(place.rglob("*.tmp"))
 
 
 @pytest.fixture
@@ -425,9 +515,9 @@ def test_a_flipped_bit_in_what_is_shipped_is_found(tmp_path, monkeypatch, name):
         shutil.copy(datasets.ASSETS / file, tmp_path / file)
         flip(tmp_path / file, 300_000)
     shutil.copy(datasets.ASSETS / "SHA256SUMS", tmp_path)
-    monkeypatch.setattr(datasets, "ASSETS", tmp_path)
-    monkeypatch.setattr(datasets, "EMOJI_DIR", tmp_path / "emoji")
-    monkeypatch.setattr("clipnb.models.EMBEDDED_DIR", tmp_path / "clipnb-mini")
+    monkeypatch.setattr("clipnb.datasets._assets.ASSETS", tmp_path)
+    monkeypatch.setattr("clipnb.datasets._emoji.EMOJI_DIR", tmp_path / "emoji")
+    monkeypatch.setattr("clipnb.models._loading.EMBEDDED_DIR", tmp_path / "clipnb-mini")
     for read in (clipnb.load_dataset, clipnb.load_model):
         with pytest.raises(InputError, match=r"^Expected \S+ as it was released .*: it is damaged or was changed; install clipnb again$"):
             read()
@@ -451,20 +541,33 @@ def build(tmp_path):
 
 
 def test_a_killed_or_interrupted_build_of_the_notebooks_goes_on(tmp_path):
+    """One notebook is done when the build is ended: the next one's kernel is just starting, or it computes."""
     (tmp_path / "in").mkdir()
-    marker = tmp_path / "marker"
+    computing, enough = tmp_path / "computing", tmp_path / "enough"
+    temporary = Path(tempfile.mkdtemp())  # a short path, as sockets need
     (tmp_path / "in" / "02_quick.ipynb").write_text(notebook("1 + 1"))
-    (tmp_path / "in" / "01_slow.ipynb").write_text(notebook(f"import pathlib, time\np = pathlib.Path({str(marker)!r})\np.exists() or time.sleep(600)"))
+    (tmp_path / "in" / "01_slow.ipynb").write_text(notebook(
+        f"import pathlib, time\npathlib.Path({str(computing)!r}).touch()\n"
+        f"while not pathlib.Path({str(enough)!r}).exists():\n    time.sleep(0.1)"))
     command, status = build(tmp_path), tmp_path / "out" / "status.json"
-    for ending, pause in ((signal.SIGINT, 0), (signal.SIGINT, 0.7), (signal.SIGKILL, 0)):  # a little later its kernel is just starting
-        run = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True)
-        wait_for(lambda: status.is_file() and "02_quick" in status.read_text())
-        time.sleep(pause)
-        os.killpg(run.pid, ending)
-        out, error = run.communicate(timeout=60)
-        if ending == signal.SIGINT:
-            assert run.returncode == 130 and error == "run_notebooks: interrupted; what is done is kept\n"
-    marker.write_text("")
+    events = {  # a kernel's connection file is written before the kernel is started
+        "done": lambda: True, "starting": lambda: any(temporary.glob("*.json")), "computing": computing.exists,
+    }
+    try:
+        for ending, event in (*((signal.SIGINT, event) for event in events), (signal.SIGKILL, "computing")):
+            computing.unlink(missing_ok=True)
+            for left in temporary.glob("*.json"):
+                left.unlink()
+            run = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,
+                                   env=os.environ | {"TMPDIR": str(temporary)})
+            wait_for(lambda: status.is_file() and "02_quick" in status.read_text() and events[event]())
+            os.killpg(run.pid, ending)
+            out, error = run.communicate()
+            if ending == signal.SIGINT:
+                assert run.returncode == 130 and error == "run_notebooks: interrupted; what is done is kept\n"
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+    enough.touch()
     done = (tmp_path / "out" / "02_quick.ipynb").stat().st_mtime_ns
     run = subprocess.run(command, capture_output=True, text=True)
     assert run.returncode == 0 and "running 1 of 2" in run.stdout and (tmp_path / "out" / "01_slow.ipynb").is_file()

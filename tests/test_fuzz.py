@@ -107,12 +107,12 @@ def test_queries_and_answers(file, text, content):
 @parser("a store's JSON and shards")
 @bounded
 @given(anything, st.binary(max_size=60))
-@example({"format": "clipnb-embeddings-1", "shard_size": 0, "provenance": {"n": 1}, "classnames": []}, b"")
-@example({"format": "clipnb-embeddings-1", "shard_size": 1, "provenance": {"n": "1"}, "classnames": []}, b"PAR1")
-@example({"format": "clipnb-embeddings-1", "shard_size": 5, "provenance": {"n": 1}, "classnames": 5}, b"PAR1")
-@example({"format": "clipnb-embeddings-1", "shard_size": 5, "provenance": {"n": 1}, "classnames": ["x"]}, b"PAR1PAR1")
+@example({"format": "clipnb-embeddings-2", "shard_size": 0, "provenance": {"n": 1}, "classnames": []}, b"")
+@example({"format": "clipnb-embeddings-2", "shard_size": 1, "provenance": {"n": "1"}, "classnames": []}, b"PAR1")
+@example({"format": "clipnb-embeddings-2", "shard_size": 5, "provenance": {"n": 1}, "classnames": 5}, b"PAR1")
+@example({"format": "clipnb-embeddings-2", "shard_size": 5, "provenance": {"n": 1}, "classnames": ["x"]}, b"PAR1PAR1")
 def test_stores(tmp_path, content, raw):
-    for whole in (content, {"format": "clipnb-embeddings-1", "shard_size": 4, "provenance": {"n": 1, "x": content}, "classnames": ["x"]}):
+    for whole in (content, {"format": "clipnb-embeddings-2", "shard_size": 4, "provenance": {"n": 1, "x": content}, "classnames": ["x"]}):
         (tmp_path / "provenance.json").write_text(json.dumps(whole), "utf-8")
         (tmp_path / "part-000000000.parquet").write_bytes(raw)
         answered(Embeddings.load, tmp_path)

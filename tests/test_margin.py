@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from clipnb import margin, similarity
 from clipnb.errors import InputError
 
-from conftest import unit_rows
+from conftest import same_classes, unit_rows
 
 NAN = float("nan")
 
@@ -62,9 +62,11 @@ def test_equals_the_naive_reference(count, num_classes, seed, block_bytes):
     rng = np.random.default_rng(seed)
     vectors, classifier = unit_rows(rng, count, 6), unit_rows(rng, num_classes, 6)
     labels = rng.integers(-1, num_classes, count)
-    predicted = (vectors @ classifier.T).argmax(axis=1)
     kept, similarity.BLOCK_BYTES = similarity.BLOCK_BYTES, block_bytes
     try:
+        predicted = margin.pseudo_labels(vectors, classifier)
+        scores = vectors.astype(float) @ classifier.astype(float).T
+        assert same_classes(predicted, scores.argmax(axis=1), scores)
         for reduction in ("image", "class"):
             for given_labels, target in ((labels, labels), (None, predicted)):
                 found = margin.class_wise_matching_margin(vectors, classifier, given_labels, reduction)

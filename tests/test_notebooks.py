@@ -1,12 +1,16 @@
 """The notebooks as files, and the tool that runs them."""
 
+import csv
 import json
+import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from conftest import TINY, photographs
 
 ROOT = Path(__file__).resolve().parents[1]
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
@@ -108,6 +112,60 @@ class TestSource:
                 assert ("image_strip(" in source or "imshow(" in source) == (image.get("classes") == "pictures"), source
 
 
+# The chapters on other models and other data -----------------------------------------------------------------------------
+
+RUNS_ON = ["few images", "two classes", "uneven", "table", "emoji"]
+REFUSED = {"one class": "Expected at least two classes in .*, got one ", "no labels": "Expected .*(labels|classnames).*images only",
+           "no second image": "Expected at least two classes of .* with [23] or more labelled images each, got 0 of 4"}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def outcomes(tiny_weights, tmp_path_factory):
+    """What each chapter says on each set, with a model of random weights; by (notebook, set)."""
+    place = tmp_path_factory.mktemp("sets")
+    model = place / "model"
+    model.mkdir()
+    preprocessing = {"mean": [0.5, 0.5, 0.5], "std": [0.25, 0.25, 0.25]}
+    (model / "open_clip_config.json").write_text(json.dumps({"model_cfg": TINY, "preprocess_cfg": preprocessing}))
+    shutil.copy(tiny_weights, model / "open_clip_model.safetensors")
+    photographs(place / "few", ("cat", "dog", "fox", "owl", "bee", "ant"), 3)
+    photographs(place / "two", ("cat", "dog"), 4)
+    photographs(place / "one", ("cat",), 4)
+    photographs(place / "single", ("cat", "dog", "fox", "owl"), 1)
+    for name, each in zip(("grüner Apfel", "fire truck", "Café", "pear", "plum", "fig", "nut"), (1, 1, 2, 3, 5, 1, 9)):
+        photographs(place / "uneven", (name,), each)
+    with open(place / "table.csv", "w", newline="", encoding="utf-8") as file:  # every fourth image has no label
+        files = sorted((place / "few").rglob("*.png")) + sorted((place / "uneven").rglob("*.png"))
+        rows = [(path.relative_to(place).as_posix(), "" if i % 4 == 0 else path.parent.name) for i, path in enumerate(files)]
+        csv.writer(file).writerows([("path", "label"), *rows])
+    sets = {"few images": f"folder:{place / 'few'}", "two classes": f"folder:{place / 'two'}", "uneven": f"folder:{place / 'uneven'}",
+            "table": f"table:{place / 'table.csv'}", "emoji": "emoji", "one class": f"folder:{place / 'one'}",
+            "no labels": f"folder:{place / 'one' / 'cat'}", "no second image": f"folder:{place / 'single'}"}  # fmt: skip
+    command = [sys.executable, ROOT / "tests/notebook_runner.py", f"local-dir:{model}", ROOT / "notebooks", *sets.values()]
+    done = subprocess.run(command, cwd=place, env=os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-2000:]
+    names = {spec: name for name, spec in sets.items()}
+    lines = map(json.loads, done.stdout.splitlines())
+    return {(line["notebook"], names[line["dataset"]]): line for line in lines}
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+@pytest.mark.parametrize("name", RUNS_ON)
+def test_a_chapter_runs_with_a_model_at_chance_on(name, path, outcomes):
+    outcome = outcomes[path.name[:2], name]
+    assert (outcome["error"], outcome["warnings"], outcome["undefined"]) == ("", [], [])
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+@pytest.mark.parametrize("name", REFUSED)
+def test_a_chapter_refuses_in_one_line(name, path, outcomes):
+    error = outcomes[path.name[:2], name]["error"]
+    if name == "no second image" and path.name[:2] in ("01", "02", "10"):
+        assert error == ""  # these compare predictions with labels only
+    else:
+        assert re.match(f"\\S+: InputError: {REFUSED[name]}", error) and "\n" not in error, error
+
+
 # The runner ------------------------------------------------------------------------------------------------------------
 
 def test_a_notebook_is_run_with_parameters_and_skipped_while_current(tmp_path):
@@ -131,7 +189,9 @@ def test_kernels_begin_with_no_library_that_looks_for_a_notebook_at_import(tmp_p
     for name in ("01_a", "02_b"):  # more than run at once: their kernels are copies of a process with libraries in it
         write_notebook(tmp_path / f"{name}.ipynb", "import sys", "print({'IPython', 'pandas', 'matplotlib'} & set(sys.modules))",
                        "import matplotlib.pyplot as plt\nplt.plot([1, 2]);")
-    assert run("--source", tmp_path, "--out", tmp_path / "out", "--jobs", 1).returncode == 0
+    done = run("--source", tmp_path, "--out", tmp_path / "out", "--jobs", 1)
+    assert done.returncode == 0
+    assert [line.split(":")[0].strip() for line in done.stdout.splitlines()] == ["Notebooks", "02_b", "01_a"]  # no kernel says anything
     for path in (tmp_path / "out").glob("*.ipynb"):
         found, drawn = cells(path)[-2:]
         assert found["outputs"][0]["text"] == ["{'IPython'}\n"]

@@ -79,7 +79,8 @@ def test_lint_finds_imagenets_twins():
 
     found = prompts.lint(open_clip.IMAGENET_CLASSNAMES, prompts.template_set("openai-80"))
     assert [(finding.what, finding.where) for finding in found] == [
-        ("duplicate classname", ("657 'missile'", "744 'missile'")), ("duplicate classname", ("836 'sunglasses'", "837 'sunglasses'"))]
+        ("duplicate classname", ("657 'missile'", "744 'missile'")), ("duplicate classname", ("836 'sunglasses'", "837 'sunglasses'")),
+        ("classname of ImageNet that is known to mislead", ("837 'sunglasses' (dark glasses)",))]
 
 
 @pytest.mark.parametrize("which", ["model", "tiny"])

@@ -99,6 +99,13 @@ def test_the_same_input_gives_the_same_bytes_but_for_the_time_stamp(tiny, pictur
     assert later.html().replace("night", "noon") == first.html() != later.html()
 
 
+def test_the_report_says_how_the_model_was_run(emoji, model):
+    assert emoji.summary["model_settings"] == model.settings
+    section = next(section for section in emoji.sections() if section["title"] == "How the model was run")
+    cells = str(section["rows"])
+    assert all(text in cells for text in ("clipnb-mini", model.fingerprint, "fp32", "GELU", "bicubic", "shortest"))
+
+
 def test_a_report_shows_itself_in_a_notebook_and_as_text(emoji):
     frame = emoji._repr_html_()
     assert frame.startswith("<iframe") and " sandbox " in frame and html.unescape(re.search(r'srcdoc="([^"]*)"', frame).group(1)) == emoji.html()
@@ -151,7 +158,7 @@ def _written(report, folder):
 
 
 def test_too_few_classes_are_one_clear_error(tiny, pictures):
-    with pytest.raises(InputError, match=r"Expected classnames for folder:\S+, which has images only; give a file of candidate names"):
+    with pytest.raises(InputError, match=r"Expected class folders or labels in folder:\S+, found images only: there are no classnames to score; give a file of candidate names"):
         clipnb.audit(f"folder:{pictures / 'cat'}", tiny)
     data = load_dataset(f"folder:{pictures}")
     one = replace(data.take(4), classnames=["cat"])
@@ -187,7 +194,7 @@ def test_unreadable_files_are_listed_and_left_out(tiny, tmp_path):
     assert report.advice[0].startswith("Replace or remove the 9 files that could not be read")
     for file in (tmp_path / "set").glob("*.png"):
         file.write_bytes(b"")
-    with pytest.raises(InputError, match="Expected images in table:.*, none of 30 can be read: Cannot read image '0-0.png' of "):
+    with pytest.raises(InputError, match="Expected images in table:.*, none of 29 can be read: Cannot read image '0-0.png' of "):
         clipnb.audit(spec, tiny)
 
 
@@ -257,7 +264,7 @@ def test_a_file_name_that_is_no_text_is_told_by_its_bytes(tiny, pictures, tmp_pa
     (pictures / "cat" / "0.png").rename(pictures / "cat" / os.fsdecode(b"\xff.png"))
     (pictures / "dog" / os.fsdecode(b"\xfe.png")).write_bytes(b"")
     report = clipnb.audit(f"folder:{pictures}", tiny)
-    assert report.unreadable["id"].tolist() == ["dog/\\udcfe.png"] and "cat/\\udcff.png" in report.images["id"].tolist()
+    assert report.unreadable["id"].tolist() == ["dog/\\xfe.png"] and "cat/\\xff.png" in report.images["id"].tolist()
     report.to_html(tmp_path / "r.html")
     report.to_csv(tmp_path / "csv")
     assert Report.load(_written(report, tmp_path)).json() == report.json()

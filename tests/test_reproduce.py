@@ -13,11 +13,12 @@ from PIL import Image
 from scipy.io import savemat
 from torchvision.datasets import CIFAR100
 
-from clipnb import imagenet, rehearsal, reproduce
+import clipnb
+from clipnb import rehearsal, reproduce
 from clipnb.cli import main
 from clipnb.errors import InputError
-from clipnb.imagenet import open_imagenet
-from clipnb.zeroshot import evaluate, prompt_vectors
+from clipnb.datasets import _imagenet as imagenet, open_imagenet
+from clipnb import evaluate, prompt_vectors
 
 KEPT = [*range(20), 657, 744, 836, 837, *range(900, 916)]  # 40 classes, the twins among them
 
@@ -124,6 +125,30 @@ def refused(path, text, **options):
     assert "\n" not in str(caught.value) and len(str(caught.value)) < 420
 
 
+@pytest.mark.parametrize("kind", ["imagenet", "imagenet-partial"])
+def test_every_command_refuses_the_same_folders_with_the_same_words(folder, small, kind):
+    partial = kind == "imagenet-partial"
+    if partial:
+        (folder / small[0]).rename(folder / "n99999999")
+    messages = set()
+    for read in (lambda: open_imagenet(folder, partial), lambda: clipnb.load_dataset(f"{kind}:{folder}"), lambda: reproduce.run(folder, partial=partial),
+                 lambda: reproduce.run(dataset=f"{kind}:{folder}")):
+        with pytest.raises(InputError) as caught:
+            read()
+        messages.add(str(caught.value))
+    assert len(messages) == 1 and ("1 missing: n01440764 (tench)" if partial else "2 of n01440764") in messages.pop()
+
+
+def test_images_under_any_suffix_are_read_and_the_rest_is_counted(folder, small):
+    first = next((folder / small[0]).iterdir())
+    Image.open(first).save(first.with_suffix(".png"))
+    first.unlink()
+    (folder / small[1] / ".DS_Store").touch()
+    (folder / "valprep.sh").touch()
+    data = open_imagenet(folder, partial=True)
+    assert len(data) == 80 and data.exif_rotation == "ignored" and sorted(data.left_out) == ["files that are not images", "hidden files and leftovers of systems or archives"]
+
+
 def test_all_thousand_classes_open(tmp_path):
     data = open_imagenet(write_pictures(tmp_path / "val", imagenet.synsets(), per_class=1), partial=True)
     assert len(data) == 1000 and data.labels.tolist() == list(range(1000))
@@ -152,8 +177,8 @@ def test_the_layouts_are_the_same_set(folder, small, tmp_path):
 
 def test_wrong_folders_each_have_their_message(folder, small, tmp_path):
     first, second = small[:2]
-    refused(tmp_path / "nowhere", "Expected a folder with ImageNet's validation pictures, got .*nowhere")
-    refused(folder, r"Expected 50 pictures of each synset in .*val, got another number for 40: 2 of n01440764, 2 of n01443537, .* and 37 more; --partial accepts")
+    refused(tmp_path / "nowhere", "Expected a folder with ImageNet's validation images, got .*nowhere")
+    refused(folder, r"Expected 50 images of each synset in .*val, got another number for 40: 2 of n01440764, 2 of n01443537, .* and 37 more; --partial or imagenet-partial:PATH accepts")
     (folder / first).rename(tmp_path / "aside")
     refused(folder, r"Expected 40 synset folders in .*val, 1 missing: n01440764 \(tench\)$", partial=True)
     (folder / "n99999999").mkdir()
@@ -164,14 +189,14 @@ def test_wrong_folders_each_have_their_message(folder, small, tmp_path):
     pictures = list((folder / second).iterdir())
     for picture in pictures:
         picture.rename(tmp_path / picture.name)
-    refused(folder, r"Expected pictures \(.JPEG\) of every synset in .*val, none of 1: n01443537 \(goldfish\)", partial=True)
+    refused(folder, r"Expected images of every synset in .*val, none of 1: n01443537 \(goldfish\)", partial=True)
     (tmp_path / pictures[0].name).rename(folder / second / "n01443537_10007.JPEG")
-    refused(folder, r"Expected validation pictures in .*val, got the training set: n01443537/n01443537_10007.JPEG is named like one", partial=True)
+    refused(folder, r"Expected validation images in .*val, got the training set: n01443537/n01443537_10007.JPEG is named like one", partial=True)
 
 
 def test_the_training_set_alone_and_strange_folders(small, tmp_path):
     (tmp_path / "train" / "n01440764").mkdir(parents=True)
-    refused(tmp_path, "Expected the validation pictures in .*, got the training set only")
+    refused(tmp_path, "Expected the validation images in .*, got the training set only")
     (tmp_path / "by name" / "tench").mkdir(parents=True)
     refused(tmp_path / "by name", r"Expected folders named by synset id \(n01440764 ...\) or ILSVRC2012_val_\*.JPEG in .*by name, got: tench")
 
@@ -213,7 +238,7 @@ def test_one_corrupt_jpeg_among_many_is_named(folder, small, spoil):
     imagenet.check_readable(data)
     broken = next((folder / small[7]).iterdir())
     broken.write_bytes(spoil(broken.read_bytes()))
-    with pytest.raises(InputError, match=f"Expected 80 pictures that can be read in imagenet:.*, got 1 that cannot: {small[7]}/{broken.name} "):
+    with pytest.raises(InputError, match=f"Expected 80 images that can be read in imagenet:.*, got 1 that cannot: {small[7]}/{broken.name} "):
         imagenet.check_readable(data)
 
 
@@ -257,7 +282,7 @@ def test_the_command_makes_the_whole_table(command, folder, small, tmp_path):
 def test_a_wrong_folder_stops_the_command_before_encoding(command, folder, small, monkeypatch, tmp_path):
     monkeypatch.setattr("clipnb.reproduce.load_model", lambda *_: pytest.fail("a model was loaded"))
     next((folder / small[0]).iterdir()).write_bytes(b"no JPEG")
-    for arguments, text in (((), "Expected 50 pictures of each synset"), (("--partial",), "got 1 that cannot: n01440764/")):
+    for arguments, text in (((), "Expected 50 images of each synset"), (("--partial",), "got 1 that cannot: n01440764/")):
         result = command("--dataset", f"imagenet:{folder}", "--json", tmp_path / "out.json", *arguments)
         assert result.exit_code == 2 and text in result.stderr and result.stderr.count("\n") == 1
         assert not (tmp_path / "out.json").exists()
@@ -321,6 +346,21 @@ def test_a_run_like_the_papers_agrees_and_others_do_not(command, tmp_path):
     other = like_the_paper() | {"pretrained": "laion2b"}
     path.write_text(json.dumps(other))
     assert command("--check", path).exit_code == 1
+
+
+def test_both_names_of_openais_model_are_compared_with_the_published_figures():
+    for name in ("ViT-B-16", "ViT-B-32", "ViT-L-14"):
+        plain, quick = (reproduce.compare_published(like_the_paper() | {"model": model}) for model in (name, f"{name}-quickgelu"))
+        assert plain == quick
+    assert {line["verdict"] for line in reproduce.compare_published(like_the_paper() | {"model": "ViT-B-16-quickgelu"})} == {"agrees", "not run"}
+    other = reproduce.compare_published(like_the_paper() | {"model": "ViT-H-14-quickgelu"})
+    assert {line["verdict"] for line in other} == {"not comparable", "not run"}
+
+
+def test_ten_thousand_images_are_not_comparable_whatever_the_file_says():
+    tenth = like_the_paper() | {"images": 10_000, "images_per_class": [10] * 1000}
+    assert {line["verdict"] for line in reproduce.compare_published(tenth)} <= {"not comparable", "not run"}
+    assert "agrees" in {line["verdict"] for line in reproduce.compare_published(like_the_paper())}
 
 
 def test_spoilt_results_are_refused(command, tmp_path):

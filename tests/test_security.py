@@ -8,6 +8,7 @@ import tarfile
 from importlib import metadata
 
 import click
+import pyarrow as pa
 import pytest
 from click.testing import CliRunner
 from packaging.requirements import Requirement
@@ -20,7 +21,7 @@ from clipnb.errors import InputError
 
 ROOT = datasets.ASSETS.parents[1]
 PROMISES = {
-    "A checkpoint that is a pickle runs no code; `trust_pickle` is off unless it is True": (
+    "A checkpoint that is a pickle or a TorchScript archive runs no code; `trust_pickle` is off unless it is True": (
         "test_models.py::test_a_checkpoint_cannot_run_code", "test_security.py::test_trust_is_given_by_true_only"),
     "No archive is unpacked: tar shards are read in place, links and names like ../../x lead nowhere": (
         "test_security.py::test_a_hostile_shard_writes_and_reads_nothing_else",),
@@ -74,7 +75,7 @@ def test_a_hostile_shard_writes_and_reads_nothing_else(tmp_path):
     data = clipnb.load_dataset(f"webdataset:{inside}/*.tar")
     assert len(data) == 3 and all(data[i][0].getpixel((0, 0)) == (0, 0, 255) for i in range(3)) and data.labels.tolist() == [-1] * 3
     assert sorted(path.name for path in tmp_path.rglob("*")) == before
-    assert not re.search(r"\.extract(all)?\(|unpack_archive|ZipFile", "".join(file.read_text("utf-8") for file in (ROOT / "clipnb").glob("*.py")))
+    assert not re.search(r"\.extract(all)?\(|unpack_archive|ZipFile", "".join(file.read_text("utf-8") for file in (ROOT / "clipnb").rglob("*.py")))
 
 
 @pytest.mark.parametrize("path", ["../secret.png", "a/../../secret.png", "/etc/hostname", "a\0.png"])
@@ -90,10 +91,10 @@ def test_a_table_stays_in_its_folder(tmp_path, path, kind):
             table.write_text(f"path,label\n{path},cat\n")
         else:
             import pyarrow.parquet as pq
-            pq.write_table(datasets.pa.table({"path": [path], "label": ["cat"]}), table)
+            pq.write_table(pa.table({"path": [path], "label": ["cat"]}), table)
 
     write(path)
-    with pytest.raises(InputError, match=r"^Expected paths of pictures below the folder of the table .*; put the table above its pictures$|^Cannot read the table"):
+    with pytest.raises(InputError, match=r"^Expected paths of images below the folder of the table .*; put the table above its images$|^Cannot read the table"):
         clipnb.load_dataset(f"table:{table}")
     write("sub/../secret.png")
     (tmp_path / "in" / "sub").mkdir()

@@ -75,13 +75,14 @@ def test_pictures_inside_parquet_as_hugging_face_stores_them(table, named):
 
 
 @pytest.mark.parametrize(("content", "text"), [
-    ("a,b\n1,2\n", "Expected a column of paths (path, file_name, filename, file, image_path, image) in "),
+    ("a,b\n1,2\n", "Expected a column of paths (path, file_name, filename, file, image_path, image, img, "),
     ("", "Expected a column of paths (path, file_name, "),
-    ("path,label\nx.png,a\nx.png,b\n", "Expected each picture once in table:"),
+    ("path,label\nx.png,a\nx.png,b\n", "Expected each image once in table:"),
     ("path,label\n", "Expected images in table:"),
     ("path\n\udcff.png\n", "Cannot read the table "),
 ])
 def test_a_table_that_cannot_be_used_is_told(tmp_path, content, text):
+    (tmp_path / "x.png").touch()
     (tmp_path / "set.csv").write_bytes(content.encode("utf-8", "surrogateescape"))
     with pytest.raises(InputError) as caught:
         load_dataset(f"table:{tmp_path / 'set.csv'}")
@@ -130,7 +131,7 @@ def test_coco_ids_are_labels_too(pictures):
 ])
 def test_a_mapping_of_names_with_synonyms(pictures, file, content):
     data = named(pictures, file, content)
-    assert data.classnames == ["kočka", "dog", "fire engine"] and data.notes["synonyms"] == [["kočka"], ["dog"], ["fire engine", "fire truck, red"]]
+    assert data.classnames == ["kočka", "dog", "fire engine"] and data.synonyms == [["kočka"], ["dog"], ["fire engine", "fire truck, red"]]
     assert data.labels.tolist() == load_dataset(f"folder:{pictures}").labels.tolist()
 
 

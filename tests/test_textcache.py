@@ -59,6 +59,38 @@ def test_another_model_or_tokenizer_has_its_own_vectors(tiny, folder, encoded):
     tiny.module.load_state_dict(weights)
 
 
+def test_a_corrected_activation_is_not_answered_from_the_cache(tiny_weights, folder, tmp_path):
+    """As in open_clip#441: the same weights and tokenizer, another architecture."""
+    import json
+    import shutil
+
+    from clipnb import load_model
+
+    from conftest import TINY
+
+    (tmp_path / "local").mkdir()
+    shutil.copy(tiny_weights, tmp_path / "local" / "open_clip_model.safetensors")
+
+    def vectors(**config):
+        (tmp_path / "local" / "open_clip_config.json").write_text(json.dumps({"model_cfg": TINY | config, "preprocess_cfg": {}}))
+        return encode_texts(load_model(f"local-dir:{tmp_path / 'local'}", device="cpu"), TEXTS)
+
+    before, after = vectors(quick_gelu=False), vectors(quick_gelu=True)
+    assert not np.array_equal(before, after)
+    assert np.array_equal(vectors(quick_gelu=False), before) and np.array_equal(vectors(quick_gelu=True), after)
+    shutil.rmtree(folder)
+    assert np.array_equal(vectors(quick_gelu=True), after)
+
+
+def test_entries_of_an_older_version_are_never_found(tmp_path, monkeypatch):
+    cache = TextCache(tmp_path / "texts.sqlite", "f")
+    monkeypatch.setattr(textcache, "VERSION", textcache.VERSION - 1)
+    cache.keep({"dog": np.ones(8, dtype=np.float32)})
+    assert "dog" in cache.find(["dog"])
+    monkeypatch.undo()
+    assert cache.find(["dog"]) == {}
+
+
 def test_where_it_lies(monkeypatch, tiny, tmp_path):
     monkeypatch.setenv("CLIPNB_CACHE", "")
     assert cache_folder() is None

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torchmetrics.functional import classification, retrieval
 
-from clipnb import metrics, zeroshot
+from clipnb import evaluation, metrics
 
 from conftest import unit_rows
 
@@ -137,7 +137,7 @@ def test_scores_outside_0_to_1_are_scores_for_us_and_logits_for_them():
 def test_one_pass_gives_what_they_give_from_all_scores(count, num_classes, seed):
     rng = np.random.default_rng(seed)
     vectors, classifier, labels = unit_rows(rng, count, 6), unit_rows(rng, num_classes, 6), rng.integers(0, num_classes, count)
-    result = zeroshot.evaluate(vectors, classifier, labels, ks=(1, 3))
+    result = evaluation.evaluate(vectors, classifier, labels, ks=(1, 3))
     scores, actual = tensors(vectors @ classifier.T, labels)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # theirs, about classes without images

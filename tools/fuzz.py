@@ -33,7 +33,7 @@ PARSERS = {  # name of the file: what reads it, and something it takes
     "t.csv": (lambda file: load_dataset(f"table:{file}"), b"path,label\na.png,cat\n"),
     "t.parquet": (lambda file: load_dataset(f"table:{file}"), b"PAR1PAR1"),
     "s.tar": (lambda file: load_dataset(f"webdataset:{file}"), b"a.cls" + bytes(507)),
-    "provenance.json": (lambda file: Embeddings.load(file.parent), b'{"format": "clipnb-embeddings-1", "shard_size": 1, "provenance": {"n": 1}, "classnames": ["x"]}'),
+    "provenance.json": (lambda file: Embeddings.load(file.parent), b'{"format": "clipnb-embeddings-2", "shard_size": 1, "provenance": {"n": 1}, "classnames": ["x"]}'),
 }
 
 

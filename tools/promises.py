@@ -29,6 +29,16 @@ LIMITS = [  # what, how much, where it is said in the code
     ("a server's request to wait", "600 seconds; the run then ends and can be gone on with", "llm.LONGEST_WAIT"),
 ]
 
+BITS = """\
+A prediction, a count and every score made of counts is the same for the same input on one machine, however the images are cut into
+blocks and parts, except where two classes are nearer to each other than rounding (1e-6). Of classes with equal vectors, the one with the
+lower index is predicted. Similarities, margins and their means may differ in the last bits between processors, libraries and block
+shapes, because matrix products do (`test_evaluation.py::test_parts_add_up_to_the_whole`,
+`test_evaluation.py::test_the_lower_of_equal_classes_is_predicted_however_images_are_cut`,
+`test_similarity.py::test_a_row_depends_on_its_block_by_rounding_only`). `python tools/processors.py` runs the tests of similarities,
+evaluation, margins and ensembles with the matrix products of other processors.
+"""
+
 
 def table(header: tuple[str, ...], rows) -> str:
     cells = [[str(cell).replace("|", "\\|") for cell in row] for row in [header, ("---",) * len(header), *rows]]
@@ -63,7 +73,7 @@ def page() -> str:
              table(("", "what comes of it", "proved by"), [(number, comes, tests(proofs)) for number, (comes, proofs) in enumerate(test_faults.FAULTS.values(), start=1)]),
              "## Bad inputs tried\n",
              f"Each argument of {len(bad_input.ROWS)} public functions is spoiled in every way of its kind, one at a time: {total:,} calls, each refused within "
-             f"{bad_input.SLOWEST} seconds in one line, without a warning (`test_bad_input.py`). Where a value is valid after all, a row says why.\n",
+             f"{bad_input.SLOWEST} seconds of processor time in one line, without a warning (`test_bad_input.py`). Where a value is valid after all, a row says why.\n",
              table(("kind of input", "refused", "valid, with the reason in the table"), [(kind, tried[kind, "refused"], tried[kind, "allowed"]) for kind in kinds]),
              "And on the command line, exit code 2 and one line each:\n",
              table(("command", "bad options tried"), [(f"`clipnb {command}`", count) for command, count in options.items()]),
@@ -76,7 +86,7 @@ def page() -> str:
     for name, title in (("determinism", "Same inputs, same results"), ("load", "Load held"), ("soak", "An hour without growth")):
         result = ROOT / "benchmarks" / "results" / f"{name}.md"
         if result.is_file():
-            parts += [f"## {title}\n", f"```{{include}} ../benchmarks/results/{name}.md\n```\n"]
+            parts += [f"## {title}\n", *([BITS] if name == "determinism" else []), f"```{{include}} ../benchmarks/results/{name}.md\n```\n"]
     return "\n".join(parts)
 
 

@@ -123,7 +123,7 @@ class Kernel(PROCESSES.Process):
         quiet()
         # It ends with its worker, whatever ended that; what it was copied from lives as long as one of the two.
         Thread(target=lambda: parent_process().join() or os._exit(1), daemon=True).start()
-        IPKernelApp.launch_instance(["-f", self.connection_file])
+        IPKernelApp.launch_instance(["-f", self.connection_file, "--quiet"])  # no note on how to end it, which this process does
 
     def poll(self) -> int | None:
         return self.exitcode

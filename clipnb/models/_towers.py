@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from clipnb.prefixes import Tree
+from clipnb.models._prefixes import Tree
 
 
 def read_images(tower: torch.nn.Module, pixels: torch.Tensor) -> torch.Tensor:

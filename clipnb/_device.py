@@ -1,0 +1,29 @@
+"""The device to compute on, by name."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from clipnb.errors import InputError, text_of
+
+if TYPE_CHECKING:
+    import torch
+
+
+def find_device(device: str) -> torch.device:
+    """The device of that name; "auto" is CUDA if there is one, else the CPU.
+
+    >>> find_device("cpu")
+    device(type='cpu')
+    """
+    import torch  # a second, which only computing needs
+
+    if (device if isinstance(device, str) else text_of(device, "device")) == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        place = torch.device(device)
+        torch.empty(1, device=place)
+    except Exception as error:
+        first_line = (str(error).splitlines() or [type(error).__name__])[0]
+        raise InputError(f"Device {device!r} cannot be used here: {first_line}; try auto or cpu") from None
+    return place

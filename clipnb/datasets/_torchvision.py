@@ -1,0 +1,54 @@
+"""`torchvision:NAME:PATH`: the test split of a torchvision set that is on disk already; nothing is downloaded."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from clipnb.datasets._folder import existing_folder
+from clipnb.datasets._images import LabeledImages, first_line
+from clipnb.errors import InputError
+
+
+def open_torchvision(spec: str, rest: str) -> LabeledImages:
+    """A published set as torchvision reads it: EXIF rotation ignored, as in the published runs."""
+    from torchvision import datasets as sets
+
+    name, _, path = rest.partition(":")
+    root = existing_folder(path, spec)
+    known = [n for n in sets.__all__ if isinstance(getattr(sets, n), type)]
+    if name not in known:
+        raise InputError(f"Unknown torchvision set {name!r} in {spec!r}; known: {', '.join(known)}")
+    data = _open(getattr(sets, name), root, spec)
+    labels = next((getattr(data, a) for a in ("targets", "_labels", "labels", "y") if hasattr(data, a)), None)
+    classnames = getattr(data, "classes", None) or getattr(data, "categories", None)
+    if labels is None or classnames is None:
+        raise InputError(f"torchvision's {name} does not say its labels and classnames; use folder:PATH instead")
+    names = [c[0] if isinstance(c, tuple) else str(c).replace("_", " ") for c in classnames]
+    return LabeledImages(
+        spec,
+        [f"{name}/{i}" for i in range(len(data))],
+        np.asarray(labels, dtype=np.int64),
+        names,
+        lambda i: data[i][0],
+        versions=[_files_version(root)] * len(data),
+    )
+
+
+def _files_version(root: Path) -> tuple[int, int, int]:
+    """Number, size and latest change of the files below: torchvision's sets do not say which of them are theirs."""
+    states = [path.stat() for path in root.rglob("*") if path.is_file()]
+    return len(states), sum(state.st_size for state in states), max(state.st_mtime_ns for state in states)
+
+
+def _open(kind, root: Path, spec: str):
+    # The test split is asked for in each of the ways that torchvision's classes know.
+    for options in ({"train": False}, {"split": "test"}, {"split": "val"}, {}):
+        try:
+            return kind(str(root), **options)
+        except (TypeError, ValueError):
+            continue
+        except (RuntimeError, OSError) as error:
+            raise InputError(f"Cannot open {spec!r}: {first_line(error)} (nothing is downloaded)") from None
+    raise InputError(f"Cannot open {spec!r}: its constructor asks for more than a folder and a split")

@@ -1,0 +1,374 @@
+"""Load a CLIP model through open_clip with the settings its weights were trained with, or say in one line why not."""
+
+from __future__ import annotations
+
+import contextlib
+import difflib
+import json
+import logging
+import pickle
+import re
+import warnings
+from collections.abc import Iterator
+from dataclasses import asdict
+from functools import partial
+from pathlib import Path
+from typing import Any, NoReturn
+
+import torch
+
+from clipnb.datasets import check_asset
+from clipnb.errors import InputError, one_of, path_of, shown, text_of
+from clipnb.models._files import folder_problem, is_torchscript, layout_problem, stored_shapes, weights_problem
+from clipnb.models._model import DTYPES, Model
+from clipnb.models._settings import ARCHITECTURE, find_tag, known_tags, settings_of_file, settings_of_tag
+
+EMBEDDED = "clipnb-mini"
+EMBEDDED_DIR = Path(__file__).parents[1] / "assets" / EMBEDDED
+FOLDER, HUB = "local-dir:", "hf-hub:"  # open_clip's own prefixes
+CONFIG = "open_clip_config.json"
+# Warnings that say nothing here: settings are chosen before, and a progress bar that the environment fixes stays.
+HUSHED = ("QuickGELU mismatch", "Cannot (dis|en)able progress bars", ".*looks like a TorchScript archive")
+
+
+def load_model(
+    name: str = EMBEDDED,
+    pretrained: str | None = None,
+    device: str = "auto",
+    precision: str = "fp32",
+    trust_pickle: bool = False,
+    like: str | None = None,
+) -> Model:
+    """Load a CLIP model for inference.
+
+    The model is built with the settings that its weights were trained with: for a tag they are open_clip's record of
+    it (activation, mean and standard deviation, interpolation, resize mode), so that "ViT-B-32" and
+    "ViT-B-32-quickgelu" with the tag "openai" are the same model. `Model.settings` shows them.
+
+    Args:
+        name: "clipnb-mini" (the embedded default, no network needed), a name open_clip knows ("ViT-B-32"),
+            "local-dir:PATH" (a folder with open_clip_config.json), or "hf-hub:ORGANISATION/NAME" (such a folder on the
+            Hugging Face hub).
+        pretrained: a tag open_clip knows for that name ("openai"; downloaded on first use), or a path to a
+            checkpoint (.safetensors, or a .pt/.bin that holds tensors only). Used with open_clip's names only.
+        device: "auto" (CUDA if there is one, else CPU), "cpu", "cuda", "cuda:1", "mps".
+        precision: "fp32", "bf16" or "fp16": the type the image tower's weights are cast to (the text tower's stay in
+            fp32). `encode_images` measures on a sample how many predictions a half precision changes.
+        trust_pickle: load a checkpoint that can run code: a pickle with more in it than tensors, or a TorchScript
+            archive. Only for files whose source you trust.
+        like: the tag whose settings a checkpoint file needs, or "architecture" for the architecture's own settings wherever
+            weights do not bring theirs. None: those that all tags of the architecture agree on.
+
+    Returns:
+        A `Model` in evaluation mode.
+
+    Raises:
+        InputError: the name, tag, file, device or precision is unknown or cannot be loaded, or the tags of the
+            architecture disagree on the settings of a file; the text says what is wrong and what to do.
+
+    >>> model = load_model()
+    >>> model.name, model.precision
+    ('clipnb-mini', 'fp32')
+    """
+    if not isinstance(name, str):
+        text_of(name, "name")  # raises
+    if not isinstance(trust_pickle, bool):  # "no" would count as yes
+        raise InputError(f"Expected `trust_pickle` to be True or False, got {trust_pickle!r}")
+    like = None if like is None or like == "" else text_of(like, "like")
+    place = find_device(device)
+    one_of(precision, "precision", tuple(DTYPES))
+    with _quiet():
+        module, tokenizer, architecture, label = _open(name, pretrained, trust_pickle, like)
+    module = module.eval().requires_grad_(False).to(place, torch.float32)
+    module.visual.to(DTYPES[precision], memory_format=torch.channels_last)
+    exact = None if precision == "fp32" else partial(load_model, name, pretrained, device, "fp32", trust_pickle, like)
+    return Model(
+        name, label, module, _preprocess(module), tokenizer, place, precision, _config(module, architecture), exact
+    )
+
+
+def find_device(device: str) -> torch.device:
+    """The device of that name; "auto" is CUDA if there is one, else the CPU.
+
+    >>> find_device("cpu")
+    device(type='cpu')
+    """
+    if (device if isinstance(device, str) else text_of(device, "device")) == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        place = torch.device(device)
+        torch.empty(1, device=place)
+    except Exception as error:
+        raise InputError(f"Device {device!r} cannot be used here: {_first_line(error)}; try auto or cpu") from None
+    return place
+
+
+# A model's parts: (module, tokenizer, the architecture as open_clip's JSON has it, what `Model.pretrained` says).
+Parts = tuple[torch.nn.Module, Any, dict[str, Any], str]
+
+
+def _open(name: str, pretrained: str | None, trust_pickle: bool, like: str | None) -> Parts:
+    if name == EMBEDDED:
+        _refuse_options(
+            name,
+            pretrained if pretrained != EMBEDDED else None,
+            like,
+            "its weights are shipped",
+            "; name the architecture, for example ViT-B-32",
+        )
+        check_asset(EMBEDDED_DIR / "open_clip_model.safetensors")
+        return *_from_folder(EMBEDDED_DIR, trust_pickle), "shipped"
+    if name.startswith(FOLDER):
+        _refuse_options(name, pretrained, like, "its weights and settings lie in the folder")
+        folder = Path(name.removeprefix(FOLDER))
+        if not (folder / CONFIG).is_file():
+            raise InputError(f"Expected a folder with {CONFIG}, got {folder}")
+        return *_from_folder(folder, trust_pickle), folder.name
+    if name.startswith(HUB):
+        _refuse_options(name, pretrained, like, "its weights and settings lie in the repository")
+        return *_from_hub(name), name.rpartition("/")[2]
+    return _from_architecture(name, pretrained, trust_pickle, like)
+
+
+def _refuse_options(name: str, pretrained: str | None, like: str | None, why: str, way: str = "") -> None:
+    for option, value in (("pretrained", pretrained), ("like", None if like == ARCHITECTURE else like)):
+        if value:
+            raise InputError(f"Expected no `{option}` with model {name!r} ({why}), got {shown(value)}{way}")
+
+
+def _from_architecture(name: str, pretrained: str | None, trust_pickle: bool, like: str | None) -> Parts:
+    import open_clip  # heavy: only loading needs it
+
+    known = open_clip.list_models()
+    if name not in known:
+        close = difflib.get_close_matches(name, [EMBEDDED, *known], n=5, cutoff=0.4)
+        repository = f"; a repository of the Hugging Face hub is {HUB}{name}" if name.count("/") == 1 else ""
+        raise InputError(
+            f"Unknown model {shown(name)}; close: {', '.join(close) or EMBEDDED}; "
+            f"all: {EMBEDDED}, local-dir:PATH, hf-hub:ORGANISATION/NAME, or open_clip.list_models(){repository}"
+        )
+    tag = _tag_of(name, pretrained)
+    if tag and like not in (None, ARCHITECTURE):
+        raise InputError(
+            f"Expected no `like` with the tag {tag!r}, whose settings are known, got {shown(like)}; "
+            "it is for weights from a file"
+        )
+    problem = f"Cannot load model {name!r} with weights {str(pretrained)!r}: "
+    if not tag:
+        _check_file(Path(pretrained), name, trust_pickle, like, problem)
+    settings = settings_of_tag(name, tag) if tag else settings_of_file(name, like)
+    try:
+        module = open_clip.create_model(
+            name,
+            tag or str(pretrained),
+            force_quick_gelu=settings.quick_gelu,
+            quick_gelu=settings.quick_gelu,
+            force_preprocess_cfg=settings.preprocessing,
+            weights_only=not trust_pickle,
+        )
+    except Exception as error:  # the hub, the file and torch each raise their own kinds
+        way = (
+            "; without a network, download the file elsewhere and give it: "
+            f"pretrained=FILE, like={tag!r} (--pretrained FILE --like {tag})"
+            if tag
+            else ""
+        )
+        _refuse(error, problem, name, way)
+    if not tag:
+        _check_positions(Path(pretrained), module, name, problem)
+    architecture = open_clip.get_model_config(name) | {"quick_gelu": settings.quick_gelu}
+    return module, _tokenizer(name), architecture, tag or str(pretrained)
+
+
+def _tag_of(name: str, pretrained: str | None) -> str | None:
+    """The tag that `pretrained` names; None if it is a file.
+
+    Raises:
+        InputError: it is neither, or nothing is given.
+    """
+    tags = ", ".join(known_tags(name)) or "(no tags)"
+    if not pretrained:
+        raise InputError(f"Expected `pretrained` for model {name!r}: one of {tags}, or a checkpoint file")
+    if isinstance(pretrained, str) and (tag := find_tag(name, pretrained)):
+        return tag
+    if path_of(pretrained, "pretrained").is_file():
+        return None
+    if Path(pretrained).is_dir():
+        raise InputError(
+            f"Expected `pretrained` to be a tag or a checkpoint file, got the folder {str(pretrained)!r}; "
+            f"name the file in it, or, where {CONFIG} lies beside it, --model local-dir:{pretrained}"
+        )
+    sibling = name.removesuffix("-quickgelu") if name.endswith("-quickgelu") else f"{name}-quickgelu"
+    other = f"; it is a tag of {sibling}" if find_tag(sibling, str(pretrained)) else ""
+    raise InputError(
+        f"Unknown weights {str(pretrained)!r} for model {name!r}: not a file, and not one of {tags}{other}"
+    )
+
+
+def _check_file(file: Path, name: str, trust_pickle: bool, like: str | None, problem: str) -> None:
+    """Refuse what can be seen to be unusable before anything is built."""
+    if what := weights_problem(file):
+        raise InputError(problem + what)
+    if is_torchscript(file) and not trust_pickle:
+        also = (
+            ", and for OpenAI's own file like='openai' (--like openai)"
+            if "openai" in known_tags(name) and not like
+            else ""
+        )
+        raise InputError(
+            f"{problem}it is a TorchScript archive, as OpenAI publishes its weights, which can run code; "
+            f"if you trust its source: trust_pickle=True (--trust-pickle){also}"
+        )
+
+
+def _check_positions(file: Path, module: torch.nn.Module, name: str, problem: str) -> None:
+    """Refuse weights of another image size or context length, which open_clip would interpolate in silence."""
+    shapes = stored_shapes(file)
+    for key, tensor in module.named_parameters():
+        if key.endswith("positional_embedding") and (shape := shapes.get(key, list(tensor.shape))) != list(
+            tensor.shape
+        ):
+            what = "image size" if key.startswith("visual.") else "context length"
+            raise InputError(
+                f"{problem}they are of another {what} than {name}: "
+                f"{key} has shape {shape} in the file and {list(tensor.shape)} in the "
+                f"model; name the architecture of that {what}"
+            )
+
+
+def _from_folder(folder: Path, trust_pickle: bool) -> tuple[torch.nn.Module, Any, dict[str, Any]]:
+    import open_clip
+
+    problem = f"Cannot load the model in {folder}: "
+    options: dict[str, Any] = {}
+    try:
+        architecture = json.loads((folder / CONFIG).read_text("utf-8"))["model_cfg"]
+        text = architecture["text_cfg"]
+        if "hf_model_name" in text:  # relative in the file; transformers wants the real folder
+            options["text_cfg"] = text | {"hf_model_name": str(folder), "hf_tokenizer_name": str(folder)}
+        # Without `require_pretrained`, a folder without weights would give a random model.
+        module = open_clip.create_model(
+            f"{FOLDER}{folder}", require_pretrained=True, weights_only=not trust_pickle, **options
+        )
+        return module, open_clip.get_tokenizer(f"{FOLDER}{folder}"), architecture
+    except Exception as error:
+        if what := folder_problem(folder):
+            raise InputError(problem + what) from error
+        _refuse(error, problem, f"{FOLDER}{folder}")
+
+
+def _from_hub(name: str) -> tuple[torch.nn.Module, Any, dict[str, Any]]:
+    import open_clip
+
+    repository = name.removeprefix(HUB)
+    if repository.count("/") != 1 or not all(repository.split("/")):
+        raise InputError(f"Expected hf-hub:ORGANISATION/NAME, got {shown(name)}")
+    try:
+        module = open_clip.create_model(name, require_pretrained=True)
+        return module, open_clip.get_tokenizer(name), open_clip.get_model_config(name)
+    except Exception as error:
+        _refuse(
+            error,
+            f"Cannot load {name!r} from the Hugging Face hub or its cache: ",
+            name,
+            f"; where there is a network, fetch the folder with `hf download {repository} --local-dir FOLDER`, "
+            "then use local-dir:FOLDER (--model local-dir:FOLDER)",
+        )
+
+
+def _tokenizer(name: str) -> Any:
+    import open_clip
+
+    try:
+        return open_clip.get_tokenizer(name)
+    except Exception as error:
+        raise InputError(
+            f"Cannot load the tokenizer of model {name!r}, which comes from the Hugging Face hub on first use: "
+            f"{_first_line(error)}; without a network, use a folder that holds it: local-dir:PATH"
+        ) from error
+
+
+def _refuse(error: Exception, problem: str, name: str, way: str = "") -> NoReturn:
+    """Say in one line why weights cannot be loaded."""
+    if isinstance(error, pickle.UnpicklingError):
+        raise InputError(
+            f"{problem}expected a file of tensors only, this is damaged or a pickle that can run any code; "
+            "if it is your own: trust_pickle=True, --trust-pickle"
+        ) from None
+    if what := layout_problem(str(error), name):
+        raise InputError(problem + what) from None
+    if isinstance(
+        error, (AttributeError, StopIteration, KeyError)
+    ):  # raised where open_clip reads the content as tensors by name
+        raise InputError(
+            f"{problem}expected tensors by name (a state dict), got something else "
+            f"({type(error).__name__}: {_first_line(error)})"
+        ) from error
+    raise InputError(f"{problem}{type(error).__name__}: {_first_line(error)}{way}") from error
+
+
+def _preprocess(module: torch.nn.Module):
+    from open_clip.transform import PreprocessCfg, image_transform_v2
+
+    return image_transform_v2(PreprocessCfg(**module.visual.preprocess_cfg), is_train=False)
+
+
+def _config(module: torch.nn.Module, architecture: dict[str, Any]) -> dict[str, Any]:
+    """Everything that determines vectors besides the weights, with open_clip's defaults filled in, ready for JSON.
+
+    Two spellings of one model, such as a registered name and a folder, have equal configurations.
+    """
+    from open_clip import CLIPTextCfg, CLIPVisionCfg
+
+    apart = (
+        "vision_cfg",
+        "text_cfg",
+        "custom_text",
+        "multimodal_cfg",
+        "init_logit_scale",
+        "init_logit_bias",
+        "nonscalar_logit_scale",
+    )
+    config = {
+        "architecture": {"quick_gelu": False} | {key: value for key, value in architecture.items() if key not in apart},
+        "vision": asdict(CLIPVisionCfg(**architecture["vision_cfg"])),
+        "text": asdict(CLIPTextCfg(**architecture["text_cfg"])),
+        "preprocessing": dict(module.visual.preprocess_cfg),
+    }
+    tower = getattr(getattr(module, "text", None), "config", None)
+    if tower is not None:  # a text tower of transformers has its heads and its activation in a file of its own
+        ignored = ("_name_or_path", "transformers_version", "architectures", "dtype", "torch_dtype")
+        config["text"]["tower"] = {key: value for key, value in tower.to_diff_dict().items() if key not in ignored}
+    return json.loads(json.dumps(config, default=str))
+
+
+def _first_line(error: Exception) -> str:
+    """What an error says, in one line; of a failed download, the file and the first sentence of the reason."""
+    line = (str(error).strip().splitlines() or ["no details"])[0]
+    if download := re.search(r"(Failed to download file .*?)\. Last error: (.*)", line):
+        line = f"{download[1]}: {download[2].split('. ')[0]}"
+    return line[:300]
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Hold back the loaders' progress bars, logs and load reports; errors still come through, and all is put back."""
+    from huggingface_hub.utils import are_progress_bars_disabled, disable_progress_bars, enable_progress_bars
+    from transformers.utils import logging as hf_logging
+
+    logs, verbosity = logging.root.manager.disable, hf_logging.get_verbosity()
+    loading_bar, hub_bars = hf_logging.is_progress_bar_enabled(), not are_progress_bars_disabled()
+    with warnings.catch_warnings():
+        for text in HUSHED:
+            warnings.filterwarnings("ignore", message=text)
+        logging.disable(logging.CRITICAL)
+        hf_logging.set_verbosity_error()
+        hf_logging.disable_progress_bar()
+        try:
+            yield
+        finally:
+            logging.disable(logs)
+            hf_logging.set_verbosity(verbosity)
+            if loading_bar:
+                hf_logging.enable_progress_bar()  # which sets the hub's as well
+            (enable_progress_bars if hub_bars else disable_progress_bars)()
