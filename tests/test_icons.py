@@ -1,4 +1,4 @@
-"""The icon set: counts, licences, makers in one split only, no near copy between train and test, classes with groups."""
+"""The icon set: counts, licences, makers in one split only, near copies, classes with groups."""
 
 import hashlib
 import io

@@ -18,7 +18,9 @@ from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 import numpy as np
-from build_emoji import CLIPART, FONTS, TWIN, draw_families, dump, in_scope, licence_lines, nearest, on_white, write_parquet
+from build_emoji import (
+    CLIPART, FONTS, TWIN, draw_families, dump, in_scope, licence_lines, nearest, on_white, write_parquet,
+)
 from emoji_sources import (
     ABSTRACT, OPEN, SHARE_ALIKE, SIZE, VENDORS, Packages, clipart, render, singular, slug, squash,
 )
@@ -36,10 +38,11 @@ GROUP_WORDS = {
 }
 HELD_OUT_FOR = """Models trained on the drawings of the makers with the role "train" alone (tools/train_mini.py). The first
 clipnb-mini is none of them: it was trained on the packages marked clipnb_mini_1, most test makers' among them."""
-RULE = f"""A class is a thing of tools/icon_classes.py that has at least {MIN_TEST} drawings by at least {MIN_TEST_MAKERS} of the test
-makers and at least {MIN_VALIDATION} by at least {MIN_VALIDATION_MAKERS} of the validation makers, near copies counted once.
-A drawing belongs to a class if its name, without words of style and size, is the class's name or one of its synonyms.
-Of one name a set gives at most three drawings, and of one class a held-out maker at most {STYLES_A_MAKER}. Drawings that show something else are left out by name."""
+RULE = f"""A class is a thing of tools/icon_classes.py that has at least {MIN_TEST} drawings by at least {MIN_TEST_MAKERS}
+of the test makers and at least {MIN_VALIDATION} by at least {MIN_VALIDATION_MAKERS} of the validation makers, near
+copies counted once. A drawing belongs to a class if its name, without words of style and size, is the class's name or
+one of its synonyms. Of one name a set gives at most three drawings, and of one class a held-out maker at most
+{STYLES_A_MAKER}. Drawings that show something else are left out by name."""
 
 
 def draw(found: list[Icon], packages: Packages, cache: Path, pool) -> dict[tuple[str, str], np.ndarray]:
@@ -183,7 +186,7 @@ class Describer:
 def trains(icon: Icon, names: set[str], unseen: LeftOut) -> bool:
     """Whether an icon of a training maker has a name to learn from."""
     parts = icon.words.split()
-    if icon.family in TRAIN_FAMILIES or any(reading in unseen for reading in words_of(icon.name)) or icon.words in unseen:
+    if icon.family in TRAIN_FAMILIES or any(reading in unseen for reading in (icon.words, *words_of(icon.name))):
         return False
     plain = len(parts) <= 3 and all(p.isalpha() for p in parts) and any(len(p) > 2 for p in parts)
     return icon.words in names or (plain and not {singular(p) for p in parts} & ABSTRACT)
@@ -255,8 +258,8 @@ def licences(sources: dict) -> str:
     trained = {k: s for k, s in sources.items() if s["role"] == "train"}
     lines = [
         "# Licences of the icon set", "",
-        "What was changed: every drawing was rendered at 96 x 96 pixels, `currentColor` as dark grey, put on white and stored "
-        "as WebP. The drawings keep their own licences; this project's licence covers none of them.", "",
+        "What was changed: every drawing was rendered at 96 x 96 pixels, `currentColor` as dark grey, put on white and "
+        "stored as WebP. The drawings keep their own licences; this project's licence covers none of them.", "",
         "`test-sharealike.parquet` is share-alike and therefore kept in a file of its own: whoever passes it on, "
         "changed or not, does so under CC BY-SA 4.0. No model was trained on it.", "",
         "Keywords: Unicode CLDR (Unicode License v3), through emojibase-data (MIT), <https://emojibase.dev>. "
@@ -305,15 +308,19 @@ def build(args) -> None:
     everything = icons(packages, meaning)
     classnames = {c["classname"] for c in classes}
     wrong = set(WRONG) | set(COPIES)
-    candidates = [i for i in everything if i.words in classnames and role_of(i.maker) != "train" and identity(i) not in wrong]
-    trainable = [i for i in everything if role_of(i.maker) == "train" and trains(i, classnames, unseen) and identity(i) not in wrong]
+    everything = [i for i in everything if identity(i) not in wrong]
+    candidates = [i for i in everything if role_of(i.maker) != "train" and i.words in classnames]
+    trainable = [i for i in everything if role_of(i.maker) == "train" and trains(i, classnames, unseen)]
     with ProcessPoolExecutor(args.workers) as pool:
         drawn = draw(candidates + trainable, packages, args.cache, pool)
-        thumbs = {(i.family, i.name): thumbnail(drawn[i.family, i.name]) for i in candidates if (i.family, i.name) in drawn}
+        there = [(i.family, i.name) for i in candidates if (i.family, i.name) in drawn]
+        thumbs = {key: thumbnail(drawn[key]) for key in there}
         chosen, copies = held_out(candidates, thumbs, classes)
         classes = [c for c in classes if is_class(c["classname"], chosen)]
         print(f"{len(classes)} classes", flush=True)
-        pictures, rows = training(args, packages, trainable, drawn, pool, read_classes(), concepts, names, emoji_classes, unseen)
+        pictures, rows = training(
+            args, packages, trainable, drawn, pool, read_classes(), concepts, names, emoji_classes, unseen
+        )
         training_thumbs = np.stack([thumbnail(picture) for picture in pictures])
         shown = [i for role in chosen.values() for c in classes for i in role[c["classname"]]]
         stored = pool.map(webp, [np.asarray(drawn[i.family, i.name]) for i in shown], chunksize=64)
@@ -338,7 +345,7 @@ def build(args) -> None:
                 licence = sources[icon.family]["licence"]
                 assert licence in OPEN_ICONS | SHARE_ALIKE
                 file = "test-sharealike.parquet" if licence in SHARE_ALIKE else f"{role}.parquet"
-                assert role == "test" or licence in OPEN_ICONS, f"{icon.family}: share-alike drawings are for testing only"
+                assert role == "test" or licence in OPEN_ICONS, f"{icon.family}: share-alike is for testing only"
                 data = stored[identity(icon)]
                 tables[file].append((icon.family, label, identity(icon), data))
                 hashes[identity(icon)] = hashlib.sha256(data).hexdigest()
@@ -348,16 +355,19 @@ def build(args) -> None:
     sources = {name: source for name, source in sources.items() if name in used}
     dump(args.out / "classes.json", [
         {"classname": c["classname"], "synonyms": c["synonyms"], "keywords": class_keywords(c, concepts, names),
-         "group": c["group"], "subgroup": c["group"], "training_drawings": per_key.get(c["classname"], 0)} for c in classes
+         "group": c["group"], "subgroup": c["group"], "training_drawings": per_key.get(c["classname"], 0)}
+        for c in classes
     ])
     counts = {file: len(table) for file, table in tables.items()}
     dump(args.out / "manifest.json", {
-        "rule": RULE, "held_out_for": HELD_OUT_FOR, "picture": f"{SIZE} x {SIZE}, RGB on white, WebP: lossless in one ink, else quality 85",
+        "rule": RULE, "held_out_for": HELD_OUT_FOR,
+        "picture": f"{SIZE} x {SIZE}, RGB on white, WebP: lossless in one ink, else quality 85",
         "seed": "none: nothing is drawn by chance",
         "counts": {"classes": len(classes), **counts, "training drawings": len(keep), "training names": len(per_key)},
         "near_copies": {
             "threshold": TWIN, "measure": "root-mean-square distance of grey 24 x 24 thumbnails cropped to their ink",
-            "within_a_class": copies, "listed_by_name": sorted(COPIES), "training_drawings_dropped": left_out, "smallest_distance_left": round(float(distance[keep].min()), 4),
+            "within_a_class": copies, "listed_by_name": sorted(COPIES), "training_drawings_dropped": left_out,
+            "smallest_distance_left": round(float(distance[keep].min()), 4),
         },
         "left_out_by_name": sorted(WRONG), "sources": sources, "sha256": dict(sorted(hashes.items())),
     })

@@ -341,7 +341,7 @@ GROUPS = {
         teddy bear
         toilet
         toothbrush = tooth brush
-        trash can = trash, trash bin, bin, garbage, wastebasket, waste basket, dustbin, garbage can, rubbish bin, trashcan
+        trash can = trash, trash bin, bin, garbage, wastebasket, dustbin, garbage can, rubbish bin
         vacuum cleaner = vacuum
         washing machine = washer, laundry machine
         watch = wristwatch, wrist watch
@@ -621,8 +621,8 @@ tabler/school-filled tabler/storm tdesign/camera-1 tdesign/palette-1 tdesign/sho
 twemoji/mouse uiw/laptop uiw/pie-chart vaadin/controller vaadin/mailbox vs/wine weui/pencil-filled
 weui/pencil-outlined weui/shop-filled weui/shop-outlined whh/law whh/stamp whh/wheel zondicons/color-palette
 """.split()
-# Near copies that thumbnails miss, by ImageNet features (EfficientNet-Lite0, pooled): a held-out drawing with a cosine of
-# 0.985 or more to an earlier one of its class, and a training drawing with 0.98 or more to any held-out drawing.
+# Near copies that thumbnails miss, by ImageNet features (EfficientNet-Lite0, pooled): a held-out drawing with a cosine
+# of 0.985 or more to an earlier one of its class, and a training drawing with 0.98 or more to any held-out drawing.
 COPIES = """
 akar-icons/dice-1 akar-icons/globe basil/alarm-outline basil/chart-pie-outline basil/clock-outline bi/bluetooth bi/box
 bi/credit-card bi/egg-fill bi/file bi/star-fill boxicons/alarm boxicons/alarm-filled boxicons/basketball

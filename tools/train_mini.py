@@ -345,8 +345,9 @@ def smoke_trainer(args, classes: int = 24) -> Trainer:
     ]
     model, _, tokenizer = mini_model.open_shell(ASSETS / "clipnb-mini", weights=True)
     torch.manual_seed(args.seed)
-    for layer in (m for part in (model.visual.head, model.text.proj) for m in part.modules() if isinstance(m, nn.Linear)):
-        layer.reset_parameters()
+    for layer in (*model.visual.head.modules(), *model.text.proj.modules()):
+        if isinstance(layer, nn.Linear):
+            layer.reset_parameters()
     model.logit_scale.data.fill_(math.log(1 / 0.07))
     args.batch, args.small, args.switch, args.warm_views, args.warm_steps = 16, 48, 1.0, 32, 4
     args.log_every, args.ramp = 4, 2

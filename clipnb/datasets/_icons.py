@@ -1,4 +1,4 @@
-"""`icons` and `icons:validation`: the shipped set of things drawn by many makers, with enough images to judge a class."""
+"""`icons` and `icons:validation`: the shipped set with enough drawings of each thing to judge a class."""
 
 from __future__ import annotations
 
