@@ -191,7 +191,7 @@ def _whole(name: str) -> re.Pattern:
 
 
 def load_descriptions(source: str | Path = "emoji", kind: str | None = None) -> Descriptions:
-    """Read texts about classes: the shipped descriptions ("emoji"), or a JSON file in one of these forms.
+    """Read texts about classes: the shipped descriptions ("emoji" or "icons"), or a JSON file in one of these forms.
 
     - {"provenance": {...}, "classes": {...}}, with any of the following as "classes"; or one of the following by itself
     - {classname: [sentence, ...]} as CuPL has them (arXiv 2209.03320): used as they are
@@ -199,7 +199,7 @@ def load_descriptions(source: str | Path = "emoji", kind: str | None = None) -> 
     - {classname: {"synonyms": [...], "parents": [...]}}: synonyms as they are, "name, a kind of parent"
 
     Args:
-        source: "emoji" or a path.
+        source: "emoji", "icons" or a path.
         kind: of the lists, "sentences" or "features"; None: sentences if most texts name their class.
 
     Returns:
@@ -212,12 +212,13 @@ def load_descriptions(source: str | Path = "emoji", kind: str | None = None) -> 
     >>> min(len(texts) for texts in found.by_class.values()) >= 5
     True
     """
-    path = SHIPPED_DIR / "emoji.json" if isinstance(source, str) and source == "emoji" else path_of(source, "source")
+    shipped = isinstance(source, str) and source in ("emoji", "icons")
+    path = SHIPPED_DIR / f"{source}.json" if shipped else path_of(source, "source")
     try:
         text = read_text(path)
         content = json.loads(text, object_pairs_hook=lambda pairs: _no_twins(pairs, path))
     except OSError as error:
-        raise InputError(f"Expected 'emoji' or a JSON file of descriptions, got {source}: {error.strerror}") from None
+        raise InputError(f"Expected 'emoji', 'icons' or a JSON file of descriptions, got {source}: {error.strerror}") from None
     except (json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
         raise InputError(f"Cannot read {path} as JSON: {error}") from None
     ours = isinstance(content, dict) and isinstance(content.get("classes"), dict)

@@ -76,7 +76,7 @@ def test_two_audits_side_by_side(audit, tmp_path):
     (["--out", "no/such/r.html"], "Expected --out to name a file in an existing folder, got no/such/r.html"),
     (["--templates", "many"], "Unknown template set 'many'"),
     (["--classes", "none.txt"], "Expected a file of classnames, got none.txt"),
-    (["--descriptions", "none.json"], "Expected 'emoji' or a JSON file of descriptions, got none.json"),
+    (["--descriptions", "none.json"], "Expected 'emoji', 'icons' or a JSON file of descriptions, got none.json"),
     (["--dataset", "table:none.csv"], "Expected a CSV or Parquet table in 'table:none.csv', found none"),
     (["--compare", "a.json"], "Option '--compare' requires 2 arguments"),
 ])

@@ -109,7 +109,7 @@ def test_ensemble_prints_a_table_and_writes_json(clipnb, pictures, tmp_path):
     one = clipnb("ensemble", "--method", "zpe", "--fit", f"folder:{pictures}", "--json", "-")
     assert [row["method"] for row in json.loads(one.stdout)["rows"]] == ["bare", "zpe"]
     refused(clipnb("ensemble", "--method", "best"), "Expected `--method` to be one of 'all', 'single'")
-    refused(clipnb("ensemble", "--descriptions", "no.json"), "Expected 'emoji' or a JSON file of descriptions, got no.json")
+    refused(clipnb("ensemble", "--descriptions", "no.json"), "Expected 'emoji', 'icons' or a JSON file of descriptions, got no.json")
     refused(clipnb("ensemble", "--fit", "emoji:validation"), "Expected --fit emoji:validation to have the classes of folder:")
 
 

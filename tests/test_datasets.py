@@ -130,7 +130,7 @@ def test_an_animation_is_its_first_frame(tmp_path):
 
 
 def test_wrong_specs_and_folders_are_told(pictures, tmp_path):
-    known = "known: emoji, emoji:SPLIT, folder:PATH, imagenet:PATH, imagenet-partial:PATH, table:FILE, torchvision:NAME:PATH, webdataset:PATTERN"
+    known = "known: emoji, emoji:SPLIT, icons, icons:validation, folder:PATH, imagenet:PATH, imagenet-partial:PATH, table:FILE, torchvision:NAME:PATH, webdataset:PATTERN"
     refuses("emojis", f"Unknown data set 'emojis'; {known}")
     refuses("", f"Unknown data set ''; {known}")
     refuses("emoji:train", "Unknown split 'train' of the emoji set; known: test, validation, train-sample, unseen, hard")

@@ -53,7 +53,7 @@ def test_a_wrong_file_is_told(tmp_path, content, text):
 
 
 def test_a_missing_file_is_told(tmp_path):
-    with pytest.raises(InputError, match=re.escape("Expected 'emoji' or a JSON file of descriptions, got no.json: No such file")):
+    with pytest.raises(InputError, match=re.escape("Expected 'emoji', 'icons' or a JSON file of descriptions, got no.json: No such file")):
         load_descriptions("no.json")
     with pytest.raises(InputError, match="Is a directory"):
         load_descriptions(tmp_path)
@@ -68,6 +68,17 @@ def test_the_shipped_descriptions_are_of_the_emoji_set():
     assert found.provenance["kind"] == "sentences" and found.provenance["written_by"]
     for name, texts in found.by_class.items():  # they pass the rules that an answer of today has to pass
         assert check_answer(json.dumps(texts), Question(name)) == texts
+
+
+def test_the_descriptions_of_the_icon_set_name_its_classes_once():
+    """Name first, then what is visible without the name: so texts without the class name are there for the taking."""
+    from clipnb import load_dataset
+
+    found, classnames = load_descriptions("icons"), load_dataset("icons").classnames
+    assert list(found.by_class) == classnames
+    for name, texts in found.by_class.items():
+        assert len(set(texts)) == len(texts) >= 3
+        assert all(len(re.findall(rf"\b{re.escape(name)}\b", text)) == 1 for text in texts), name
 
 
 def test_the_forms_that_others_use(tmp_path):

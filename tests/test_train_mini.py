@@ -14,6 +14,7 @@ sys.path.insert(0, str(ROOT / "tools"))
 timm = pytest.importorskip("timm")
 
 import mini_augment  # noqa: E402
+import mini_captions  # noqa: E402
 import mini_model  # noqa: E402
 import train_mini  # noqa: E402
 
@@ -91,32 +92,31 @@ def test_pruned_vocabulary_keeps_ids_and_order():
     assert [names[i] for i in kept] == ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "a", "cat", "##s", "rare"]
 
 
-def test_class_captions_start_with_the_name():
-    captions = train_mini.class_captions({"classname": "dog", "keywords": ["pet", "puppy"]}, 0)
-    assert captions[0][0] == "dog" and captions[0][1] == max(w for _, w in captions)
-    assert "a drawing of a dog." in [c for c, _ in captions]
+def test_a_batch_never_holds_two_drawings_of_one_name():
+    keys = ["dog"] * 50 + ["cat"] * 30 + [f"rare thing {i}" for i in range(40)]
+    sampler, rng = train_mini.Sampler(keys), np.random.default_rng(0)
+    drawn = [sampler.draw(16, rng) for _ in range(50)]
+    assert all(len({keys[i] for i in rows}) == 16 and (np.diff(rows) > 0).all() for rows in drawn)
+    count = np.bincount(np.concatenate(drawn), minlength=len(keys))
+    assert count[:50].sum() == 50  # as often drawn as allowed: once a batch
+    assert count[80:].sum() > 0
 
 
-def test_class_captions_leave_out_the_names_of_other_classes():
-    captions = train_mini.class_captions({"classname": "poodle", "keywords": ["dog", "pet"]}, 0, {"poodle", "dog"})
-    assert not any("dog" in c for c, _ in captions)
+def test_captions_vary_and_keep_to_what_is_known():
+    thing = mini_captions.Thing("owl", ("night owl",), ("bird", "wise"), "animals", "line", "icon")
+    rng = np.random.default_rng(0)
+    captions = [mini_captions.caption(thing, rng) for _ in range(400)]
+    assert len(set(captions)) > 80
+    assert 60 < captions.count("owl") < 200
+    assert not any("photo" in text or "  " in text for text in captions)
+    assert all("owl" in text or "bird" in text or "wise" in text for text in captions)
+    assert mini_captions.with_article("owl") == "an owl"
 
 
-def test_classes_whose_names_read_alike_are_told_apart():
-    """Nearly equal text features excuse two free captions, not the names of two classes."""
-    concepts = [{"classname": "first quarter moon", "keywords": []}, {"classname": "last quarter moon", "keywords": []}]
-    rows = [{"words": "half moon"}, {"words": "moon half"}]
-    captions = train_mini.Captions(concepts, rows)
-    raw = torch.nn.functional.normalize(torch.ones(len(captions.texts), 4) + 0.01 * torch.eye(len(captions.texts), 4), dim=-1)
-    images, texts = torch.eye(2), torch.eye(2)
-
-    def loss(texts, labels, captioned):
-        ids = torch.tensor([captions.texts[t] for t in captioned])
-        names = raw[captions.ids[:, 0]]
-        owner = torch.from_numpy(captions.owner)
-        bank = torch.zeros(2, 2)
-        return train_mini.contrastive_loss(images, texts, 5.0, torch.tensor(labels), ids, raw, names, owner, bank).item()
-
-    named, free = ["first quarter moon", "a drawing of a last quarter moon."], ["half moon", "moon half"]
-    assert loss(texts, [0, 1], named) < loss(texts.flip(0), [0, 1], named)
-    assert loss(texts, [-1, -1], free) == loss(texts.flip(0), [-1, -1], free)
+def test_the_loss_is_least_where_each_drawing_has_its_own_caption():
+    images = torch.nn.functional.normalize(torch.eye(4) + 0.1, dim=-1)
+    scale = torch.tensor(10.0)
+    right = train_mini.clip_loss(images, images, scale)
+    assert right < train_mini.clip_loss(images, images.roll(1, 0), scale)
+    plain = torch.nn.functional.cross_entropy(scale * images @ images.T, torch.arange(4))
+    assert torch.allclose(right, plain)

@@ -197,19 +197,27 @@ def dump(path: Path, value) -> None:
     path.write_text(json.dumps(value, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
 
 
-def licences(sources: dict) -> str:
-    """The attribution page: one entry for each source, shipped pictures first."""
-    urls = {
-        "CC-BY-4.0": "https://creativecommons.org/licenses/by/4.0/", "CC-BY-3.0": "https://creativecommons.org/licenses/by/3.0/",
-        "CC-BY-SA-4.0": "https://creativecommons.org/licenses/by-sa/4.0/", "Apache-2.0": "https://www.apache.org/licenses/LICENSE-2.0",
-        "MIT": "https://opensource.org/license/mit", "ISC": "https://opensource.org/license/isc-license-txt",
-        "OFL-1.1": "https://openfontlicense.org", "CC0-1.0": "https://creativecommons.org/publicdomain/zero/1.0/",
-    }
+LICENCE_URLS = {
+    "CC-BY-4.0": "https://creativecommons.org/licenses/by/4.0/", "CC-BY-3.0": "https://creativecommons.org/licenses/by/3.0/",
+    "CC-BY-SA-4.0": "https://creativecommons.org/licenses/by-sa/4.0/", "Apache-2.0": "https://www.apache.org/licenses/LICENSE-2.0",
+    "MIT": "https://opensource.org/license/mit", "ISC": "https://opensource.org/license/isc-license-txt",
+    "OFL-1.1": "https://openfontlicense.org", "CC0-1.0": "https://creativecommons.org/publicdomain/zero/1.0/",
+    "BSD-3-Clause": "https://opensource.org/license/bsd-3-clause", "Unlicense": "https://unlicense.org",
+}
+
+
+def licence_lines(sources: dict) -> list[str]:
+    """An entry for each source: author, licence, package and home."""
 
     def entry(name, s):
-        licence = f"[{s['licence']}]({urls[s['licence']]})" if s["licence"] in urls else s["licence"]
+        licence = f"[{s['licence']}]({LICENCE_URLS[s['licence']]})" if s["licence"] in LICENCE_URLS else s["licence"]
         return f"- **{name}**, by {s['author']}, {licence}; {s['package']} {s['version']}; <{s['home']}>"
 
+    return [entry(name, source) for name, source in sources.items()]
+
+
+def licences(sources: dict) -> str:
+    """The attribution page: one entry for each source, shipped pictures first."""
     shipped = {k: s for k, s in sources.items() if s["file"]}
     trained = {k: s for k, s in sources.items() if not s["file"]}
     lines = [
@@ -220,7 +228,7 @@ def licences(sources: dict) -> str:
         "changed or not, does so under CC BY-SA 4.0. No model was trained on it.", "",
         "Class names and keywords: Unicode CLDR (Unicode License v3), through emojibase-data (MIT), <https://emojibase.dev>.", "",
         "## Pictures in this folder", "",
-        *[f"{entry(k, s)}; in `{s['file']}`" for k, s in shipped.items()], "",
+        *[f"{line}; in `{s['file']}`" for line, s in zip(licence_lines(shipped), shipped.values())], "",
         "The MIT licence of the Fluent drawings: Copyright (c) Microsoft Corporation. Permission is hereby granted, free of "
         "charge, to any person obtaining a copy of this software and associated documentation files (the \"Software\"), to deal "
         "in the Software without restriction, including without limitation the rights to use, copy, modify, merge, publish, "
@@ -233,23 +241,15 @@ def licences(sources: dict) -> str:
         "OR OTHER DEALINGS IN THE SOFTWARE.", "",
         "The text of the Apache licence is in `LICENSE-Apache-2.0.txt`.", "",
         "## Drawings that clipnb-mini was trained on (not in this folder, `noto` excepted)", "",
-        *[entry(k, s) for k, s in trained.items()],
+        *licence_lines(trained),
     ]
     return "\n".join(lines) + "\n"
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--node-modules", type=Path, default=Path(__file__).parent / "node_modules")
-    parser.add_argument("--openclipart", type=Path, required=True, help="folder of the unpacked Debian package")
-    parser.add_argument("--symbola", type=Path, required=True, help="the font file of fonts-symbola")
-    parser.add_argument("--out", type=Path, default=Path(__file__).parents[1] / "clipnb/assets/emoji")
-    parser.add_argument("--cache", type=Path, required=True, help="folder for the training pictures (about 1 GB)")
-    parser.add_argument("--workers", type=int, default=2)
-    args = parser.parse_args()
+def build(args) -> None:
+    """Write the emoji set to `args.out` and the training pictures of clipnb-mini 1 to `args.cache`."""
     args.out.mkdir(parents=True, exist_ok=True)
     args.cache.mkdir(parents=True, exist_ok=True)
-
     packages = Packages(args.node_modules)
     concepts = packages.concepts()
     names = packages.names(concepts)
@@ -341,6 +341,18 @@ def main() -> None:
     np.save(args.cache / "pictures.npy", np.stack([pictures[i] for i in keep]))
     dump(args.cache / "rows.json", [rows[i] for i in keep])
     print(json.dumps({**counts, "kept": len(keep), "twins": len(twins_train), "between": len(between), "dropped": len(dropped)}))
+
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--node-modules", type=Path, default=Path(__file__).parent / "node_modules")
+    parser.add_argument("--openclipart", type=Path, required=True, help="folder of the unpacked Debian package")
+    parser.add_argument("--symbola", type=Path, required=True, help="the font file of fonts-symbola")
+    parser.add_argument("--out", type=Path, default=Path(__file__).parents[1] / "clipnb/assets/emoji")
+    parser.add_argument("--cache", type=Path, required=True, help="folder for the training pictures (about 1 GB)")
+    parser.add_argument("--workers", type=int, default=2)
+    build(parser.parse_args())
 
 
 if __name__ == "__main__":

@@ -158,6 +158,11 @@ class Packages:
             "author": info["author"]["name"],
         }
 
+    @functools.cache
+    def collections(self) -> dict[str, dict]:
+        """What the collection of all sets says of each: author, licence, `palette` (whether it has colours)."""
+        return _json(self.root / "@iconify/json/collections.json")
+
     @functools.lru_cache(maxsize=2)
     def _icons(self, family: str) -> dict:
         alone = self.root / f"@iconify-json/{family}/icons.json"

@@ -132,21 +132,23 @@ def initial_model(minilm: Path, lite0: Path, folder: Path, needed_texts: list[st
     return model, tokenizer
 
 
+def text_features(text_tower, tokens: torch.Tensor) -> torch.Tensor:
+    """(N, 384) features of (N, L) tokens before the projection, the tokens cut to their longest text.
+
+    The transformer masks padding, so the result is that of full padding at a fraction of the time.
+    """
+    ids = tokens[:, : int((tokens != 0).sum(1).max())]
+    mask = (ids != 0).long()
+    return text_tower.pooler(text_tower.transformer(input_ids=ids, attention_mask=mask), mask)
+
+
 @torch.inference_mode()
 def pooled(text_tower, tokenizer, texts: list[str], batch: int = 256) -> torch.Tensor:
-    """(N, 384) features of the frozen text transformer, before the projection.
-
-    Batches go by length and are cut to their longest text: the transformer masks padding, so the
-    result is that of full padding at a fraction of the time.
-    """
+    """(N, 384) features of texts before the projection; batches go by length."""
     tokens = tokenizer(texts)
-    length = (tokens != 0).sum(1)
-    order, out = length.argsort(stable=True), torch.empty(len(texts), 384)
+    order, out = (tokens != 0).sum(1).argsort(stable=True), torch.empty(len(texts), 384)
     for index in order.split(batch):
-        ids = tokens[index, : int(length[index].max())]
-        mask = (ids != 0).long()
-        hidden = text_tower.transformer(input_ids=ids, attention_mask=mask)
-        out[index] = text_tower.pooler(hidden, mask)
+        out[index] = text_features(text_tower, tokens[index])
     return out.clone()
 
 

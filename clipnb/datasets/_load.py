@@ -6,6 +6,7 @@ from functools import partial
 
 from clipnb.datasets._emoji import open_emoji
 from clipnb.datasets._folder import open_folder
+from clipnb.datasets._icons import open_icons
 from clipnb.datasets._imagenet import open_spec
 from clipnb.datasets._images import LabeledImages
 from clipnb.datasets._table import open_table
@@ -17,6 +18,7 @@ from clipnb.errors import InputError, text_of
 OPENERS = {
     "emoji": open_emoji,
     "folder": open_folder,
+    "icons": open_icons,
     "imagenet": open_spec,
     "imagenet-partial": partial(open_spec, partial=True),
     "table": open_table,
@@ -24,8 +26,8 @@ OPENERS = {
     "webdataset": open_webdataset,
 }
 SPECS = (
-    "emoji, emoji:SPLIT, folder:PATH, imagenet:PATH, imagenet-partial:PATH, table:FILE, torchvision:NAME:PATH, "
-    "webdataset:PATTERN"
+    "emoji, emoji:SPLIT, icons, icons:validation, folder:PATH, imagenet:PATH, imagenet-partial:PATH, table:FILE, "
+    "torchvision:NAME:PATH, webdataset:PATTERN"
 )
 
 
@@ -39,6 +41,7 @@ def load_dataset(spec: str = "emoji") -> LabeledImages:
     Args:
         spec: "emoji" (the embedded test split; also "emoji:validation", "emoji:train-sample", "emoji:hard" with
             turned, shrunk and tinted views of the test drawings, "emoji:unseen" with other concepts),
+            "icons" (embedded: fewer classes, each with 12 images or more; also "icons:validation"),
             "folder:PATH" (one folder a class; its name is the classname, "_" read as a space; a folder of images
             alone is an unlabelled set; links are followed, hidden files are not images),
             "imagenet:PATH" (`open_imagenet`: the validation set, complete; "imagenet-partial:PATH": any number of

@@ -1,0 +1,67 @@
+"""`icons` and `icons:validation`: the shipped set with enough drawings of each thing to judge a class."""
+
+from __future__ import annotations
+
+import io
+import json
+import zlib
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from PIL import Image
+
+from clipnb.datasets._assets import ASSETS, check_asset
+from clipnb.datasets._images import LabeledImages
+from clipnb.errors import InputError
+
+ICONS_DIR = ASSETS / "icons"
+# The share-alike drawings lie in a file of their own; together with the others they are the test split.
+ICONS_SPLITS = {"test": ("test.parquet", "test-sharealike.parquet"), "validation": ("validation.parquet",)}
+LICENCE = "the drawings' own, open ones, some CC BY-SA 4.0 (clipnb/assets/icons/LICENSES.md)"
+
+
+def open_icons(spec: str, split: str) -> LabeledImages:
+    """A split of the icon set, "test" (or empty) or "validation"; no maker has drawings in both.
+
+    Its `notes` have "family" (the icon package of each image), "makers" (the maker of each package), "clipnb_mini_1"
+    (the packages that the first clipnb-mini was trained on: for that model they are not held out) and "classes" (for
+    each class its classname, synonyms, keywords, group and number of drawings that a model may be trained on).
+    """
+    split = split or "test"
+    if split not in ICONS_SPLITS:
+        raise InputError(f"Unknown split {split!r} of the icon set; known: {', '.join(ICONS_SPLITS)}")
+    for name in (*ICONS_SPLITS[split], "classes.json", "manifest.json"):
+        check_asset(ICONS_DIR / name)
+    table = pa.concat_tables([pq.read_table(ICONS_DIR / name) for name in ICONS_SPLITS[split]])
+    classes = _read("classes.json")
+    sources = _read("manifest.json")["sources"]
+    images = table["image"]
+
+    def drawing(i: int) -> Image.Image:
+        return Image.open(io.BytesIO(images[i].as_py()))
+
+    return LabeledImages(
+        spec,
+        table["id"].to_pylist(),
+        table["label"].to_numpy(),
+        [c["classname"] for c in classes],
+        drawing,
+        notes={
+            "family": table["family"].to_pylist(),
+            "makers": {family: source["maker"] for family, source in sources.items()},
+            "clipnb_mini_1": sorted(family for family, source in sources.items() if source["clipnb_mini_1"]),
+            "classes": classes,
+        },
+        versions=[zlib.crc32(image.as_buffer()) for image in images],
+        drawings=True,
+        templates="drawing",
+        descriptions="icons",
+        groups={c["classname"]: c["group"] for c in classes},
+        keywords={c["classname"]: c["keywords"] for c in classes},
+        licence=LICENCE,
+    )
+
+
+def _read(name: str):
+    return json.loads((ICONS_DIR / name).read_text("utf-8"))
