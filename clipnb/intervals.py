@@ -16,6 +16,7 @@ import scipy  # loads scipy.stats, a second of work, when it is first used
 from clipnb.errors import MOST_RESAMPLES, InputError, as_numpy, booleans, floats, generator, one_of, real, whole_number
 
 NAN = float("nan")
+MAX_VALUE = 1e100  # the square of a larger number is infinite
 FEW = 10  # where fewer are right or fewer are wrong, Wilson's interval holds a rate near 0 or 1 too seldom
 LEAST_FREEDOM = 100  # with fewer degrees of freedom, a variance within classes says too little to narrow an interval by it
 MAX_GAIN = 1.5  # how many times as many images the stratification by class may count for, at most
@@ -188,8 +189,10 @@ def mean_with_t(values: npt.ArrayLike, confidence: float = 0.95) -> Score:
     values = floats(values, "values", 1)
     n = len(values)
     tail = (1 - check_confidence(confidence)) / 2
+    if not n or np.abs(values).max() > MAX_VALUE:
+        raise InputError(f"Expected `values` to hold at least one number, none beyond {MAX_VALUE:g}, got {n}")
     if n < 2 or not np.ptp(values):
-        return Score(float(values.mean()) if n else NAN)
+        return Score(float(values.mean()))
     half = scipy.stats.t.ppf(1 - tail, n - 1) * values.std(ddof=1) / math.sqrt(n)
     return Score(float(values.mean()), float(values.mean() - half), float(values.mean() + half))
 

@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from clipnb import metrics, worst
-from clipnb.errors import InputError, as_numpy, booleans, class_indices, generator, having, one_of, whole_number
+from clipnb.errors import InputError, booleans, class_indices, generator, having, one_of, whole_number
 from clipnb.evaluation import EvaluationResult
 from clipnb.intervals import paired_counts, proportion, sign_test
 
@@ -176,10 +176,9 @@ def chosen_on_halves(right: npt.ArrayLike, labels: npt.ArrayLike, num_classes: i
     >>> chosen_on_halves(labels == 1, labels, num_classes=2, k=1).tolist()
     [True, True, True, True, False, False, False, False]
     """
-    labels = as_numpy(labels, "labels")
-    right = booleans(right, "right", labels.shape)
     num_classes = whole_number(num_classes, "num_classes", 1, metrics.MAX_CLASSES)
-    labels = class_indices(labels, "labels", len(right), num_classes, unknown=True)
+    labels = class_indices(labels, "labels", None, num_classes, unknown=True)
+    right = booleans(right, "right", labels.shape)
     k = whole_number(k, "k", 1)
     rng = generator(seed)
     order = np.lexsort((rng.random(len(labels)), labels))  # by class, and at random within it

@@ -145,7 +145,7 @@ def prompt_rows(splits: list[Split]) -> list[str]:
         for split in splits:
             bare = split.hits(split.texts(["{}"]))
             hits = split.hits(split.texts(templates) if templates else split.texts(["{}"], split.keywords()))
-            value, (low, high) = paired_difference(hits, bare)
+            value, low, high = paired_difference(hits, bare)
             cells.append(f"{100 * hits.mean():.1f} % | {100 * value:+.1f} ({100 * low:+.1f} to {100 * high:+.1f})")
         lines.append(f"| {title} | {' | '.join(cells)} |")
     return lines
