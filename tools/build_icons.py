@@ -45,8 +45,8 @@ RULE = (
     f"of the test makers and at least {MIN_VALIDATION} by at least {MIN_VALIDATION_MAKERS} of the validation makers, "
     "near\n"
     "copies counted once. A drawing belongs to a class if its name, without words of style and size, is the class's "
-    "name or\none of its synonyms. Of one name a set gives at most three drawings, and of one class a held-out maker at "
-    "most\n"
+    "name or\none of its synonyms. Of one name a set gives at most three drawings, and of one class a held-out maker "
+    "at most\n"
     f"{STYLES_A_MAKER}. Drawings that show something else are left out by name."
 )
 
