@@ -114,8 +114,8 @@ def _model(command):
 
 
 _dataset = click.option("--dataset", default="emoji", show_default=True,
-                        help="emoji, emoji:validation, emoji:hard, folder:PATH, imagenet:PATH, imagenet-partial:PATH, table:FILE, "
-                             "torchvision:NAME:PATH, webdataset:PATTERN.")
+                        help="emoji, emoji:validation, emoji:hard, icons, icons:validation, folder:PATH, imagenet:PATH, "
+                             "imagenet-partial:PATH, table:FILE, torchvision:NAME:PATH, webdataset:PATTERN.")
 _fix_names = click.option("--fix-names", is_flag=True, help="Repair classnames before they are scored, and list each repair: WordNet ids become "
                           "names; numbers before names, underscores, CamelCase and slashes go.")
 _store = click.option("--store", type=click.Path(path_type=Path), help="Folder that keeps the image vectors: encode once, ask many.")

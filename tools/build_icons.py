@@ -36,13 +36,17 @@ GROUP_WORDS = {
     "animals-nature": "animals and nature", "food-drink": "food and drink", "travel-places": "travel and places",
     "activities": "activities", "objects": "objects",
 }
-HELD_OUT_FOR = """Models trained on the drawings of the makers with the role "train" alone (tools/train_mini.py). The first
-clipnb-mini is none of them: it was trained on the packages marked clipnb_mini_1, most test makers' among them."""
+HELD_OUT_FOR = (
+    'Models trained on the drawings of the makers with the role "train" alone (tools/train_mini.py). The first\n'
+    "clipnb-mini is none of them: it was trained on the packages marked clipnb_mini_1, most test makers' among them."
+)
 RULE = (
     f"A class is a thing of tools/icon_classes.py that has at least {MIN_TEST} drawings by at least {MIN_TEST_MAKERS}\n"
-    f"of the test makers and at least {MIN_VALIDATION} by at least {MIN_VALIDATION_MAKERS} of the validation makers, near\n"
+    f"of the test makers and at least {MIN_VALIDATION} by at least {MIN_VALIDATION_MAKERS} of the validation makers, "
+    "near\n"
     "copies counted once. A drawing belongs to a class if its name, without words of style and size, is the class's "
-    "name or\none of its synonyms. Of one name a set gives at most three drawings, and of one class a held-out maker at most\n"
+    "name or\none of its synonyms. Of one name a set gives at most three drawings, and of one class a held-out maker "
+    "at most\n"
     f"{STYLES_A_MAKER}. Drawings that show something else are left out by name."
 )
 
