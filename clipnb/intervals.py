@@ -25,10 +25,9 @@ MAX_GAIN = 1.5  # how many times as many images the stratification by class may 
 class Score(NamedTuple):
     """A number with its interval.
 
-    Attributes:
-        value: the number, in the unit of its metric (a fraction, a cosine, a count); NaN where it is not defined.
-        low, high: ends of the interval at the confidence that was asked for, 95 % by default; NaN where no interval can be given,
-            and then the function that returns it says why.
+    `value` is in the unit of its metric (a fraction, a cosine, a count), NaN where it is not defined. `low` and `high` are the ends of the
+    interval at the confidence that was asked for, 95 % by default; NaN where no interval can be given, and then the function that returns
+    the score says why.
 
     >>> score = Score(0.699, 0.677, 0.719)
     >>> f"{score:.1%}"
