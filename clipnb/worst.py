@@ -16,7 +16,7 @@ from clipnb.metrics import right_by_class
 
 MAX_IMAGES = 10**9  # of a class
 FEW_IMAGES = 10  # images a class; with fewer, the range that the data allow stands in place of an estimate of the worst classes
-HALVES = 2  # random halves for each draw of the accuracies
+HALVES = 4  # random halves for each draw of the accuracies
 
 def _fractions(per_class) -> np.ndarray:
     per_class = floats(per_class, "per_class", 1, finite=False).astype(float)
@@ -249,15 +249,21 @@ def _split_half(right, images, sample, k: int, splits: int, rng, confidence: flo
         order = right_first / first + rng.random(right_first.shape) / (2 * first.max() ** 2)
         return np.argpartition(order, k - 1, axis=1)[:, :k]
 
-    # The number of right images in a random half of a class is hypergeometric.
-    right_first = rng.hypergeometric(right, images - right, first, size=(splits, len(images)))
-    rows = chosen(right_first)
-    measured = np.take_along_axis(right - right_first, rows, axis=1) / (images - first)[rows]
-    # For each draw of the accuracies, the mean over some random halves of what choosing on them leads to.
-    target = np.mean(
-        [np.take_along_axis(sample, chosen(rng.binomial(first, sample)), axis=1).mean(axis=1) for _ in range(HALVES)], axis=0
-    )
-    return Score(float(measured.mean()), *percentile_interval(target, confidence))
+    def measured(right: np.ndarray, size) -> np.ndarray:
+        # The number of right images in a random half of a class is hypergeometric.
+        right_first = rng.hypergeometric(right, images - right, first, size=size)
+        rows = chosen(right_first)
+        return (np.take_along_axis(right - right_first, rows, axis=1) / (images - first)[rows]).mean(axis=1)
+
+    value = float(measured(right, (splits, len(images))).mean())
+    # How far the score lies from what it estimates, in worlds drawn from the model: the images are drawn anew in each.
+    replicates = rng.binomial(images, sample)
+    error = np.zeros(len(sample))
+    for _ in range(HALVES):
+        error += measured(replicates, sample.shape) / HALVES
+        error -= np.take_along_axis(sample, chosen(rng.binomial(first, sample)), axis=1).mean(axis=1) / HALVES
+    low, high = percentile_interval(error, confidence)
+    return Score(value, max(0.0, value - high), min(1.0, value - low))
 
 
 def possible_worst(right: npt.ArrayLike, images: npt.ArrayLike, k: int, confidence: float = 0.95) -> tuple[float, float]:
