@@ -17,6 +17,7 @@ from typing import Any, NoReturn
 
 import torch
 
+from clipnb._device import find_device
 from clipnb.datasets import check_asset
 from clipnb.errors import InputError, one_of, path_of, shown, text_of
 from clipnb.models._files import folder_problem, is_torchscript, layout_problem, stored_shapes, weights_problem
@@ -85,22 +86,6 @@ def load_model(
     return Model(
         name, label, module, _preprocess(module), tokenizer, place, precision, _config(module, architecture), exact
     )
-
-
-def find_device(device: str) -> torch.device:
-    """The device of that name; "auto" is CUDA if there is one, else the CPU.
-
-    >>> find_device("cpu")
-    device(type='cpu')
-    """
-    if (device if isinstance(device, str) else text_of(device, "device")) == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        place = torch.device(device)
-        torch.empty(1, device=place)
-    except Exception as error:
-        raise InputError(f"Device {device!r} cannot be used here: {_first_line(error)}; try auto or cpu") from None
-    return place
 
 
 # A model's parts: (module, tokenizer, the architecture as open_clip's JSON has it, what `Model.pretrained` says).
