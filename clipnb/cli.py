@@ -229,7 +229,25 @@ def evaluate(source, dataset, fix_names, templates, store, worst_k, json_file) -
     few = int(min(worst_k, np.isfinite(result.per_class_accuracy).sum()))
     summary["worst_classes"] = [_class_line(result, data.classnames, c) for c in
                                 worst.worst_classes(result.per_class_accuracy, few)]
-    _report(summary, json_file)
+    _report(summary, json_file, {key: value for key, value in summary.items() if key not in ("worst_k_possible", "worst_k_fits")})
+    if json_file != "-" and (sentence := _about_the_worst(summary)):
+        click.echo(f"\n{sentence}")
+
+
+def _about_the_worst(summary: dict) -> str | None:
+    """What the worst-k scores of a summary say, in a sentence or two; None where the classes cannot be split."""
+    k, count = summary["worst_k"], summary["worst_k_classes"]
+    if f"worst_{k}_split_half" not in summary:
+        return None
+    naive, listed, truly = summary[f"worst_{k}"], summary[f"worst_{k}_listed"], summary[f"worst_{k}_truly_worst"]
+    head = (f"The {count} worst classes are right on {naive:.1%} of their images, but these images also chose them; "
+            f"their true accuracy is about {listed:.1%}.")
+    if truly is None:
+        low, high = summary["worst_k_possible"]
+        return f"{head} With so few images a class, the {count} truly worst classes may be anywhere from {low:.1%} to {high:.1%}."
+    low, high = summary[f"worst_{k}_truly_worst_ci"]
+    fits = "" if summary["worst_k_fits"] else ", although the counts do not fit the family of distributions that this rests on"
+    return f"{head} The {count} truly worst classes, whichever they are, are at about {truly:.1%} ({low:.1%} to {high:.1%}){fits}."
 
 
 def _hard_views(loaded, classifier) -> dict:

@@ -52,6 +52,7 @@ def test_evaluate_writes_the_same_json_to_a_file_and_to_stdout(clipnb, tmp_path)
     for name in ("worst_10", "harmonic_mean", "geometric_mean"):  # scores without an interval
         assert 0 <= found[name] <= 1 and found[f"{name}_ci"] is None
     assert found["worst_10_truly_worst"] is None and len(found["worst_10_truly_worst_ci"]) == 2  # four images a class: a range only
+    assert "worst classes are right on" in table and "With so few images a class" in table
     assert (found["worst_k"], found["worst_k_classes"]) == (10, 3)  # the name stays, whatever the number of classes
     assert [row["images"] for row in found["worst_classes"]] == [4, 4, 4]
     assert {row["classname"] for row in found["worst_classes"]} == {"cat", "dog", "fire truck"}
