@@ -5,8 +5,9 @@ from __future__ import annotations
 import os
 import signal
 import sys
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -239,9 +240,10 @@ def encode_shards(task: Task, data, shards: list[range], batch_size: int | None 
         def encode_all(some):
             return on_all_cores(lambda batch: encode(reader.collate([reader[i] for i in batch])), some)
     else:
-        loader = iter(torch.utils.data.DataLoader(
-            reader, batch_sampler=[batch for some in batches for batch in some], collate_fn=reader.collate, num_workers=workers,
-            multiprocessing_context="fork" if forks and workers else None, worker_init_fn=_unmoved, pin_memory=model.device.type == "cuda"))
+        with _interrupt_held_back():
+            loader = iter(torch.utils.data.DataLoader(
+                reader, batch_sampler=[batch for some in batches for batch in some], collate_fn=reader.collate, num_workers=workers,
+                multiprocessing_context="fork" if forks and workers else None, worker_init_fn=_unmoved, pin_memory=model.device.type == "cuda"))
 
         def encode_all(some):
             return [encode(read) for _, read in zip(some, loader)]
@@ -255,6 +257,19 @@ def encode_shards(task: Task, data, shards: list[range], batch_size: int | None 
                 skipped |= bad
             yield Embeddings(np.concatenate([nothing, *(found for _, found, _ in parts)]), data.labels[rows],
                              [data.ids[i] for i in rows], data.classnames, task.provenance, skipped)
+
+
+@contextmanager
+def _interrupt_held_back() -> Iterator[None]:
+    """Deliver a Ctrl-C only afterwards, so that it does not end a worker process that has just started and not this one."""
+    if not hasattr(signal, "pthread_sigmask"):  # Windows, which does not fork
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _unmoved(_worker) -> None:

@@ -124,7 +124,8 @@ def _wilson(value: float, n: float, confidence: float) -> tuple[float, float]:
     z = scipy.stats.norm.ppf(0.5 + confidence / 2)
     center = (value + z**2 / (2 * n)) / (1 + z**2 / n)
     half = z / (1 + z**2 / n) * math.sqrt(value * (1 - value) / n + z**2 / (4 * n**2))
-    return max(0.0, float(center - half)), min(1.0, float(center + half))
+    # At 0 and 1 the ends are exact, which rounding would miss by a little.
+    return (0.0 if value == 0 else float(center - half)), (1.0 if value == 1 else float(center + half))
 
 
 def check_right(right: npt.ArrayLike, images: npt.ArrayLike) -> tuple[np.ndarray, np.ndarray]:

@@ -23,8 +23,6 @@ from matplotlib import pyplot  # noqa: E402
 
 from clipnb import reproduce  # noqa: E402
 
-reproduce.rehearse = functools.cache(reproduce.rehearse)  # the same for every data set, and most of chapter 9
-
 
 def run(path: Path, **parameters) -> dict:
     """Run one notebook with these parameters until a cell fails."""
@@ -55,6 +53,7 @@ def glued(output) -> str:
 
 
 if __name__ == "__main__":
+    reproduce.rehearse = functools.cache(reproduce.rehearse)  # the same for every data set, and most of chapter 9
     model, folder, *datasets = sys.argv[1:]
     for dataset in datasets:
         for path in sorted(Path(folder).glob("*.ipynb")):

@@ -22,7 +22,7 @@ LIMITS = [  # what, how much, where it is said in the code
     ("pixels of a picture", "179 million (Pillow's limit; above half of it Pillow warns)", "PIL.Image.MAX_IMAGE_PIXELS"),
     ("a file of text or JSON that is read as a whole", "512 MB", "errors.MOST_BYTES"),
     ("resamples of a bootstrap", "100,000", "errors.MOST_RESAMPLES"),
-    ("classes of a confusion matrix", "32,768 (8 GB)", "metrics.MOST_CLASSES"),
+    ("classes of a confusion matrix", "32,768 (8 GB)", "metrics.MAX_CLASSES"),
     ("the cache of text vectors", "about 1 GB, then the older half is dropped", "textcache.MAX_BYTES"),
     ("pictures in one report page", "240 thumbnails", "report.MOST_PICTURES"),
     ("rows of a table in a report page", "1,000 (JSON and CSV have all)", "page.MOST_ROWS"),
