@@ -132,15 +132,8 @@ def retrieval_recall_at_k(similarity, relevant, k: int) -> float:
     >>> retrieval_recall_at_k([[.9, .8, .7, .6, .5]], [[1, 0, 1, 1, 1]], k=3)
     0.5
     """
-    similarity = floats(similarity, "similarity", 2)
-    relevant = booleans(relevant, "relevant", similarity.shape)
-    k = whole_number(k, "k", 1, similarity.shape[1])
-    best = np.argsort(-similarity, axis=1, kind="stable")[:, :k]
-    asked = relevant.any(axis=1)
-    if not asked.any():
-        return float("nan")
-    found = np.take_along_axis(relevant, best, axis=1).sum(axis=1)
-    return float((found[asked] / relevant[asked].sum(axis=1)).mean())
+    found, total = _among_the_first(similarity, relevant, k)
+    return float((found / total).mean()) if len(total) else float("nan")
 
 
 def hit_at_k(similarity: npt.ArrayLike, relevant: npt.ArrayLike, k: int) -> float:
@@ -160,13 +153,19 @@ def hit_at_k(similarity: npt.ArrayLike, relevant: npt.ArrayLike, k: int) -> floa
     >>> hit_at_k([[.9, .8, .7, .6, .5]], [[1, 0, 1, 1, 1]], k=1)
     1.0
     """
+    found, _ = _among_the_first(similarity, relevant, k)
+    return float((found > 0).mean()) if len(found) else float("nan")
+
+
+def _among_the_first(similarity: npt.ArrayLike, relevant: npt.ArrayLike, k: int) -> tuple[np.ndarray, np.ndarray]:
+    """Of each query that has relevant items, how many are among the top k, and how many there are."""
     similarity = floats(similarity, "similarity", 2)
     relevant = booleans(relevant, "relevant", similarity.shape)
     k = whole_number(k, "k", 1, similarity.shape[1])
-    best = np.argsort(-similarity, axis=1, kind="stable")[:, :k]
     queries = relevant.any(axis=1)
-    hits = np.take_along_axis(relevant, best, axis=1).any(axis=1)
-    return float(hits[queries].mean()) if queries.any() else float("nan")
+    best = np.argsort(-similarity[queries], axis=1, kind="stable")[:, :k]
+    relevant = relevant[queries]
+    return np.take_along_axis(relevant, best, axis=1).sum(axis=1), relevant.sum(axis=1)
 
 
 def confusion_matrix(
