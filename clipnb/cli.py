@@ -680,7 +680,7 @@ def _reproduced(found: dict) -> dict:
     from clipnb.reproduce import shown, shown_published
 
     head = {key: found[key] for key in ("model", "pretrained", "device", "precision", "dataset", "images", "classes", "complete")}
-    tables = {f"names {spelling} (worst-k: naive / honest)": [shown(row) for row in rows] for spelling, rows in found["tables"].items()}
+    tables = {f"names {spelling} (worst-k: naive / chosen on half)": [shown(row) for row in rows] for spelling, rows in found["tables"].items()}
     not_run = {f"not run: {row}": why for row, why in found["not_run"].items()}
     published = {"published": [shown_published(line) for line in found["published"]]} if str(found["dataset"]).startswith("imagenet:") else {}
     return head | tables | published | {key: found[key] for key in ("twins", "checks", "steps") if found.get(key)} | not_run
