@@ -93,6 +93,10 @@ def reach(event, order, passed=Counter()):
         return
     place, does = order["place"], order["does"]
     order["at"] = None
+    try:
+        os.close(os.open(place + ".reached-once", os.O_CREAT | os.O_EXCL))
+    except FileExistsError:  # another process of this run, a second worker, was there before
+        return
     if does == "kill":
         os.kill(os.getpid(), signal.SIGKILL)
     elif does == "interrupt":
@@ -107,6 +111,7 @@ def reach(event, order, passed=Counter()):
 
 def run(order):
     place = order["place"]
+    pathlib.Path(place + ".reached-once").unlink(missing_ok=True)
 
     def reading(self, i):
         reach("read", order)
