@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from clipnb._moved import redirect
 from clipnb.errors import InputError, as_numpy, class_indices, floats, generator, having, one_of, real, whole_number
 from clipnb.evaluation import EvaluationResult, check_depths, evaluate, evaluate_prompts, evaluate_unchecked
 from clipnb.margin import class_wise_matching_margin, pseudo_labels, worst_first
@@ -416,12 +417,4 @@ def _members(vectors, classifier, classes: list[int], labels) -> dict[int, np.nd
     return {c: rows for c, rows in members.items() if len(rows)}
 
 
-def __getattr__(name: str):
-    if name not in ("compare", "paired_differences"):
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    import warnings
-
-    from clipnb import paired
-
-    warnings.warn(f"clipnb.ensemble.{name} is now clipnb.paired.{name}", DeprecationWarning, stacklevel=2)
-    return getattr(paired, name)
+__getattr__ = redirect(__name__, ("compare", "paired_differences"), "clipnb.paired")

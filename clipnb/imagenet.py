@@ -1,8 +1,6 @@
 """The old place of what is in `clipnb.datasets` now; it goes with the next version."""
 
-import warnings
-
-from clipnb import datasets
+from clipnb._moved import redirect
 
 _MOVED = (
     "check_order",
@@ -15,12 +13,6 @@ _MOVED = (
 )
 
 
-def __getattr__(name: str):
-    if name not in _MOVED:
-        raise AttributeError(f"module 'clipnb.imagenet' has no attribute {name!r}")
-    warnings.warn(f"clipnb.imagenet.{name} is now clipnb.datasets.{name}", DeprecationWarning, stacklevel=2)
-    return getattr(datasets, name)
-
-
+__getattr__ = redirect(__name__, _MOVED, "clipnb.datasets")
 def __dir__():
     return sorted(_MOVED)

@@ -8,29 +8,23 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
+from clipnb._moved import redirect
 from clipnb.errors import InputError, as_numpy, booleans, class_indices, floats, whole_number
 
 MAX_CLASSES = 2**15  # a larger confusion matrix would need more than 8 GB
-MOVED = (
-    "wilson_interval",
-    "percentile_interval",
-    "clustered_accuracy",
-    "paired_difference",
-    "mcnemar",
-    "rank_correlation",
-    "rank_correlation_difference",
+__getattr__ = redirect(
+    __name__,
+    (
+        "wilson_interval",
+        "percentile_interval",
+        "clustered_accuracy",
+        "paired_difference",
+        "mcnemar",
+        "rank_correlation",
+        "rank_correlation_difference",
+    ),
+    "clipnb.intervals",
 )
-
-
-def __getattr__(name: str):
-    if name not in MOVED:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    import warnings
-
-    from clipnb import intervals
-
-    warnings.warn(f"clipnb.metrics.{name} is now clipnb.intervals.{name}", DeprecationWarning, stacklevel=2)
-    return getattr(intervals, name)
 
 
 def _labelled(predictions, labels, num_classes=None, sample_weight=None):

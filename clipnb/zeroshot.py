@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import warnings
 
 import numpy as np
 
-from clipnb import evaluation
+from clipnb._moved import redirect
 from clipnb.encode import encode_texts
 from clipnb.prompts import check_classnames, check_templates
 from clipnb.similarity import unit_norm
@@ -49,8 +48,4 @@ def zero_shot_classifier(model, classnames, templates=("{}",)) -> np.ndarray:
     return unit_norm(prompt_vectors(model, classnames, templates).mean(axis=0))
 
 
-def __getattr__(name: str):
-    if name in _MOVED:
-        warnings.warn(f"clipnb.zeroshot.{name} has moved to clipnb.evaluation.{name}", DeprecationWarning, stacklevel=2)
-        return getattr(evaluation, name)
-    raise AttributeError(f"module 'clipnb.zeroshot' has no attribute {name!r}")
+__getattr__ = redirect(__name__, _MOVED, "clipnb.evaluation")

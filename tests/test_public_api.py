@@ -11,7 +11,7 @@ import clipnb
 
 PACKAGE = Path(clipnb.__file__).parent
 # In the order of the flow: a module imports only from modules before it.
-FLOW = ["errors", "_device", "_wordnet", "prompts", "similarity", "datasets", "intervals", "metrics", "_class_prior", "worst", "margin", "explain", "models", "textcache", "decoding",
+FLOW = ["_moved", "errors", "_device", "_wordnet", "prompts", "similarity", "datasets", "intervals", "metrics", "_class_prior", "worst", "margin", "explain", "models", "textcache", "decoding",
         "embeddings", "evaluation", "paired", "ensemble", "encode", "distributed", "zeroshot", "describe", "comparison", "imagenet", "rehearsal", "reproduce", "llm",
         "plots", "widgets", "page", "report", "cli", "__main__"]
 PUBLIC = {
