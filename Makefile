@@ -22,25 +22,25 @@ help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 book: notebooks ## run the notebooks and build the book into _build/html
-	@$(VENV)/bin/python tools/fetch_page_scripts.py
+	@$(VENV)/bin/python -m tools.book.page_scripts
 	@$(MAKE) -s $(PAGE)
 	@echo "The book: $(CURDIR)/$(PAGE)"
 
 pdf: book ## the book as one PDF, _build/book.pdf (needs a Chromium, as the tests do)
-	@$(VENV)/bin/python tools/chromium.py
-	@$(VENV)/bin/python tools/book_pdf.py
+	@$(VENV)/bin/python -m tools.book.chromium
+	@$(VENV)/bin/python -m tools.book.pdf
 
 notebooks: install ## run the notebooks that changed, into book/notebooks
-	@$(VENV)/bin/python tools/run_notebooks.py
+	@$(VENV)/bin/python -m tools.book.run_notebooks
 
 # Always from scratch: a second Sphinx run would not repeat the warnings of the pages it does not read again.
-$(PAGE): $(BOOK_SOURCES) $(API_SOURCES) $(wildcard benchmarks/results/*.md) tools/book_pages.py _config.yml pyproject.toml
+$(PAGE): $(BOOK_SOURCES) $(API_SOURCES) $(wildcard benchmarks/results/*.md) book/_ext/book_pages.py _config.yml pyproject.toml
 	@rm -rf _build
 	@echo "Building the pages ..."
 	@$(VENV)/bin/jupyter-book build book/ --config _config.yml --path-output . -W -n --keep-going --quiet >/dev/null
 
 test: book ## everything that proves the project: unit tests, doctests, notebooks, the book in a browser
-	@$(VENV)/bin/python tools/chromium.py
+	@$(VENV)/bin/python -m tools.book.chromium
 	@$(VENV)/bin/pytest
 
 bench: install ## time and memory beside other tools, into benchmarks/results (some minutes, on a machine doing nothing else)

@@ -75,7 +75,9 @@ def tail_scores(rng: np.random.Generator, classes: int, images: int, shape: str)
     half = truth[np.argsort(order, axis=1)[:, :k]].mean()
     lowest = np.sort(truth)[:k].mean()
     return {
-        "truly worst k" if images >= worst.FEW_IMAGES else "truly worst k, range": holds(report.truly_worst, lowest, 2e-3),
+        "truly worst k" if images >= worst.FEW_IMAGES else "truly worst k, range": holds(
+            report.truly_worst, lowest, 2e-3
+        ),
         "listed k": holds(report.listed, truth[report.classes].mean(), 2e-3),
         "split half": holds(report.split_half, half, 2e-3),
         "possible range": report.possible[0] - 1e-9 <= lowest <= report.possible[1] + 1e-9,
@@ -92,7 +94,9 @@ def paired_scores(rng: np.random.Generator, classes: int, images: int, shape: st
     for _ in range(2):
         hard = np.where(rng.random(len(labels)) < shared, common, rng.random(len(labels)))
         sides.append(np.where(hard < truth[labels], labels, (labels + 1) % classes))
-    differences = paired.differences_of_predictions(*sides, labels, classes, min(K, classes), seed=int(rng.integers(10**6)))
+    differences = paired.differences_of_predictions(
+        *sides, labels, classes, min(K, classes), seed=int(rng.integers(10**6))
+    )
     rows = {}
     for name, difference in differences.items():
         if difference["ci"]:
@@ -133,7 +137,9 @@ def rank_scores(rng: np.random.Generator, classes: int, images: int, shape: str)
     rho = {1: 0.0, 2: 0.3, 3: 0.6, 10: 0.8, 50: 0.95}[images]
     truth = 6 / np.pi * np.arcsin(rho / 2)  # of Spearman's rho for a binormal with Pearson's rho
     x, y = rng.multivariate_normal([0, 0], [[1, rho], [rho, 1]], classes).T
-    return {"rank correlation": holds(intervals.rank_correlation(x, y, resamples=300, seed=int(rng.integers(10**6))), truth)}
+    return {
+        "rank correlation": holds(intervals.rank_correlation(x, y, resamples=300, seed=int(rng.integers(10**6))), truth)
+    }
 
 
 def run_cell(task) -> tuple[tuple, dict[str, list[bool]]]:
@@ -178,7 +184,16 @@ def run(worlds: int, tails: int, processes: int) -> dict:
     with ProcessPoolExecutor(processes) as pool:
         for (kind, classes, images, shape, _), held in pool.map(run_cell, list(tasks(worlds, tails)), chunksize=2):
             for name, values in held.items():
-                cells.append({"score": name, "classes": classes, "images": images, "shape": shape, "held": sum(values), "worlds": len(values)})
+                cells.append(
+                    {
+                        "score": name,
+                        "classes": classes,
+                        "images": images,
+                        "shape": shape,
+                        "held": sum(values),
+                        "worlds": len(values),
+                    }
+                )
     return {"machine": machine(), "worlds": worlds, "tails": tails, "cells": cells, "rows": summarise(cells)}
 
 
@@ -188,13 +203,23 @@ def summarise(cells: list[dict]) -> list[dict]:
     for name in dict.fromkeys(cell["score"] for cell in cells):
         own = [cell for cell in cells if cell["score"] == name]
         inside = [cell for cell in own if cell["shape"] not in OUTSIDE]
-        row = {"score": name, "cells": len(own), "coverage": share(own), "inside": share(inside), "outside": share([c for c in own if c not in inside])}
+        row = {
+            "score": name,
+            "cells": len(own),
+            "coverage": share(own),
+            "inside": share(inside),
+            "outside": share([c for c in own if c not in inside]),
+        }
         settings = defaultdict(list)
         for cell in inside:
             settings[cell["classes"], cell["images"]].append(cell)
         worst_setting = min(settings, key=lambda key: share(settings[key]))
-        row["lowest setting"] = {"classes": worst_setting[0], "images": worst_setting[1], "coverage": share(settings[worst_setting]),
-                                 "worlds": sum(cell["worlds"] for cell in settings[worst_setting])}
+        row["lowest setting"] = {
+            "classes": worst_setting[0],
+            "images": worst_setting[1],
+            "coverage": share(settings[worst_setting]),
+            "worlds": sum(cell["worlds"] for cell in settings[worst_setting]),
+        }
         row["lowest cell"] = min(own, key=lambda cell: cell["held"] / cell["worlds"])
         rows.append(row)
     return rows

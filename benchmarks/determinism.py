@@ -1,6 +1,6 @@
 """How many predictions change with batch size, precision and device: clipnb-mini on the emoji test drawings.
 
-    python benchmarks/determinism.py        # writes benchmarks/results/determinism.json and .md
+python benchmarks/determinism.py        # writes benchmarks/results/determinism.json and .md
 """
 
 from __future__ import annotations
@@ -29,25 +29,61 @@ def run() -> dict:
     data = clipnb.load_dataset("emoji")
     data = data.take(np.arange(0, len(data), 4)[:IMAGES])
     model = clipnb.load_model(device="cpu", precision="fp32")
-    settings = [("batch of 16, the default on a CPU, again", model, 16), ("batch of 1", model, 1), ("batch of 64", model, 64)]
-    settings += [(f"precision {precision}", clipnb.load_model(device="cpu", precision=precision), 16) for precision in ("bf16",)]
+    settings = [
+        ("batch of 16, the default on a CPU, again", model, 16),
+        ("batch of 1", model, 1),
+        ("batch of 64", model, 64),
+    ]
+    settings += [
+        (f"precision {precision}", clipnb.load_model(device="cpu", precision=precision), 16) for precision in ("bf16",)
+    ]
     if torch.cuda.is_available():
-        settings += [(f"device cuda, {precision}", clipnb.load_model(device="cuda", precision=precision), 256) for precision in ("fp32", "bf16", "fp16")]
+        settings += [
+            (f"device cuda, {precision}", clipnb.load_model(device="cuda", precision=precision), 256)
+            for precision in ("fp32", "bf16", "fp16")
+        ]
     vectors, predicted, accuracy = predictions(model, data, 16)
     rows = []
     for name, other, batch_size in settings:
         v, p, a = predictions(other, data, batch_size)
-        rows.append({"setting": name, "changed": int((p != predicted).sum()), "accuracy": a, "largest": float(np.abs(v - vectors).max())})
-    return {"machine": machine(("numpy", "torch")), "images": len(data), "accuracy": accuracy, "rows": rows, "cuda": torch.cuda.is_available()}
+        rows.append(
+            {
+                "setting": name,
+                "changed": int((p != predicted).sum()),
+                "accuracy": a,
+                "largest": float(np.abs(v - vectors).max()),
+            }
+        )
+    return {
+        "machine": machine(("numpy", "torch")),
+        "images": len(data),
+        "accuracy": accuracy,
+        "rows": rows,
+        "cuda": torch.cuda.is_available(),
+    }
 
 
 def table(found: dict) -> str:
-    lines = [f"clipnb-mini on {found['images']} emoji drawings, compared with fp32 on a CPU in batches of 16 ({found['accuracy']:.1%} right). "
-             "The same command run again on the same machine writes the same bytes: stores, reports (except for the time stamp) and figures (`test_promises.py`, `test_report.py`).", "",
-             "| setting | predictions that change | right | largest change of a vector's entry |", "|---|---|---|---|"]
-    lines += [f"| {row['setting']} | {row['changed']} of {found['images']} | {row['accuracy']:.1%} | {row['largest']:.1e} |" for row in found["rows"]]
-    note = "" if found["cuda"] else " This machine has no GPU: the device was not compared; run `python benchmarks/determinism.py` where there is one."
-    return "\n".join([*lines, "", "; ".join(f"{key} {value}" for key, value in found["machine"].items()) + "." + note]) + "\n"
+    lines = [
+        f"clipnb-mini on {found['images']} emoji drawings, compared with fp32 on a CPU in batches of 16 ({found['accuracy']:.1%} right). "
+        "The same command run again on the same machine writes the same bytes: stores, reports (except for the time stamp) and figures (`test_promises.py`, `test_report.py`).",
+        "",
+        "| setting | predictions that change | right | largest change of a vector's entry |",
+        "|---|---|---|---|",
+    ]
+    lines += [
+        f"| {row['setting']} | {row['changed']} of {found['images']} | {row['accuracy']:.1%} | {row['largest']:.1e} |"
+        for row in found["rows"]
+    ]
+    note = (
+        ""
+        if found["cuda"]
+        else " This machine has no GPU: the device was not compared; run `python benchmarks/determinism.py` where there is one."
+    )
+    return (
+        "\n".join([*lines, "", "; ".join(f"{key} {value}" for key, value in found["machine"].items()) + "." + note])
+        + "\n"
+    )
 
 
 if __name__ == "__main__":

@@ -26,6 +26,7 @@ os.environ["CLIPNB_CACHE"] = ""  # every contender computes
 import numpy as np
 import open_clip
 import torch
+from evaluate import machine, publish, rounds, spread, status
 from PIL import Image, ImageDraw
 
 import clipnb
@@ -33,7 +34,6 @@ from clipnb.embeddings import StoreWriter
 from clipnb.encode import encode_to_store
 from clipnb.models import Model
 from clipnb.similarity import unit_norm
-from evaluate import machine, publish, rounds, spread, status
 
 CLASSES, WIDTH, SHARD = 1000, 512, 4096
 PHOTO_CLASSES = 10
@@ -44,7 +44,15 @@ REAL, SYNTHETIC = (1_000, 5_000), (1_000, 10_000, 100_000, 1_000_000)
 def clip(name: str = "ViT-B-32", device: str = "cpu") -> Model:
     torch.manual_seed(0)
     module, _, preprocess = open_clip.create_model_and_transforms(name)
-    return Model(name, "random", module.eval().to(device), preprocess, open_clip.get_tokenizer(name), torch.device(device), "fp32")
+    return Model(
+        name,
+        "random",
+        module.eval().to(device),
+        preprocess,
+        open_clip.get_tokenizer(name),
+        torch.device(device),
+        "fp32",
+    )
 
 
 def in_bf16(model: Model) -> Model:
@@ -67,6 +75,7 @@ def ratio(times: dict, name: str, other: str) -> dict:
 
 # ---- texts ----------------------------------------------------------------------------------------------------------
 
+
 def texts(model: Model, names: int, count: int) -> dict:
     """Class vectors of ImageNet names (evenly spread over the 1,000) in OpenAI's 80 templates."""
     from clip_benchmark.metrics.zeroshot_classification import zero_shot_classifier as peer
@@ -75,18 +84,41 @@ def texts(model: Model, names: int, count: int) -> dict:
     templates = [template("{}") for template in open_clip.OPENAI_IMAGENET_TEMPLATES]
     contenders = {
         "ours": lambda: torch.from_numpy(clipnb.zero_shot_classifier(model, classnames, templates)).T,
-        "open_clip": lambda: open_clip.build_zero_shot_classifier(model.module, model.tokenizer, classnames, templates, device=model.device),
-        "clip_benchmark": lambda: peer(model.module, model.tokenizer, classnames, [t.replace("{}", "{c}") for t in templates], model.device.type, amp=False),
+        "open_clip": lambda: open_clip.build_zero_shot_classifier(
+            model.module, model.tokenizer, classnames, templates, device=model.device
+        ),
+        "clip_benchmark": lambda: peer(
+            model.module,
+            model.tokenizer,
+            classnames,
+            [t.replace("{}", "{c}") for t in templates],
+            model.device.type,
+            amp=False,
+        ),
     }
     model.shares_prefixes  # settled once for a model
     kept = {}
-    times = rounds({name: partial(lambda name, call: kept.update({name: call()}), name, call) for name, call in contenders.items()}, (), count)
-    return {"names": names, "prompts": names * len(templates), "seconds": {name: spread([t[0] for t in values]) for name, values in times.items()},
-            "over_ours": {name: ratio(times, name, "ours") for name in ("open_clip", "clip_benchmark")},
-            "largest_difference": max(float((kept["ours"] - kept[name].cpu()).abs().max()) for name in ("open_clip", "clip_benchmark"))}
+    times = rounds(
+        {
+            name: partial(lambda name, call: kept.update({name: call()}), name, call)
+            for name, call in contenders.items()
+        },
+        (),
+        count,
+    )
+    return {
+        "names": names,
+        "prompts": names * len(templates),
+        "seconds": {name: spread([t[0] for t in values]) for name, values in times.items()},
+        "over_ours": {name: ratio(times, name, "ours") for name in ("open_clip", "clip_benchmark")},
+        "largest_difference": max(
+            float((kept["ours"] - kept[name].cpu()).abs().max()) for name in ("open_clip", "clip_benchmark")
+        ),
+    }
 
 
 # ---- images ---------------------------------------------------------------------------------------------------------
+
 
 def photos(folder: Path, count: int) -> None:
     """JPEG files of about 500 x 375 with the grain of photographs: a tinted gradient, forms, noise. Ten classes differ in tint and forms."""
@@ -94,13 +126,17 @@ def photos(folder: Path, count: int) -> None:
     for i in range(count):
         label = i % PHOTO_CLASSES
         width, height = 500 + int(rng.integers(-20, 21)), 375 + int(rng.integers(-20, 21))
-        slope = np.linspace(0, 1, width)[None, :, None] * rng.uniform(0.5, 1) + np.linspace(0, 1, height)[:, None, None] * rng.uniform(0, 0.5)
+        slope = np.linspace(0, 1, width)[None, :, None] * rng.uniform(0.5, 1) + np.linspace(0, 1, height)[
+            :, None, None
+        ] * rng.uniform(0, 0.5)
         tint = np.random.default_rng(label).uniform(60, 255, 3)
         image = Image.fromarray(np.clip(slope * tint + rng.normal(0, 12, (height, width, 3)), 0, 255).astype(np.uint8))
         draw = ImageDraw.Draw(image)
         for _ in range(4 + label):
             x, y, size = rng.integers(0, width), rng.integers(0, height), rng.integers(20, 120)
-            (draw.ellipse if label % 2 else draw.rectangle)((x, y, x + size, y + size), fill=tuple(rng.integers(0, 256, 3).tolist()))
+            (draw.ellipse if label % 2 else draw.rectangle)(
+                (x, y, x + size, y + size), fill=tuple(rng.integers(0, 256, 3).tolist())
+            )
         path = folder / f"class_{label}" / f"{i:04d}.jpg"
         path.parent.mkdir(parents=True, exist_ok=True)
         image.save(path, quality=90)
@@ -138,27 +174,53 @@ def images(model: Model, count: int, count_rounds: int) -> dict:
         half.fingerprint, model.fingerprint, model.dimensions, half.dimensions  # of a model, once
 
         def ours(chosen, decoder="pillow"):
-            return clipnb.evaluate(clipnb.encode_images(chosen, data, decoder=decoder).vectors, classifier, data.labels).predictions
+            return clipnb.evaluate(
+                clipnb.encode_images(chosen, data, decoder=decoder).vectors, classifier, data.labels
+            ).predictions
 
         def from_store():
             return clipnb.evaluate_store(store, classifier).predictions
 
         def peer(amp):
-            loader = torch.utils.data.DataLoader(Pairs(data, model.preprocess), batch_size=64, num_workers=4)  # its defaults
+            loader = torch.utils.data.DataLoader(
+                Pairs(data, model.preprocess), batch_size=64, num_workers=4
+            )  # its defaults
             return run_classification(model.module, columns, loader, "cpu", amp=amp)[0].argmax(dim=1).numpy()
 
-        contenders = {"ours, fp32": partial(ours, model), "ours, bf16": partial(ours, half), DEVICE: partial(ours, half, "device"), "clip_benchmark, fp32": partial(peer, False),
-                      "clip_benchmark, default (bf16 autocast)": partial(peer, True), "ours, second time (store)": from_store}
-        times = rounds({name: partial(lambda name, call: kept.update({name: call()}), name, call) for name, call in contenders.items()}, (), count_rounds)
-    exact, default, again = kept["clip_benchmark, fp32"], "clip_benchmark, default (bf16 autocast)", "ours, second time (store)"
-    return {"photos": count, "images_per_second": {name: spread([count / t[0] for t in values]) for name, values in times.items()},
-            "default_over_ours_bf16": ratio(times, default, "ours, bf16"), "fp32_over_ours_bf16": ratio(times, "clip_benchmark, fp32", "ours, bf16"),
-            "fp32_over_ours_fp32": ratio(times, "clip_benchmark, fp32", "ours, fp32"),
-            "fp32_over_store": ratio(times, "clip_benchmark, fp32", again),
-            "changed_predictions": {name: float(np.mean(found != exact)) for name, found in kept.items()}}
+        contenders = {
+            "ours, fp32": partial(ours, model),
+            "ours, bf16": partial(ours, half),
+            DEVICE: partial(ours, half, "device"),
+            "clip_benchmark, fp32": partial(peer, False),
+            "clip_benchmark, default (bf16 autocast)": partial(peer, True),
+            "ours, second time (store)": from_store,
+        }
+        times = rounds(
+            {
+                name: partial(lambda name, call: kept.update({name: call()}), name, call)
+                for name, call in contenders.items()
+            },
+            (),
+            count_rounds,
+        )
+    exact, default, again = (
+        kept["clip_benchmark, fp32"],
+        "clip_benchmark, default (bf16 autocast)",
+        "ours, second time (store)",
+    )
+    return {
+        "photos": count,
+        "images_per_second": {name: spread([count / t[0] for t in values]) for name, values in times.items()},
+        "default_over_ours_bf16": ratio(times, default, "ours, bf16"),
+        "fp32_over_ours_bf16": ratio(times, "clip_benchmark, fp32", "ours, bf16"),
+        "fp32_over_ours_fp32": ratio(times, "clip_benchmark, fp32", "ours, fp32"),
+        "fp32_over_store": ratio(times, "clip_benchmark, fp32", again),
+        "changed_predictions": {name: float(np.mean(found != exact)) for name, found in kept.items()},
+    }
 
 
 # ---- growth ---------------------------------------------------------------------------------------------------------
+
 
 def grow(kind: str, count: int) -> dict:
     """Seconds and peak extra MB of one task in this process; libraries are loaded and warm before."""
@@ -191,11 +253,19 @@ def write_and_evaluate(folder: Path, count: int, classifier: np.ndarray) -> None
 
 def growth() -> list[dict]:
     tasks = [("encode", count) for count in REAL] + [("store", count) for count in SYNTHETIC]
-    return [{"kind": kind, "items": count} | json.loads(subprocess.run(
-        [sys.executable, __file__, "--grow", kind, str(count)], check=True, capture_output=True, text=True).stdout) for kind, count in tasks]
+    return [
+        {"kind": kind, "items": count}
+        | json.loads(
+            subprocess.run(
+                [sys.executable, __file__, "--grow", kind, str(count)], check=True, capture_output=True, text=True
+            ).stdout
+        )
+        for kind, count in tasks
+    ]
 
 
 # ---- a GPU ----------------------------------------------------------------------------------------------------------
+
 
 def on_device(device: str, name: str, count: int, names: int, count_rounds: int) -> dict:
     """From JPEG files to vectors beside the network's bare forward passes, and the texts; in bf16 where the device has it."""
@@ -212,24 +282,39 @@ def on_device(device: str, name: str, count: int, names: int, count_rounds: int)
         data = clipnb.load_dataset(f"folder:{folder}/photos")
         pixels = torch.stack([model.preprocess(data[i][0]) for i in range(min(batch, count))]).to(device)
         contenders = {"forward": partial(forward, pixels)} | {
-            decoder: partial(clipnb.encode_images, half, data, decoder=decoder) for decoder in ("pillow", "device")}
+            decoder: partial(clipnb.encode_images, half, data, decoder=decoder) for decoder in ("pillow", "device")
+        }
         times = rounds(contenders, (), count_rounds)
-    return {"device": torch.cuda.get_device_name(device) if device.startswith("cuda") else device, "model": name, "precision": half.precision, "photos": count,
-            "forward_images_per_second": spread([-(-count // batch) * len(pixels) / t[0] for t in times["forward"]]),
-            "share": {decoder: spread([f[0] / t[0] for f, t in zip(times["forward"], times[decoder])]) for decoder in ("pillow", "device")},
-            "texts": texts(model, names, count_rounds)}
+    return {
+        "device": torch.cuda.get_device_name(device) if device.startswith("cuda") else device,
+        "model": name,
+        "precision": half.precision,
+        "photos": count,
+        "forward_images_per_second": spread([-(-count // batch) * len(pixels) / t[0] for t in times["forward"]]),
+        "share": {
+            decoder: spread([f[0] / t[0] for f, t in zip(times["forward"], times[decoder])])
+            for decoder in ("pillow", "device")
+        },
+        "texts": texts(model, names, count_rounds),
+    }
 
 
 def gpu_rows(found: dict | None) -> list[str]:
     if not found:
         return ["| on a GPU | not measured: none here | |"]
-    rows = [f"| {found['device']}: from JPEG files to vectors / forward passes alone, rate, {found['model']}, {found['precision']}, decoder {decoder} | "
-            f"{share['median']} ({share['low']} to {share['high']}) | at least 0.8 |" for decoder, share in found["share"].items()]
-    return rows + [f"| {found['device']}: texts: {name} / ours, time | {value['median']} ({value['low']} to {value['high']}) | at least 8 |"
-                   for name, value in found["texts"]["over_ours"].items()]
+    rows = [
+        f"| {found['device']}: from JPEG files to vectors / forward passes alone, rate, {found['model']}, {found['precision']}, decoder {decoder} | "
+        f"{share['median']} ({share['low']} to {share['high']}) | at least 0.8 |"
+        for decoder, share in found["share"].items()
+    ]
+    return rows + [
+        f"| {found['device']}: texts: {name} / ours, time | {value['median']} ({value['low']} to {value['high']}) | at least 8 |"
+        for name, value in found["texts"]["over_ours"].items()
+    ]
 
 
 # ---- the table ------------------------------------------------------------------------------------------------------
+
 
 def table(found: dict) -> str:
     def cell(value):
@@ -243,26 +328,51 @@ def table(found: dict) -> str:
         ("images: CLIP_benchmark as it comes / ours in bf16, time", image["default_over_ours_bf16"], "at least 3"),
         ("images: CLIP_benchmark in fp32 / ours in bf16, time", image["fp32_over_ours_bf16"], "-"),
         ("images: CLIP_benchmark / ours, both in fp32, time", image["fp32_over_ours_fp32"], "at least 1.2"),
-        ("the same images a second time: CLIP_benchmark in fp32 / ours from the store, time", image["fp32_over_store"], "at least 50"),
+        (
+            "the same images a second time: CLIP_benchmark in fp32 / ours from the store, time",
+            image["fp32_over_store"],
+            "at least 50",
+        ),
     ]
-    lines = [f"ViT-B-32, random weights. Texts: {text['names']} ImageNet names spread over the 1,000, 80 templates, {text['prompts']} prompts, "
-             f"fp32. Images: {image['photos']} JPEG files of about 500 x 375, from file to prediction. Rounds: {found['rounds']}; median (lowest "
-             "to highest) of the ratio within a round.", "", "| ratio | measured | wanted |", "|---|---|---|"]
+    lines = [
+        f"ViT-B-32, random weights. Texts: {text['names']} ImageNet names spread over the 1,000, 80 templates, {text['prompts']} prompts, "
+        f"fp32. Images: {image['photos']} JPEG files of about 500 x 375, from file to prediction. Rounds: {found['rounds']}; median (lowest "
+        "to highest) of the ratio within a round.",
+        "",
+        "| ratio | measured | wanted |",
+        "|---|---|---|",
+    ]
     lines += [f"| {name} | {cell(value)} | {wanted} |" for name, value, wanted in rows]
-    lines += [f"| texts: largest difference of a coordinate | {text['largest_difference']:.1e} | below 1e-5 |",
-              f"| images: predictions that differ from CLIP_benchmark's in fp32: ours in fp32 | {changed['ours, fp32']:.2%} | 0 |",
-              f"| the same, ours in bf16 | {changed['ours, bf16']:.2%} | below 0.5 % |",
-              f"| the same, ours in bf16 with JPEG files decoded by torchcodec | {changed[DEVICE]:.2%} | - |",
-              *gpu_rows(found["gpu"]), "", "| contender | rate |", "|---|---|"]
-    lines += [f"| texts: {name} | {text['prompts'] / value['median']:.0f} prompts/s |" for name, value in text["seconds"].items()]
+    lines += [
+        f"| texts: largest difference of a coordinate | {text['largest_difference']:.1e} | below 1e-5 |",
+        f"| images: predictions that differ from CLIP_benchmark's in fp32: ours in fp32 | {changed['ours, fp32']:.2%} | 0 |",
+        f"| the same, ours in bf16 | {changed['ours, bf16']:.2%} | below 0.5 % |",
+        f"| the same, ours in bf16 with JPEG files decoded by torchcodec | {changed[DEVICE]:.2%} | - |",
+        *gpu_rows(found["gpu"]),
+        "",
+        "| contender | rate |",
+        "|---|---|",
+    ]
+    lines += [
+        f"| texts: {name} | {text['prompts'] / value['median']:.0f} prompts/s |"
+        for name, value in text["seconds"].items()
+    ]
     lines += [f"| images: {name} | {cell(value)} images/s |" for name, value in image["images_per_second"].items()]
     lines += ["", "| task | items | seconds | peak extra MB |", "|---|---|---|---|"]
-    kinds = {"encode": "`clipnb-mini` encodes emoji:hard into a store", "store": "synthetic vectors (512): written to a store and scored by 1,000 classes"}
-    lines += [f"| {kinds[row['kind']]} | {row['items']:,} | {row['seconds']} | {row['peak_mb']} |" for row in found["growth"]]
-    lines += ["", "; ".join(f"{key} {value}" for key, value in found["machine"].items())
-              + f"; load average {found['load_average'][0]} before, {found['load_average'][1]} after (above {found['machine']['cores']}: other work "
-              "was running). Predictions are by class prototypes, because random weights give every picture one text. CLIP_benchmark runs its own "
-              "functions with its own defaults (batches of 64, 4 workers; on a CPU autocast to bf16, unless told otherwise)."]
+    kinds = {
+        "encode": "`clipnb-mini` encodes emoji:hard into a store",
+        "store": "synthetic vectors (512): written to a store and scored by 1,000 classes",
+    }
+    lines += [
+        f"| {kinds[row['kind']]} | {row['items']:,} | {row['seconds']} | {row['peak_mb']} |" for row in found["growth"]
+    ]
+    lines += [
+        "",
+        "; ".join(f"{key} {value}" for key, value in found["machine"].items())
+        + f"; load average {found['load_average'][0]} before, {found['load_average'][1]} after (above {found['machine']['cores']}: other work "
+        "was running). Predictions are by class prototypes, because random weights give every picture one text. CLIP_benchmark runs its own "
+        "functions with its own defaults (batches of 64, 4 workers; on a CPU autocast to bf16, unless told otherwise).",
+    ]
     return "\n".join(lines) + "\n"
 
 
@@ -271,7 +381,9 @@ def main() -> None:
     parser.add_argument("--names", type=int, default=25)
     parser.add_argument("--photos", type=int, default=500)
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--grow", nargs=2, metavar=("KIND", "ITEMS"), help="print seconds and peak extra MB of one task")
+    parser.add_argument(
+        "--grow", nargs=2, metavar=("KIND", "ITEMS"), help="print seconds and peak extra MB of one task"
+    )
     options = parser.parse_args()
     if options.grow:
         print(json.dumps(grow(options.grow[0], int(options.grow[1]))))
@@ -281,9 +393,14 @@ def main() -> None:
     except ImportError:
         sys.exit("benchmarks/encode.py needs the peer it compares with: pip install 'clipnb[bench]'")
     load, model = os.getloadavg()[0], clip()
-    found = {"machine": machine(("numpy", "torch", "open_clip_torch", "clip-benchmark")), "rounds": options.rounds,
-             "texts": texts(model, options.names, options.rounds), "images": images(model, options.photos, options.rounds), "growth": growth(),
-             "gpu": on_device("cuda", "ViT-L-14", 2000, 25, options.rounds) if torch.cuda.is_available() else None}
+    found = {
+        "machine": machine(("numpy", "torch", "open_clip_torch", "clip-benchmark")),
+        "rounds": options.rounds,
+        "texts": texts(model, options.names, options.rounds),
+        "images": images(model, options.photos, options.rounds),
+        "growth": growth(),
+        "gpu": on_device("cuda", "ViT-L-14", 2000, 25, options.rounds) if torch.cuda.is_available() else None,
+    }
     found["load_average"] = [round(load, 1), round(os.getloadavg()[0], 1)]
     publish("encode", found, table(found))
 

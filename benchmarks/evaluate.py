@@ -58,8 +58,18 @@ def product_in_blocks(vectors, classifier, labels):
 def ours(vectors, classifier, labels):
     """Everything that `evaluate` offers."""
     result = clipnb.evaluate(vectors, classifier, labels)
-    return (result.accuracy, result.recall_at_k, result.confusion, result.per_class_accuracy, result.per_class_precision,
-            result.mean_per_class_accuracy, result.margins, result.rivals, result.cmm, result.class_similarity)
+    return (
+        result.accuracy,
+        result.recall_at_k,
+        result.confusion,
+        result.per_class_accuracy,
+        result.per_class_precision,
+        result.mean_per_class_accuracy,
+        result.margins,
+        result.rivals,
+        result.cmm,
+        result.class_similarity,
+    )
 
 
 def theirs(vectors, classifier, labels):
@@ -71,8 +81,16 @@ def theirs(vectors, classifier, labels):
     predictions = scores.argmax(dim=1)
     top5 = multiclass_accuracy(scores, actual, CLASSES, top_k=5, average="micro")
     confusion = multiclass_confusion_matrix(predictions, actual, CLASSES)
-    precision, recall, _, _ = precision_recall_fscore_support(labels, predictions.numpy(), labels=range(CLASSES), zero_division=np.nan)
-    return multiclass_accuracy(predictions, actual, CLASSES, average="micro").item(), {5: top5.item()}, confusion, recall, precision
+    precision, recall, _, _ = precision_recall_fscore_support(
+        labels, predictions.numpy(), labels=range(CLASSES), zero_division=np.nan
+    )
+    return (
+        multiclass_accuracy(predictions, actual, CLASSES, average="micro").item(),
+        {5: top5.item()},
+        confusion,
+        recall,
+        precision,
+    )
 
 
 def prompts_product(vectors, bank, labels):
@@ -97,13 +115,22 @@ def seconds(function, arguments) -> tuple[float, float]:
 
 def rounds(contenders: dict, arguments, count: int) -> dict[str, list[tuple[float, float]]]:
     """Times of every contender, one call each a round."""
-    return {name: list(times) for name, times in zip(contenders, zip(*(
-        [seconds(function, arguments) for function in contenders.values()] for _ in range(count))))}
+    return {
+        name: list(times)
+        for name, times in zip(
+            contenders, zip(*([seconds(function, arguments) for function in contenders.values()] for _ in range(count)))
+        )
+    }
 
 
 def status(key: str) -> float:
     """A line of /proc/self/status, in MB."""
-    return next(int(line.split()[1]) for line in Path("/proc/self/status").read_text().splitlines() if line.startswith(key)) / 1e3
+    return (
+        next(
+            int(line.split()[1]) for line in Path("/proc/self/status").read_text().splitlines() if line.startswith(key)
+        )
+        / 1e3
+    )
 
 
 def measure_peak(name: str) -> float:
@@ -134,9 +161,18 @@ def ratio(times: dict, name: str, other: str, clock: int) -> dict:
 
 
 def machine(packages=("numpy", "torch", "scikit-learn", "torchmetrics")) -> dict:
-    cpu = next((line.split(":")[1].strip() for line in Path("/proc/cpuinfo").read_text().splitlines() if "model name" in line), "?")
-    return {"cpu": cpu, "cores": os.cpu_count(), "device": "cpu", "python": platform.python_version(),
-            **{name: version(name) for name in packages}, "clipnb": clipnb.__version__}
+    cpu = next(
+        (line.split(":")[1].strip() for line in Path("/proc/cpuinfo").read_text().splitlines() if "model name" in line),
+        "?",
+    )
+    return {
+        "cpu": cpu,
+        "cores": os.cpu_count(),
+        "device": "cpu",
+        "python": platform.python_version(),
+        **{name: version(name) for name in packages},
+        "clipnb": clipnb.__version__,
+    }
 
 
 def run(count: int) -> dict:
@@ -148,20 +184,35 @@ def run(count: int) -> dict:
     check(arguments)
     best = [tuple(map(min, whole, blocks)) for whole, blocks in zip(times["product"], times["product_in_blocks"])]
     vectors, bank, labels = inputs(FEW[-1], PROMPTS)
-    timed = rounds({(name, n): lambda v, b, y, f=f, n=n: f(v[:n], b, y[:n]) for n in FEW for name, f in PROMPT_CONTENDERS.items()},
-                   (vectors, bank, labels), max(2, count // 3))
+    timed = rounds(
+        {(name, n): lambda v, b, y, f=f, n=n: f(v[:n], b, y[:n]) for n in FEW for name, f in PROMPT_CONTENDERS.items()},
+        (vectors, bank, labels),
+        max(2, count // 3),
+    )
     # An image costs the difference of the two runs; what a prompt costs at any number of images (the means of its classes
     # are multiplied too, 2 C rows) is in both.
-    few, full = ({name: [tuple(b + (b - a) / (FEW[1] - FEW[0]) * (n - FEW[1]) for a, b in zip(*pair))
-                         for pair in zip(timed[name, FEW[0]], timed[name, FEW[1]])] for name in PROMPT_CONTENDERS}
-                 for n in (FEW[1], IMAGES))
-    share = {name: [ratio(results, "prompts_product", "prompts_ours", clock) for clock in (0, 1)]
-             for name, results in (("measured at 5,000 images", few), ("extrapolated to 50,000 images", full))}
+    few, full = (
+        {
+            name: [
+                tuple(b + (b - a) / (FEW[1] - FEW[0]) * (n - FEW[1]) for a, b in zip(*pair))
+                for pair in zip(timed[name, FEW[0]], timed[name, FEW[1]])
+            ]
+            for name in PROMPT_CONTENDERS
+        }
+        for n in (FEW[1], IMAGES)
+    )
+    share = {
+        name: [ratio(results, "prompts_product", "prompts_ours", clock) for clock in (0, 1)]
+        for name, results in (("measured at 5,000 images", few), ("extrapolated to 50,000 images", full))
+    }
     del vectors, bank
     peaks = {name: round(peak(name)) for name in (*CONTENDERS, *PROMPT_CONTENDERS)}
     growth = round(PROMPTS * (IMAGES - FEW[1]) * 8 / 1e6)  # predictions, int64, are all that grows with the images
     return {
-        "machine": machine(), "rounds": count, "prompt_rounds": max(2, count // 3), "load_average": [round(load, 1), round(os.getloadavg()[0], 1)],
+        "machine": machine(),
+        "rounds": count,
+        "prompt_rounds": max(2, count // 3),
+        "load_average": [round(load, 1), round(os.getloadavg()[0], 1)],
         "seconds": {name: spread([t[0] for t in values]) for name, values in times.items()},
         "cpu_seconds": {name: spread([t[1] for t in values]) for name, values in times.items()},
         "ours_over_product": [ratio(times | {"best": best}, "ours", "best", clock) for clock in (0, 1)],
@@ -176,31 +227,49 @@ def check(arguments) -> None:
     accuracy, recall, confusion, per_class, precision, *_ = ours(*arguments)
     other = theirs(*arguments)
     assert np.isclose(accuracy, other[0], atol=1e-6) and np.isclose(recall[5], other[1][5], atol=1e-6)
-    assert np.abs(confusion - other[2].numpy()).sum() <= 4  # two libraries round similarities apart, which may turn a near tie
+    assert (
+        np.abs(confusion - other[2].numpy()).sum() <= 4
+    )  # two libraries round similarities apart, which may turn a near tie
     assert np.allclose(per_class, other[3], atol=0.05) and np.allclose(precision, other[4], atol=0.05, equal_nan=True)
 
 
 def table(found: dict) -> str:
     """The results in Markdown."""
+
     def cell(value):
         return f"{value['median']} ({value['low']} to {value['high']})"
 
     shares = found["prompts_share_of_product_rate"]
-    rows = [("full `evaluate` / bare product, time", found["ours_over_product"], "at most 1.5"),
-            ("torchmetrics + scikit-learn / full `evaluate`, time", found["theirs_over_ours"], "at least 3"),
-            *((f"{PROMPTS} prompts, share of the product's rate, {name}", value, "at least 0.6") for name, value in shares.items())]
-    lines = [f"N = {IMAGES:,} images, C = {CLASSES:,} classes, D = {WIDTH}; {found['rounds']} rounds ({found['prompt_rounds']} with many "
-             "prompts), median (lowest to highest) of the ratio within a round.", "", "| ratio | wall | processor | wanted |", "|---|---|---|---|"]
+    rows = [
+        ("full `evaluate` / bare product, time", found["ours_over_product"], "at most 1.5"),
+        ("torchmetrics + scikit-learn / full `evaluate`, time", found["theirs_over_ours"], "at least 3"),
+        *(
+            (f"{PROMPTS} prompts, share of the product's rate, {name}", value, "at least 0.6")
+            for name, value in shares.items()
+        ),
+    ]
+    lines = [
+        f"N = {IMAGES:,} images, C = {CLASSES:,} classes, D = {WIDTH}; {found['rounds']} rounds ({found['prompt_rounds']} with many "
+        "prompts), median (lowest to highest) of the ratio within a round.",
+        "",
+        "| ratio | wall | processor | wanted |",
+        "|---|---|---|---|",
+    ]
     lines += [f"| {name} | {cell(wall)} | {cell(cpu)} | {wanted} |" for name, (wall, cpu), wanted in rows]
     lines += ["", "| contender | seconds (wall) | seconds (processor) | peak extra MB |", "|---|---|---|---|"]
-    lines += [f"| `{name}` | {cell(found['seconds'][name])} | {cell(found['cpu_seconds'][name])} | {found['peak_mb'][name]} |"
-              for name in CONTENDERS]
+    lines += [
+        f"| `{name}` | {cell(found['seconds'][name])} | {cell(found['cpu_seconds'][name])} | {found['peak_mb'][name]} |"
+        for name in CONTENDERS
+    ]
     lines += [f"| `{name}`, 5,000 images | | | {found['peak_mb'][name]} |" for name in PROMPT_CONTENDERS]
-    lines += [f"| `prompts_ours`, 50,000 images (computed) | | | {found['peak_mb']['prompts_ours at 50,000 images']} |", "",
-              "; ".join(f"{key} {value}" for key, value in found["machine"].items())
-              + f"; load average {found['load_average'][0]} before, {found['load_average'][1]} after "
-              f"(above {found['machine']['cores']}: other work was running). The bare product is the faster of the two in each round. "
-              "Many prompts at few images pay for the means of the classes: 2 C more rows to multiply for each prompt."]
+    lines += [
+        f"| `prompts_ours`, 50,000 images (computed) | | | {found['peak_mb']['prompts_ours at 50,000 images']} |",
+        "",
+        "; ".join(f"{key} {value}" for key, value in found["machine"].items())
+        + f"; load average {found['load_average'][0]} before, {found['load_average'][1]} after "
+        f"(above {found['machine']['cores']}: other work was running). The bare product is the faster of the two in each round. "
+        "Many prompts at few images pay for the means of the classes: 2 C more rows to multiply for each prompt.",
+    ]
     return "\n".join(lines) + "\n"
 
 
@@ -215,7 +284,9 @@ def publish(name: str, found: dict, text: str) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=9)
-    parser.add_argument("--peak", choices=[*CONTENDERS, *PROMPT_CONTENDERS], help="print the peak extra MB of one contender")
+    parser.add_argument(
+        "--peak", choices=[*CONTENDERS, *PROMPT_CONTENDERS], help="print the peak extra MB of one contender"
+    )
     options = parser.parse_args()
     if options.peak:
         print(measure_peak(options.peak))

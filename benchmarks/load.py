@@ -43,7 +43,10 @@ def write_million(folder: Path) -> None:
     writer = StoreWriter(folder, {"n": 1_000_000}, [f"class {c}" for c in range(1000)], size)
     for start in range(0, 1_000_000, size):
         count = min(size, 1_000_000 - start)
-        writer.write(start, Embeddings(rows(rng, count), rng.integers(0, 1000, count), [str(start + i) for i in range(count)], []))
+        writer.write(
+            start,
+            Embeddings(rows(rng, count), rng.integers(0, 1000, count), [str(start + i) for i in range(count)], []),
+        )
 
 
 def million(folder: Path) -> dict:
@@ -65,7 +68,13 @@ def prompts(folder: Path) -> dict:
     import clipnb
 
     os.environ["CLIPNB_CACHE"] = str(folder)
-    return {"n": len(clipnb.encode_texts(clipnb.load_model(device="cpu"), [f"a drawing of thing number {i}." for i in range(100_000)]))}
+    return {
+        "n": len(
+            clipnb.encode_texts(
+                clipnb.load_model(device="cpu"), [f"a drawing of thing number {i}." for i in range(100_000)]
+            )
+        )
+    }
 
 
 again = prompts
@@ -81,21 +90,39 @@ def libraries(folder: Path) -> dict:
 def measure(name: str, folder: Path) -> dict:
     load, begin = os.getloadavg()[0], time.perf_counter()
     found = globals()[name](folder)
-    return found | {"seconds": round(time.perf_counter() - begin, 1), "peak_mb": round(status("VmHWM")), "load_average": round(load, 1)}
+    return found | {
+        "seconds": round(time.perf_counter() - begin, 1),
+        "peak_mb": round(status("VmHWM")),
+        "load_average": round(load, 1),
+    }
 
 
 def table(found: dict) -> str:
     lines = ["| load | seconds | other work then (load average) | peak MB of the process |", "|---|---|---|---|"]
     for name, what in LOADS.items():
         if name in found["loads"]:
-            lines.append(f"| {what} | {' | '.join(str(found['loads'][name][key]) for key in ('seconds', 'load_average', 'peak_mb'))} |")
-    return "\n".join([*lines, "", f"The limit of the first is {LIMIT_MB} MB; libraries, clipnb-mini and one text alone take {found['libraries_mb']} MB. "
-                      + "; ".join(f"{key} {value}" for key, value in found["machine"].items()) + "."]) + "\n"
+            lines.append(
+                f"| {what} | {' | '.join(str(found['loads'][name][key]) for key in ('seconds', 'load_average', 'peak_mb'))} |"
+            )
+    return (
+        "\n".join(
+            [
+                *lines,
+                "",
+                f"The limit of the first is {LIMIT_MB} MB; libraries, clipnb-mini and one text alone take {found['libraries_mb']} MB. "
+                + "; ".join(f"{key} {value}" for key, value in found["machine"].items())
+                + ".",
+            ]
+        )
+        + "\n"
+    )
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("loads", nargs="*", choices=[*LOADS, []], help="what to measure (default: all); again needs prompts")
+    parser.add_argument(
+        "loads", nargs="*", choices=[*LOADS, []], help="what to measure (default: all); again needs prompts"
+    )
     parser.add_argument("--one", nargs=2, metavar=("LOAD", "FOLDER"), help="measure one and print it")
     options = parser.parse_args()
     if options.one:
@@ -104,15 +131,22 @@ def main() -> None:
     chosen, before = options.loads or list(LOADS), RESULTS / "load.json"
     loads = json.loads(before.read_text())["loads"] if before.is_file() else {}
     with TemporaryDirectory() as folder:
+
         def one(name: str) -> dict:
-            run = subprocess.run([sys.executable, __file__, "--one", name, folder], check=True, capture_output=True, text=True)
+            run = subprocess.run(
+                [sys.executable, __file__, "--one", name, folder], check=True, capture_output=True, text=True
+            )
             print(name, run.stdout, file=sys.stderr, flush=True)
             return json.loads(run.stdout.splitlines()[-1])
 
         if "million" in chosen:
             write_million(Path(folder, "store"))
         loads |= {name: one(name) for name in LOADS if name in chosen}
-        found = {"machine": machine(("numpy", "torch", "pyarrow")), "libraries_mb": one("libraries")["peak_mb"], "loads": loads}
+        found = {
+            "machine": machine(("numpy", "torch", "pyarrow")),
+            "libraries_mb": one("libraries")["peak_mb"],
+            "loads": loads,
+        }
     publish("load", found, table(found))
     assert loads["million"]["peak_mb"] <= LIMIT_MB
 

@@ -20,7 +20,7 @@ ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
 
 from benchmarks.evaluate import machine, publish
-from tools import chromium
+from tools.book import chromium
 
 HTML = ROOT / "_build/html"
 FIRST_CONTENT = "() => performance.getEntriesByName('first-contentful-paint')[0].startTime"

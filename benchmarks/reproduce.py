@@ -21,12 +21,12 @@ from tempfile import TemporaryDirectory
 import numpy as np
 import open_clip
 import torch
+from evaluate import CLASSES, IMAGES, PROMPTS, inputs, machine, publish, status
 from PIL import Image
 from safetensors.torch import save_file
 
 import clipnb
 from clipnb.datasets import imagenet_classnames, synset_names, synsets
-from evaluate import CLASSES, IMAGES, PROMPTS, inputs, machine, publish, status
 
 MODEL = "ViT-B-16"
 
@@ -64,9 +64,26 @@ def command(folder: Path, per_class: int) -> dict:
     pictures(folder / "val", per_class)
     begin = time.perf_counter()
     subprocess.run(
-        [Path(sys.executable).with_name("clipnb"), "reproduce", "--imagenet", folder, "--partial", "--model", MODEL, "--pretrained", folder / "random.safetensors",
-         "--descriptions", folder / "texts.json", "--store", folder / "store", "--json", folder / "results.json"],
-        check=True, env={**os.environ, "CLIPNB_CACHE": str(folder / "cache")})
+        [
+            Path(sys.executable).with_name("clipnb"),
+            "reproduce",
+            "--imagenet",
+            folder,
+            "--partial",
+            "--model",
+            MODEL,
+            "--pretrained",
+            folder / "random.safetensors",
+            "--descriptions",
+            folder / "texts.json",
+            "--store",
+            folder / "store",
+            "--json",
+            folder / "results.json",
+        ],
+        check=True,
+        env={**os.environ, "CLIPNB_CACHE": str(folder / "cache")},
+    )
     return json.loads((folder / "results.json").read_text()) | {"seconds": round(time.perf_counter() - begin, 1)}
 
 
@@ -77,21 +94,36 @@ def many_prompts() -> dict:
     Path("/proc/self/clear_refs").write_text("5")  # the peak counts from here
     before, begin = status("VmRSS"), time.perf_counter()
     found = clipnb.evaluate_prompts(vectors, bank, labels)
-    return {"seconds": round(time.perf_counter() - begin, 1), "peak_mb": round(status("VmHWM") - before),
-            "accuracy": [round(float(found.accuracy.min()), 4), round(float(found.accuracy.max()), 4)]}
+    return {
+        "seconds": round(time.perf_counter() - begin, 1),
+        "peak_mb": round(status("VmHWM") - before),
+        "accuracy": [round(float(found.accuracy.min()), 4), round(float(found.accuracy.max()), 4)],
+    }
 
 
 def table(found: dict) -> str:
     run, prompts = found["run"], found["many_prompts"]
     spellings = "; ".join(f"{name}: {len(rows)} rows ({', '.join(rows)})" for name, rows in run["rows"].items())
-    lines = [f"`clipnb reproduce` on {run['images']:,} generated JPEG files of 1,000 synsets, {MODEL} with random weights, {run['texts']:,} different "
-             f"prompts: {run['seconds']:.0f} s in all.", "", "| step | seconds (wall) | seconds (processor) | peak MB of the process |", "|---|---|---|---|"]
-    lines += [f"| {step['step']} | {step['seconds']} | {step['cpu_seconds']} | {step['peak_mb']} |" for step in run["steps"]]
-    lines += ["", f"The table, {spellings}. Not run: {', '.join(run['not_run']) or 'nothing'}.", "",
-              f"{PROMPTS} prompt sets x {CLASSES:,} classes x {IMAGES:,} images (synthetic vectors, 512 wide): {prompts['seconds']} s, "
-              f"{prompts['peak_mb']} MB beside the inputs at the peak.", "",
-              "; ".join(f"{key} {value}" for key, value in found["machine"].items())
-              + f"; load average {found['load_average'][0]} before, {found['load_average'][1]} after (above {found['machine']['cores']}: other work was running)."]
+    lines = [
+        f"`clipnb reproduce` on {run['images']:,} generated JPEG files of 1,000 synsets, {MODEL} with random weights, {run['texts']:,} different "
+        f"prompts: {run['seconds']:.0f} s in all.",
+        "",
+        "| step | seconds (wall) | seconds (processor) | peak MB of the process |",
+        "|---|---|---|---|",
+    ]
+    lines += [
+        f"| {step['step']} | {step['seconds']} | {step['cpu_seconds']} | {step['peak_mb']} |" for step in run["steps"]
+    ]
+    lines += [
+        "",
+        f"The table, {spellings}. Not run: {', '.join(run['not_run']) or 'nothing'}.",
+        "",
+        f"{PROMPTS} prompt sets x {CLASSES:,} classes x {IMAGES:,} images (synthetic vectors, 512 wide): {prompts['seconds']} s, "
+        f"{prompts['peak_mb']} MB beside the inputs at the peak.",
+        "",
+        "; ".join(f"{key} {value}" for key, value in found["machine"].items())
+        + f"; load average {found['load_average'][0]} before, {found['load_average'][1]} after (above {found['machine']['cores']}: other work was running).",
+    ]
     return "\n".join(lines) + "\n"
 
 
@@ -99,21 +131,35 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--per-class", type=int, default=2)
     parser.add_argument("--folder", type=Path, help="where pictures, weights and vectors are kept (default: nowhere)")
-    parser.add_argument("--many-prompts", action="store_true", help="print seconds and peak extra MB of the many prompts")
+    parser.add_argument(
+        "--many-prompts", action="store_true", help="print seconds and peak extra MB of the many prompts"
+    )
     options = parser.parse_args()
     if options.many_prompts:
         print(json.dumps(many_prompts()))
         return
     load = os.getloadavg()[0]
-    prompts = json.loads(subprocess.run([sys.executable, __file__, "--many-prompts"], check=True, capture_output=True, text=True).stdout)
+    prompts = json.loads(
+        subprocess.run([sys.executable, __file__, "--many-prompts"], check=True, capture_output=True, text=True).stdout
+    )
     with TemporaryDirectory() as temporary:
         run = command(options.folder or Path(temporary), options.per_class)
     names = dict.fromkeys(name for spelling in run["classnames"].values() for name in spelling)
     templates = dict.fromkeys([*run["templates"], *run["pool"]])
-    kept = {"images": run["images"], "texts": len({template.replace("{}", name) for template in templates for name in names}), "seconds": run["seconds"],
-            "steps": run["steps"], "rows": {name: [row["method"] for row in rows] for name, rows in run["tables"].items()}, "not_run": run["not_run"]}
-    found = {"machine": machine(("numpy", "torch", "open_clip_torch")), "load_average": [round(load, 1), round(os.getloadavg()[0], 1)], "run": kept,
-             "many_prompts": prompts}
+    kept = {
+        "images": run["images"],
+        "texts": len({template.replace("{}", name) for template in templates for name in names}),
+        "seconds": run["seconds"],
+        "steps": run["steps"],
+        "rows": {name: [row["method"] for row in rows] for name, rows in run["tables"].items()},
+        "not_run": run["not_run"],
+    }
+    found = {
+        "machine": machine(("numpy", "torch", "open_clip_torch")),
+        "load_average": [round(load, 1), round(os.getloadavg()[0], 1)],
+        "run": kept,
+        "many_prompts": prompts,
+    }
     publish("reproduce", found, table(found))
 
 

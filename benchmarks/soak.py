@@ -27,8 +27,13 @@ from benchmarks.evaluate import machine, publish, status
 from clipnb.embeddings import Embeddings
 
 PARTS = 20
-MEASURED = {"memory": "MB resident", "files": "open file descriptors", "processes": "child processes", "threads": "threads",
-            "left": "files left behind"}
+MEASURED = {
+    "memory": "MB resident",
+    "files": "open file descriptors",
+    "processes": "child processes",
+    "threads": "threads",
+    "left": "files left behind",
+}
 
 
 def photographs(folder: Path) -> None:
@@ -44,9 +49,16 @@ def one_round(model, spec: str, folder: Path, number: int) -> None:
     with TemporaryDirectory(dir=folder) as place:
         store, data = Path(place, "store"), clipnb.load_dataset(spec)
         images = clipnb.encode_images(model, data, store, batch_size=16, workers=1)  # a process of its own reads
-        classifier = clipnb.zero_shot_classifier(model, data.classnames, [f"a photo of a {{}}, number {number}."])  # never cached
-        whole, parts = clipnb.evaluate(images.vectors, classifier, images.labels), clipnb.evaluate_store(store, classifier)
-        assert abs(whole.accuracy - parts.accuracy) * len(images) < 1.5 and whole.summary(resamples=50)  # at most one near tie
+        classifier = clipnb.zero_shot_classifier(
+            model, data.classnames, [f"a photo of a {{}}, number {number}."]
+        )  # never cached
+        whole, parts = (
+            clipnb.evaluate(images.vectors, classifier, images.labels),
+            clipnb.evaluate_store(store, classifier),
+        )
+        assert abs(whole.accuracy - parts.accuracy) * len(images) < 1.5 and whole.summary(
+            resamples=50
+        )  # at most one near tie
         report = clipnb.audit(data, model, store=store)
         report.to_html(Path(place, "report.html"))
         report.to_json(Path(place, "report.json"))
@@ -61,8 +73,13 @@ def one_round(model, spec: str, folder: Path, number: int) -> None:
 def reading(folder: Path) -> dict[str, float]:
     gc.collect()
     children = Path(f"/proc/self/task/{os.getpid()}/children").read_text().split()
-    return {"memory": status("VmRSS"), "files": len(os.listdir("/proc/self/fd")), "processes": len(children),
-            "threads": len(os.listdir("/proc/self/task")), "left": sum(1 for _ in folder.iterdir())}
+    return {
+        "memory": status("VmRSS"),
+        "files": len(os.listdir("/proc/self/fd")),
+        "processes": len(children),
+        "threads": len(os.listdir("/proc/self/task")),
+        "left": sum(1 for _ in folder.iterdir()),
+    }
 
 
 def growth(hours, values) -> dict:
@@ -72,7 +89,13 @@ def growth(hours, values) -> dict:
         return {"first": y[0], "last": y[-1], "highest": max(values), "an_hour": 0.0, "an_hour_ci": [0.0, 0.0]}
     line = stats.linregress(x, y)
     half = stats.t.ppf(0.975, PARTS - 2) * line.stderr
-    return {"first": y[0], "last": y[-1], "highest": max(values), "an_hour": line.slope, "an_hour_ci": [line.slope - half, line.slope + half]}
+    return {
+        "first": y[0],
+        "last": y[-1],
+        "highest": max(values),
+        "an_hour": line.slope,
+        "an_hour_ci": [line.slope - half, line.slope + half],
+    }
 
 
 def run(minutes: float) -> dict:
@@ -87,17 +110,29 @@ def run(minutes: float) -> dict:
                 times.append(spent / 60)
                 readings.append(reading(Path(folder)))
     found = {name: growth(times, [r[name] for r in readings]) for name in MEASURED}
-    return {"machine": machine(("numpy", "torch", "pyarrow")), "minutes": minutes, "rounds": rounds, "counted": len(readings), "growth": found}
+    return {
+        "machine": machine(("numpy", "torch", "pyarrow")),
+        "minutes": minutes,
+        "rounds": rounds,
+        "counted": len(readings),
+        "growth": found,
+    }
 
 
 def table(found: dict) -> str:
-    lines = [f"{found['minutes']:g} minutes, {found['rounds']} rounds in one process, the last {found['counted']} of them counted. Each encodes "
-             "80 pictures into a store, evaluates them from memory and from the store, audits them, and is refused a broken shard.", "",
-             "| what | first part | last part | highest | slope an hour (95 % interval) |", "|---|---|---|---|---|"]
+    lines = [
+        f"{found['minutes']:g} minutes, {found['rounds']} rounds in one process, the last {found['counted']} of them counted. Each encodes "
+        "80 pictures into a store, evaluates them from memory and from the store, audits them, and is refused a broken shard.",
+        "",
+        "| what | first part | last part | highest | slope an hour (95 % interval) |",
+        "|---|---|---|---|---|",
+    ]
     for name, what in MEASURED.items():
         g = found["growth"][name]
         low, high = g["an_hour_ci"]
-        lines.append(f"| {what} | {g['first']:.1f} | {g['last']:.1f} | {g['highest']:.1f} | {g['an_hour']:+.2f} ({low:+.2f} to {high:+.2f}) |")
+        lines.append(
+            f"| {what} | {g['first']:.1f} | {g['last']:.1f} | {g['highest']:.1f} | {g['an_hour']:+.2f} ({low:+.2f} to {high:+.2f}) |"
+        )
     return "\n".join([*lines, "", "; ".join(f"{key} {value}" for key, value in found["machine"].items()) + "."]) + "\n"
 
 

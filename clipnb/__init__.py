@@ -1,30 +1,17 @@
 """How to judge a CLIP model: metrics with honest statistics, the worst categories, margins and prompt ensembles.
 
-Every public name is found from here; heavy modules are loaded when first asked for.
+The public names are listed in `__init__.pyi`; each is loaded when it is first used.
 """
 
 from importlib import import_module
 
+import lazy_loader
+
 __version__ = "0.1.0"
 
-_MODULES = ("comparison", "datasets", "describe", "embeddings", "encode", "ensemble", "errors", "evaluation", "explain", "imagenet", "intervals", "llm", "margin",
-            "metrics", "models", "paired", "plots", "prompts", "rehearsal", "report", "reproduce", "similarity", "widgets", "worst", "zeroshot")
-_NAMES = {
-    "audit": "report", "Embeddings": "embeddings", "InputError": "errors", "encode_images": "encode", "encode_texts": "encode",
-    "evaluate": "evaluation", "evaluate_prompts": "evaluation", "evaluate_store": "evaluation", "EvaluationResult": "evaluation",
-    "load_dataset": "datasets", "load_model": "models", "prompt_vectors": "zeroshot", "Score": "intervals",
-    "zero_shot_classifier": "zeroshot",
-}
-__all__ = [*_MODULES, *_NAMES, "__version__"]
+_OLD_MODULES = {"comparison", "imagenet", "llm", "rehearsal", "reproduce"}  # they warn, and go with the next version
+_load, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)
 
 
 def __getattr__(name: str):
-    if name in _MODULES:
-        return import_module(f"clipnb.{name}")
-    if name in _NAMES:
-        return getattr(import_module(f"clipnb.{_NAMES[name]}"), name)
-    raise AttributeError(f"module 'clipnb' has no attribute {name!r}")
-
-
-def __dir__():
-    return sorted(__all__)
+    return import_module(f"clipnb.{name}") if name in _OLD_MODULES else _load(name)

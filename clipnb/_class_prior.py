@@ -12,7 +12,9 @@ from dataclasses import dataclass
 import numpy as np
 import scipy
 
-GRID = np.sin(np.linspace(0, np.pi / 2, 162)[1:-1]) ** 2  # accuracies above 0, finest near 0 and 1, where a beta can be steep
+GRID = (
+    np.sin(np.linspace(0, np.pi / 2, 162)[1:-1]) ** 2
+)  # accuracies above 0, finest near 0 and 1, where a beta can be steep
 LOG_WIDTH = np.log(np.sin(np.linspace(0, np.pi, 162)[1:-1]))  # log of the width of a cell of the grid, up to a constant
 LEVELS = np.concatenate([[0.0], GRID])
 # Of both betas the logit of the mean and the log of the concentration; the logit of the second one's share; the logit of the share
@@ -63,7 +65,9 @@ def sample_accuracies(right: np.ndarray, images: np.ndarray, rng: np.random.Gene
     zero, above = _mixture(theta)
     sample = np.empty((len(theta), len(right)))
     for s in range(len(theta)):
-        posterior = np.concatenate([(zero[s] * (patterns.right == 0))[:, None], table * above[s]], axis=1).cumsum(axis=1)
+        posterior = np.concatenate([(zero[s] * (patterns.right == 0))[:, None], table * above[s]], axis=1).cumsum(
+            axis=1
+        )
         picks = rng.random(len(right)) * posterior[patterns.of_class, -1]
         # One sorted array for all patterns: pattern p lies between p and p + 1.
         edges = (posterior / posterior[:, -1:] + np.arange(len(posterior))[:, None]).ravel()

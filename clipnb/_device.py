@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from clipnb.errors import InputError, text_of
+from clipnb._checks import text_of
+from clipnb.errors import InputError
 
 if TYPE_CHECKING:
     import torch

@@ -1,27 +1,32 @@
-"""Names that other modules hold now and that keep working for one version where they were."""
+"""Names that keep working for one version where they were before they moved."""
 
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Mapping
 from importlib import import_module
 from typing import Any
 
 
-def redirect(old: str, names: Iterable[str], new: str) -> Callable[[str], Any]:
-    """A `__getattr__` for module `old` that takes these names from module `new`, with a warning that says so.
+def redirect(old: str, new: str | Mapping[str, str]) -> Callable[[str], Any]:
+    """A `__getattr__` for the module `old` that finds names in another module and warns about their new place.
+
+    Args:
+        old: name of the module that asks.
+        new: the module that holds all of its names now, or {name: module} for some of them.
 
     >>> with warnings.catch_warnings():
     ...     warnings.simplefilter("ignore")
-    ...     redirect("clipnb.old", ["dumps"], "json")("dumps")([1])
+    ...     redirect("clipnb.old", {"dumps": "json"})("dumps")([1])
     '[1]'
     """
-    moved = frozenset(names)
 
     def get(name: str) -> Any:
-        if name not in moved:
+        module = new if isinstance(new, str) else new.get(name)
+        if module is None or name.startswith("__"):
             raise AttributeError(f"module {old!r} has no attribute {name!r}")
-        warnings.warn(f"{old}.{name} has moved to {new}.{name}", DeprecationWarning, stacklevel=2)
-        return getattr(import_module(new), name)
+        value = getattr(import_module(module), name)
+        warnings.warn(f"{old}.{name} has moved to {module}.{name}", DeprecationWarning, stacklevel=2)
+        return value
 
     return get

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -13,7 +12,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from clipnb.errors import InputError, path_of, read_text, whole_number
+from clipnb._checks import whole_number
+from clipnb._files import path_of, read_text, write_atomically
+from clipnb.errors import InputError
 
 PROVENANCE = "provenance.json"
 # Raise it with every change that makes older vectors incomparable; stores of another format are refused.
@@ -41,7 +42,9 @@ class Embeddings:
 
     def __post_init__(self):
         if not len(self.vectors) == len(self.labels) == len(self.ids):
-            raise InputError(f"Expected `vectors`, `labels` and `ids` of one length N, got {len(self.vectors)}, {len(self.labels)} and {len(self.ids)}")
+            raise InputError(
+                f"Expected `vectors`, `labels` and `ids` of one length N, got {len(self.vectors)}, {len(self.labels)} and {len(self.ids)}"
+            )
 
     def __len__(self) -> int:
         return len(self.vectors)
@@ -56,9 +59,14 @@ class Embeddings:
         """
         if not parts:
             raise InputError("Expected at least one image, got none")
-        return cls(np.concatenate([p.vectors for p in parts]), np.concatenate([p.labels for p in parts]),
-                   [i for p in parts for i in p.ids], parts[0].classnames, parts[0].provenance,
-                   {i: why for p in parts for i, why in p.skipped.items()})
+        return cls(
+            np.concatenate([p.vectors for p in parts]),
+            np.concatenate([p.labels for p in parts]),
+            [i for p in parts for i in p.ids],
+            parts[0].classnames,
+            parts[0].provenance,
+            {i: why for p in parts for i, why in p.skipped.items()},
+        )
 
     def save(self, folder: str | Path, shard_size: int = 4096) -> None:
         """Write the store; an existing store of something else is refused."""
@@ -94,9 +102,14 @@ class Embeddings:
             with _named(path):
                 table = pq.read_table(path, page_checksum_verification=True)
                 vectors = table["vector"].combine_chunks()
-                part = cls(vectors.flatten().to_numpy().reshape(-1, vectors.type.list_size).astype(np.float32, copy=False),
-                           table["label"].to_numpy(), table["id"].to_pylist(), header["classnames"], header["provenance"],
-                           json.loads((table.schema.metadata or {}).get(SKIPPED, b"{}")))
+                part = cls(
+                    vectors.flatten().to_numpy().reshape(-1, vectors.type.list_size).astype(np.float32, copy=False),
+                    table["label"].to_numpy(),
+                    table["id"].to_pylist(),
+                    header["classnames"],
+                    header["provenance"],
+                    json.loads((table.schema.metadata or {}).get(SKIPPED, b"{}")),
+                )
             found += len(part) + len(part.skipped)
             yield part
         if found != n:
@@ -113,10 +126,14 @@ class StoreWriter:
         if present is not None and _binding(present) != _binding(header):
             theirs, ours = present["provenance"], provenance
             differs = _differences(theirs, ours)
-            raise InputError(f"The store {self.folder} belongs to something else "
-                             f"({'; '.join(differs) or 'other classnames or shard size'}); name another folder")
+            raise InputError(
+                f"The store {self.folder} belongs to something else "
+                f"({'; '.join(differs) or 'other classnames or shard size'}); name another folder"
+            )
         if present is None:
-            if self.folder.exists() and (not self.folder.is_dir() or any(file.suffix != ".tmp" for file in self.folder.iterdir())):  # of another run that just begins
+            if self.folder.exists() and (
+                not self.folder.is_dir() or any(file.suffix != ".tmp" for file in self.folder.iterdir())
+            ):  # of another run that just begins
                 raise InputError(f"Expected a new or empty folder for the store, got {self.folder}")
             self.folder.mkdir(parents=True, exist_ok=True)
             write_atomically(self.folder / PROVENANCE, json.dumps(header, indent=1, ensure_ascii=False).encode())
@@ -129,27 +146,14 @@ class StoreWriter:
         """Write the shard that begins at image `start`."""
         width = part.vectors.shape[1]
         vectors = pa.FixedSizeListArray.from_arrays(pa.array(part.vectors.astype(np.float32).reshape(-1)), width)
-        table = pa.table({"id": pa.array(part.ids, pa.string()), "label": pa.array(part.labels, pa.int64()),
-                          "vector": vectors})
+        table = pa.table(
+            {"id": pa.array(part.ids, pa.string()), "label": pa.array(part.labels, pa.int64()), "vector": vectors}
+        )
         if part.skipped:
             table = table.replace_schema_metadata({SKIPPED: json.dumps(part.skipped)})
         sink = pa.BufferOutputStream()
         pq.write_table(table, sink, write_page_checksum=True)  # a flipped bit is found when it is read
         write_atomically(self.folder / _shard_name(start), sink.getvalue())
-
-
-def write_atomically(path: Path, content) -> None:
-    """Write bytes to a temporary file beside `path`, then rename: readers see the old file or the new one."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        temporary.write_bytes(content)
-        os.replace(temporary, path)
-    except OSError as error:
-        if error.errno:
-            error.filename = str(path)  # "No space left on device" alone does not say where
-        raise
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def read_provenance(folder: str | Path | None) -> dict | None:
@@ -180,9 +184,13 @@ def _named(path: Path) -> Iterator[None]:
     try:
         yield
     except FileNotFoundError:
-        raise InputError(f"The store {path.parent} is not complete ({path.name} is missing); run the same `clipnb encode` again to finish it") from None
+        raise InputError(
+            f"The store {path.parent} is not complete ({path.name} is missing); run the same `clipnb encode` again to finish it"
+        ) from None
     except (pa.ArrowException, KeyError, ValueError, TypeError, OSError, AttributeError) as error:
-        raise InputError(f"Cannot read shard {path}: {(str(error).splitlines() or [type(error).__name__])[0]}; delete it and run the same `clipnb encode` again") from None
+        raise InputError(
+            f"Cannot read shard {path}: {(str(error).splitlines() or [type(error).__name__])[0]}; delete it and run the same `clipnb encode` again"
+        ) from None
 
 
 def _shard_name(start: int) -> str:
@@ -190,7 +198,9 @@ def _shard_name(start: int) -> str:
 
 
 def _binding(header: dict) -> dict:
-    return header | {"provenance": {key: value for key, value in header["provenance"].items() if key != PRECISION_CHECK}}
+    return header | {
+        "provenance": {key: value for key, value in header["provenance"].items() if key != PRECISION_CHECK}
+    }
 
 
 def _differences(theirs: dict, ours: dict) -> list[str]:
@@ -215,12 +225,17 @@ def _read_header(folder: Path) -> dict | None:
             raise ValueError(f"format {header['format']!r}")
         for name, value in (("n", header["provenance"]["n"]), ("shard_size", header["shard_size"])):
             whole_number(value, name, 1)
-        if not isinstance(header["classnames"], list) or not all(isinstance(name, str) for name in header["classnames"]):
+        if not isinstance(header["classnames"], list) or not all(
+            isinstance(name, str) for name in header["classnames"]
+        ):
             raise ValueError("classnames that are no list of strings")
     except (ValueError, KeyError, TypeError, RecursionError, OSError) as error:
-        raise InputError(f"Cannot read {path}: expected the provenance of a {FORMAT} store, "
-                         f"got {type(error).__name__}: {error}") from None
+        raise InputError(
+            f"Cannot read {path}: expected the provenance of a {FORMAT} store, got {type(error).__name__}: {error}"
+        ) from None
     if header["format"] != FORMAT:
-        raise InputError(f"The store {folder} was written by an older version of clipnb (format {header['format']}), "
-                         "which did not record the model's settings: delete it or name another folder, and encode again")
+        raise InputError(
+            f"The store {folder} was written by an older version of clipnb (format {header['format']}), "
+            "which did not record the model's settings: delete it or name another folder, and encode again"
+        )
     return header

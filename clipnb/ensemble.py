@@ -12,18 +12,27 @@ from __future__ import annotations
 
 import numpy as np
 
+from clipnb._checks import (
+    as_numpy,
+    class_indices,
+    floats,
+    generator,
+    one_of,
+    real_number,
+    require_attribute,
+    whole_number,
+)
 from clipnb._moved import redirect
-from clipnb.errors import InputError, as_numpy, class_indices, floats, generator, having, one_of, real, whole_number
-from clipnb.evaluation import EvaluationResult, check_depths, evaluate, evaluate_prompts, evaluate_unchecked
-from clipnb.margin import class_wise_matching_margin, pseudo_labels, worst_first
+from clipnb.errors import InputError
+from clipnb.evaluation import EvaluationResult, check_depths, evaluate_prompts, evaluate_unchecked
+from clipnb.margin import nearest_images, pseudo_labels, worst_first
 from clipnb.similarity import (
     Scorer,
     block_slices,
     check_bank,
     check_classifier,
     check_vectors,
-    on_all_cores,
-    similarity_blocks,
+    parallel_map,
     tensor,
     unit_norm,
     unit_rows,
@@ -49,8 +58,10 @@ def softmax_weights(scores, temperature: float, top_m: int | None = None) -> np.
     scores = as_numpy(scores, "scores")
     scores = floats(scores, "scores", 2 if scores.ndim == 2 else 1, finite=False).astype(float)
     if not scores.size or np.isinf(scores).any():
-        raise InputError(f"Expected finite `scores` of at least one prompt (NaN: equal weights), got {int(np.isfinite(scores).sum())} finite of {scores.size}")
-    if not real(temperature, "temperature") > 0:
+        raise InputError(
+            f"Expected finite `scores` of at least one prompt (NaN: equal weights), got {int(np.isfinite(scores).sum())} finite of {scores.size}"
+        )
+    if not real_number(temperature, "temperature") > 0:
         raise InputError(f"Expected `temperature` > 0, got {temperature}")
     scores = np.where(np.isnan(scores).any(axis=0), 0.0, scores)
     weights = np.exp((scores - scores.max(axis=0)) / temperature)
@@ -105,7 +116,7 @@ def zpe_scores(vectors, bank, reference=None) -> np.ndarray:
     def best(rows: slice) -> list[float]:
         return [float((scorer(images[rows]) - usual[p]).amax(dim=1).sum()) for p, scorer in enumerate(scorers)]
 
-    return np.sum(on_all_cores(best, block_slices(len(vectors), bank.shape[1])), axis=0) / len(vectors)
+    return np.sum(parallel_map(best, block_slices(len(vectors), bank.shape[1])), axis=0) / len(vectors)
 
 
 def autoclip_weights(vectors, bank, entropy: float = 0.85) -> np.ndarray:
@@ -124,7 +135,7 @@ def autoclip_weights(vectors, bank, entropy: float = 0.85) -> np.ndarray:
     >>> autoclip_weights(np.eye(2)[:1], np.stack([np.eye(2), -np.eye(2)]), entropy=0.5).round(2)
     array([[0.89, 0.11]])
     """
-    if not 0 < real(entropy, "entropy") <= 1:
+    if not 0 < real_number(entropy, "entropy") <= 1:
         raise InputError(f"Expected `entropy` in (0, 1], got {entropy}")
     bank = check_bank(bank).astype(float)
     vectors = check_vectors(vectors, bank[0])[0].astype(float)
@@ -136,7 +147,7 @@ def autoclip_weights(vectors, bank, entropy: float = 0.85) -> np.ndarray:
         for p, scorer in enumerate(scorers):
             gradient[rows, p] = (probability * scorer(images[rows])).sum(dim=1).numpy()
 
-    on_all_cores(visit, block_slices(len(vectors), bank.shape[1]))
+    parallel_map(visit, block_slices(len(vectors), bank.shape[1]))
     return _with_entropy(gradient, entropy)
 
 
@@ -170,9 +181,19 @@ def _greedy_weights(vectors, bank: np.ndarray, labels) -> np.ndarray:
     return counts / counts.sum()
 
 
-def prompt_weights(vectors, bank, labels=None, method: str = "cmm", temperature: float = 0.01, worst_k: int | None = None,
-                   per_class: bool = False, reduction: str = "image", top_m: int | None = None, reference=None,
-                   entropy: float = 0.85) -> np.ndarray:
+def prompt_weights(
+    vectors,
+    bank,
+    labels=None,
+    method: str = "cmm",
+    temperature: float = 0.01,
+    worst_k: int | None = None,
+    per_class: bool = False,
+    reduction: str = "image",
+    top_m: int | None = None,
+    reference=None,
+    entropy: float = 0.85,
+) -> np.ndarray:
     """Weight of each prompt in an ensemble, without training and, but for "greedy", without labels.
 
     Args:
@@ -218,7 +239,9 @@ def prompt_weights(vectors, bank, labels=None, method: str = "cmm", temperature:
     # A class nobody is predicted as has no margin under any prompt, so it cannot tell prompts apart.
     seen = np.flatnonzero(np.isfinite(margins).all(axis=0))
     if not len(seen):
-        raise InputError("Expected margins for at least one class, got NaN for all: no image has a label, or there is one class")
+        raise InputError(
+            "Expected margins for at least one class, got NaN for all: no image has a label, or there is one class"
+        )
     if worst_k is not None:
         seen = seen[worst_first(margins[:, seen].mean(axis=0))[: whole_number(worst_k, "worst_k", 1)]]
     return softmax_weights(margins[:, seen].mean(axis=1), temperature, top_m)
@@ -238,8 +261,9 @@ def weighted_classifier(bank, weights) -> np.ndarray:
     bank = check_bank(bank)
     weights = as_numpy(weights, "weights")
     if weights.shape not in ((len(bank),), bank.shape[:2]):
-        raise InputError(f"Expected `weights` of shape (P,) = ({len(bank)},) or (P, C) = {bank.shape[:2]}, "
-                         f"got {weights.shape}")
+        raise InputError(
+            f"Expected `weights` of shape (P,) = ({len(bank)},) or (P, C) = {bank.shape[:2]}, got {weights.shape}"
+        )
     weights = _check_weights(weights)
     return unit_norm(np.einsum("pc,pcd->cd", np.broadcast_to(weights.reshape(len(bank), -1), bank.shape[:2]), bank))
 
@@ -274,7 +298,9 @@ def evaluate_per_image(vectors, bank, weights, labels=None, ks=(1, 5)) -> Evalua
     if weights.shape != (len(vectors), len(bank)):
         raise InputError(f"Expected `weights` of shape (N, P) = {(len(vectors), len(bank))}, got {weights.shape}")
     weights = _check_weights(weights)
-    labels = class_indices(np.full(len(vectors), -1) if labels is None else labels, "labels", len(vectors), bank.shape[1], unknown=True)
+    labels = class_indices(
+        np.full(len(vectors), -1) if labels is None else labels, "labels", len(vectors), bank.shape[1], unknown=True
+    )
     ks = check_depths(ks)
     texts = np.ascontiguousarray(bank.transpose(1, 0, 2)).reshape(bank.shape[1], -1)
     step = max(1, LIFT_BYTES // (4 * texts.shape[1]))
@@ -303,51 +329,15 @@ def evaluate_on_halves(vectors, fit, labels=None, ks=(1, 5), seed: int = 0) -> E
     vectors = floats(vectors, "vectors", 2)
     if len(vectors) < 2:
         raise InputError(f"Expected at least two images to halve, got {len(vectors)}")
-    having(fit, "fit", "__call__", "a function of rows")
+    require_attribute(fit, "fit", "__call__", "a function of rows")
     half = generator(seed).permutation(len(vectors)) % 2
     classifiers = np.stack([fit(np.flatnonzero(half == 1)), fit(np.flatnonzero(half == 0))])
     return evaluate_per_image(vectors, classifiers, np.eye(2)[half], labels, ks)
 
 
-def find_worst(vectors, classifier, k: int | None = None, reduction: str = "image") -> np.ndarray:
-    """Classes that a classifier is likely to fail on, worst first, found without labels: (k,) class indices.
-
-    By pseudo-CMM, never-predicted classes first; among these, which all have no margin, the class comes first that is
-    farthest from winning an image: whose best s(x_i, t_c) - max_j s(x_i, t_j) over all images is lowest.
-
-    Args:
-        vectors: (N, D) unit-norm image vectors.
-        classifier: (C, D) unit-norm class vectors.
-        k: how many; None: all C.
-        reduction: of the margin, "image" or "class".
-
-    >>> find_worst([[1., 0.]], [[1., 0.], [.6, .8], [0., 1.]])
-    array([2, 1, 0])
-    """
-    vectors, classifier = check_vectors(vectors, classifier)
-    k = len(classifier) if k is None else whole_number(k, "k", 1, len(classifier))
-    cmm = class_wise_matching_margin(vectors, classifier, reduction=reduction)
-    never = np.flatnonzero(np.isnan(cmm))
-    # Below every margin, which are cosine differences and so at least -2.
-    cmm[never] = _nearest_images(vectors, classifier, never, 1)[1][:, 0] - 4
-    return worst_first(cmm)[:k]
-
-
-def _nearest_images(vectors, classifier, classes, count: int) -> tuple[np.ndarray, np.ndarray]:
-    """For each of `classes` the `count` images it is nearest to winning, and how far off: (K, count) rows and gaps <= 0."""
-    count = min(count, len(vectors))
-    place, gap = np.empty((len(classes), 0), dtype=np.int64), np.empty((len(classes), 0))
-    for rows, block in similarity_blocks(vectors, classifier):
-        new = (block[:, classes] - block.max(axis=1, keepdims=True)).T
-        place = np.hstack([place, np.broadcast_to(np.arange(rows.start, rows.stop), new.shape)])
-        gap = np.hstack([gap, new])
-        best = np.argsort(-gap, axis=1, kind="stable")[:, :count]
-        place, gap = np.take_along_axis(place, best, axis=1), np.take_along_axis(gap, best, axis=1)
-    return place, gap
-
-
-def description_classifier(classifier, descriptions, vectors=None, labels=None, temperature: float = 0.01,
-                           name_weight: float = 0.5) -> tuple[np.ndarray, dict[int, np.ndarray]]:
+def description_classifier(
+    classifier, descriptions, vectors=None, labels=None, temperature: float = 0.01, name_weight: float = 0.5
+) -> tuple[np.ndarray, dict[int, np.ndarray]]:
     """Enrich some classes of a classifier with descriptions, weighted by the margin that each one gives to its class.
 
     Description d of class c is scored by the mean over images with y_i = c of s(x_i, d) - max_{j != c} s(x_i, t_j):
@@ -375,9 +365,14 @@ def description_classifier(classifier, descriptions, vectors=None, labels=None, 
     array([1., 0.])
     """
     classifier = check_classifier(classifier)
-    if not 0 <= real(name_weight, "name_weight") <= 1:
+    if not 0 <= real_number(name_weight, "name_weight") <= 1:
         raise InputError(f"Expected `name_weight` in [0, 1], got {name_weight}")
-    descriptions = {c: _check_descriptions(c, texts, classifier) for c, texts in having(descriptions, "descriptions", "items", "a dict of class index and (P_c, D) vectors").items()}
+    descriptions = {
+        c: _check_descriptions(c, texts, classifier)
+        for c, texts in require_attribute(
+            descriptions, "descriptions", "items", "a dict of class index and (P_c, D) vectors"
+        ).items()
+    }
     weights = {c: np.full(len(texts), 1 / len(texts)) for c, texts in descriptions.items()}
     first = _enriched(classifier, descriptions, weights, name_weight)
     if vectors is None or not descriptions or len(classifier) < 2:
@@ -394,7 +389,9 @@ def _check_descriptions(c: int, texts, classifier: np.ndarray) -> np.ndarray:
         raise InputError(f"Expected class indices in `descriptions` between 0 and {len(classifier) - 1}, got {c}")
     texts = floats(texts, f"descriptions[{c}]", 2)
     if not len(texts) or texts.shape[1] != classifier.shape[1]:
-        raise InputError(f"Expected `descriptions[{c}]` of shape (P_c >= 1, D = {classifier.shape[1]}), got {texts.shape}")
+        raise InputError(
+            f"Expected `descriptions[{c}]` of shape (P_c >= 1, D = {classifier.shape[1]}), got {texts.shape}"
+        )
     return unit_rows(texts, f"descriptions[{c}]")
 
 
@@ -409,12 +406,15 @@ def _enriched(classifier: np.ndarray, descriptions, weights, name_weight: float)
 def _members(vectors, classifier, classes: list[int], labels) -> dict[int, np.ndarray]:
     """Images of each class, by label or by prediction; without labels, a never-predicted class takes those nearest to it."""
     given = labels is not None
-    labels = class_indices(labels if given else pseudo_labels(vectors, classifier), "labels", len(vectors), len(classifier), unknown=True)
+    labels = class_indices(
+        labels if given else pseudo_labels(vectors, classifier), "labels", len(vectors), len(classifier), unknown=True
+    )
     members = {c: np.flatnonzero(labels == c) for c in classes}
     absent = [c for c in classes if not len(members[c])]
-    nearest = [] if given else _nearest_images(vectors, classifier, absent, max(1, len(vectors) // len(classifier)))[0]
+    nearest = [] if given else nearest_images(vectors, classifier, absent, max(1, len(vectors) // len(classifier)))[0]
     members |= dict(zip(absent, nearest))
     return {c: rows for c, rows in members.items() if len(rows)}
 
 
-__getattr__ = redirect(__name__, ("compare", "paired_differences"), "clipnb.paired")
+_MOVED = {"compare": "clipnb.paired", "paired_differences": "clipnb.paired", "find_worst": "clipnb.margin"}
+__getattr__ = redirect(__name__, _MOVED)

@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from clipnb import margin, metrics, worst
+from clipnb._checks import class_indices, listed, require_attribute, whole_number
 from clipnb._device import find_device
 from clipnb.embeddings import Embeddings
-from clipnb.errors import InputError, class_indices, having, listed, whole_number
+from clipnb.errors import InputError
 from clipnb.intervals import Score, mean_over_classes, proportion
 from clipnb.similarity import (
     Scorer,
@@ -21,7 +22,7 @@ from clipnb.similarity import (
     check_vectors,
     in_order,
     number_of_cores,
-    on_all_cores,
+    parallel_map,
     take_top,
     tensor,
 )
@@ -69,14 +70,19 @@ class EvaluationResult:
         >>> np.array_equal(EvaluationResult.merge(parts).confusion, whole.confusion)
         True
         """
-        first, per_image = None, {name: [] for name in ("labels", "topk", "topk_similarity", "margins", "rivals", "leads")}
-        for part in having(parts, "parts", "__iter__", "results of evaluate"):
-            having(part, "parts", "vector_sums", "results of evaluate")
+        first, per_image = (
+            None,
+            {name: [] for name in ("labels", "topk", "topk_similarity", "margins", "rivals", "leads")},
+        )
+        for part in require_attribute(parts, "parts", "__iter__", "results of evaluate"):
+            require_attribute(part, "parts", "vector_sums", "results of evaluate")
             if first is None:
                 first, sums = part, part.vector_sums.copy()
             elif part.ks != first.ks or not np.array_equal(part.classifier, first.classifier):
-                raise InputError(f"Expected parts with one classifier and `ks` = {first.ks}, got `ks` = {part.ks}"
-                                 + ("" if part.ks != first.ks else " and another classifier"))
+                raise InputError(
+                    f"Expected parts with one classifier and `ks` = {first.ks}, got `ks` = {part.ks}"
+                    + ("" if part.ks != first.ks else " and another classifier")
+                )
             else:
                 sums += part.vector_sums
             for name, values in per_image.items():
@@ -128,7 +134,7 @@ class EvaluationResult:
         def visit(rows: slice) -> None:
             found[present[rows]] = scorer(images[rows]).numpy()
 
-        on_all_cores(visit, block_slices(len(means), self.num_classes))
+        parallel_map(visit, block_slices(len(means), self.num_classes))
         return found
 
     @property
@@ -201,7 +207,9 @@ class EvaluationResult:
         k = whole_number(k, "k", 1)
         whole_number(seed, "seed", 0)
         if not self.n:
-            raise InputError(f"Expected labelled images, got {len(self.labels)} with label -1: there is nothing to score")
+            raise InputError(
+                f"Expected labelled images, got {len(self.labels)} with label -1: there is nothing to score"
+            )
         right, images = metrics.right_by_class(self.predictions, self.labels, self.num_classes)
         present = int((images > 0).sum())
         scores = {"accuracy": self._share(self.predictions == self.labels)}
@@ -217,7 +225,9 @@ class EvaluationResult:
             for name in ("truly_worst", "listed", "split_half"):
                 scores[f"worst_k_{name}"] = getattr(report, name)
         # A sum of unlike coins varies less than one of equal coins (Hoeffding 1956), so the interval over the classes is safe.
-        scores["classes_at_zero"] = Score(*(present * end for end in proportion(worst.classes_at_zero(self.per_class_accuracy), present)))
+        scores["classes_at_zero"] = Score(
+            *(present * end for end in proportion(worst.classes_at_zero(self.per_class_accuracy), present))
+        )
         for name in ("harmonic_mean", "geometric_mean"):
             scores[name] = Score(getattr(worst, name)(self.per_class_accuracy))
         return scores, report
@@ -355,7 +365,9 @@ def evaluate_store(folder, classifier, ks=(1, 5), device: str = "cpu") -> Evalua
     ...     evaluate_store(folder, np.eye(3)).accuracy
     1.0
     """
-    return EvaluationResult.merge(evaluate(part.vectors, classifier, part.labels, ks, device) for part in Embeddings.shards(folder))
+    return EvaluationResult.merge(
+        evaluate(part.vectors, classifier, part.labels, ks, device) for part in Embeddings.shards(folder)
+    )
 
 
 @dataclass(frozen=True)
@@ -364,7 +376,9 @@ class PromptResults:
 
     labels: np.ndarray  # (N,) int64, -1 = unknown
     predictions: np.ndarray  # (P, N) int64
-    recall_at_k: dict[int, np.ndarray]  # for each k (P,) shares of labelled images whose label is among the top k (micro)
+    recall_at_k: dict[
+        int, np.ndarray
+    ]  # for each k (P,) shares of labelled images whose label is among the top k (micro)
     per_class_accuracy: np.ndarray  # (P, C), NaN for a class without images
     cmm: dict[str, np.ndarray] = field(repr=False)  # (P, C) each, as in `EvaluationResult`
 
@@ -377,7 +391,11 @@ class PromptResults:
     def mean_per_class_accuracy(self) -> np.ndarray:
         """(P,) mean of `per_class_accuracy` over classes with images (macro)."""
         present = ~np.isnan(self.per_class_accuracy[0])
-        return self.per_class_accuracy[:, present].mean(axis=1) if present.any() else np.full(len(self.predictions), np.nan)
+        return (
+            self.per_class_accuracy[:, present].mean(axis=1)
+            if present.any()
+            else np.full(len(self.predictions), np.nan)
+        )
 
 
 def evaluate_prompts(vectors, bank, labels=None, ks=(1, 5), device: str = "cpu") -> PromptResults:
@@ -419,7 +437,9 @@ def evaluate_prompts(vectors, bank, labels=None, ks=(1, 5), device: str = "cpu")
     )
 
 
-def _evaluate_together(vectors, images: torch.Tensor, bank, labels, label_sums, ks: tuple[int, ...], device) -> list[tuple]:
+def _evaluate_together(
+    vectors, images: torch.Tensor, bank, labels, label_sums, ks: tuple[int, ...], device
+) -> list[tuple]:
     """Predictions, Recall@K, accuracies and margins of some prompts, which see a block of images while it is in the cache."""
     count, num_classes = len(vectors), bank.shape[1]
     scorers = [Scorer(prompt, device) for prompt in bank]
@@ -434,8 +454,8 @@ def _evaluate_together(vectors, images: torch.Tensor, bank, labels, label_sums, 
         result = EvaluationResult(labels, *ranked[p], ks, bank[p], sums)
         return result.predictions, result.recall_at_k, result.per_class_accuracy, result.cmm
 
-    on_all_cores(visit, [(rows, p) for rows in block_slices(count, num_classes) for p in range(len(bank))])
-    return on_all_cores(finish, range(len(bank)))
+    parallel_map(visit, [(rows, p) for rows in block_slices(count, num_classes) for p in range(len(bank))])
+    return parallel_map(finish, range(len(bank)))
 
 
 def _rank(scores: torch.Tensor, labels: np.ndarray, depth: int) -> tuple[np.ndarray, ...]:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import scipy
 
-from clipnb.errors import InputError, class_indices, floats, real, whole_number
+from clipnb._checks import class_indices, floats, real_number, whole_number
+from clipnb.errors import InputError
 from clipnb.intervals import wilson_interval
 from clipnb.margin import nearest_text
 from clipnb.metrics import confusion_matrix, per_class_accuracy
@@ -18,9 +19,19 @@ CLEARLY_BETTER = 0.2  # what another order has to add to the accuracy
 SAME_TEXT = 1e-5  # a cosine this near to 1 is one vector, as far as float32 can tell
 
 
-def explain_classes(classes, confusion, cmm, classifier, classnames, *, min_images: int | None = None,
-                    synonym_cosine: float | None = None, majority: float = 0.5, significance: float = 0.05,
-                    rivals: int = 3):
+def explain_classes(
+    classes,
+    confusion,
+    cmm,
+    classifier,
+    classnames,
+    *,
+    min_images: int | None = None,
+    synonym_cosine: float | None = None,
+    majority: float = 0.5,
+    significance: float = 0.05,
+    rivals: int = 3,
+):
     """Say of each of `classes` why it is bad, as far as numbers tell. The first verdict that holds is given:
 
     1. "name collision": at least `majority` of its wrong answers are classes with (nearly) its own name
@@ -73,13 +84,13 @@ def explain_classes(classes, confusion, cmm, classifier, classnames, *, min_imag
         if length != num_classes:
             raise InputError(f"Expected `{name}` of length C = {num_classes}, got {length}")
     classes = class_indices(classes, "classes", num_classes=num_classes)
-    if not 0 < real(majority, "majority") <= 1:
+    if not 0 < real_number(majority, "majority") <= 1:
         raise InputError(f"Expected `majority` above 0 and at most 1, got {majority}")
-    if not 0 < real(significance, "significance") < 1:
+    if not 0 < real_number(significance, "significance") < 1:
         raise InputError(f"Expected `significance` above 0 and below 1, got {significance}")
     rivals = whole_number(rivals, "rivals", 1)
     nearest, cosine = nearest_text(classifier)
-    if not (synonym_cosine is None or -1 <= real(synonym_cosine, "synonym_cosine") <= 1):
+    if not (synonym_cosine is None or -1 <= real_number(synonym_cosine, "synonym_cosine") <= 1):
         raise InputError(f"Expected `synonym_cosine` in [-1, 1], got {synonym_cosine}")
     if min_images is not None:
         whole_number(min_images, "min_images", 0)
@@ -87,7 +98,12 @@ def explain_classes(classes, confusion, cmm, classifier, classnames, *, min_imag
         synonym_cosine = float(np.nanquantile(cosine, 0.9)) if num_classes > 1 else 1.0
     if min_images is None:
         min_images = _fewest_images(np.trace(confusion) / max(1, confusion.sum()))
-    thresholds = {"min_images": min_images, "synonym_cosine": synonym_cosine, "majority": majority, "significance": significance}
+    thresholds = {
+        "min_images": min_images,
+        "synonym_cosine": synonym_cosine,
+        "majority": majority,
+        "significance": significance,
+    }
     namesakes = {c: group for group in near_twins(classnames).values() for c in group}
     wrong = confusion - np.diag(np.diag(confusion))
     pull = wrong.sum(axis=0)  # how many wrong answers each class attracts
@@ -101,12 +117,19 @@ def explain_classes(classes, confusion, cmm, classifier, classnames, *, min_imag
         row, images = wrong[c], int(confusion[c].sum())
         rival, rival_p = _strongest_rival(row, pull - row, c)
         facts = {
-            "images": images, "accuracy": accuracy[c], "margin": float(cmm[c]), "wrong": int(row.sum()),
+            "images": images,
+            "accuracy": accuracy[c],
+            "margin": float(cmm[c]),
+            "wrong": int(row.sum()),
             "rivals": [(classnames[j], int(row[j])) for j in np.argsort(-row, kind="stable")[:rivals] if row[j]],
-            "rival": classnames[rival] if rival >= 0 else None, "rival_count": int(row[rival]) if rival >= 0 else 0,
-            "rival_p": rival_p, "rival_cosine": to_text[rival] if rival >= 0 else np.nan,
-            "same_name": [(int(j), classnames[j]) for j in np.flatnonzero(same)], "to_same_name": int(row[same].sum()),
-            "to_synonyms": int(row[near].sum()), "nearest_text": classnames[nearest[c]] if num_classes > 1 else None,
+            "rival": classnames[rival] if rival >= 0 else None,
+            "rival_count": int(row[rival]) if rival >= 0 else 0,
+            "rival_p": rival_p,
+            "rival_cosine": to_text[rival] if rival >= 0 else np.nan,
+            "same_name": [(int(j), classnames[j]) for j in np.flatnonzero(same)],
+            "to_same_name": int(row[same].sum()),
+            "to_synonyms": int(row[near].sum()),
+            "nearest_text": classnames[nearest[c]] if num_classes > 1 else None,
             "nearest_cosine": cosine[c],
         }
         verdict, sentence = _verdict(facts, **thresholds)
@@ -116,7 +139,9 @@ def explain_classes(classes, confusion, cmm, classifier, classnames, *, min_imag
     return table
 
 
-def _verdict(facts: dict, min_images: float, synonym_cosine: float, majority: float, significance: float) -> tuple[str, str]:
+def _verdict(
+    facts: dict, min_images: float, synonym_cosine: float, majority: float, significance: float
+) -> tuple[str, str]:
     """The first verdict of `VERDICTS` that holds, and the sentence that says why."""
     wrong, images = facts["wrong"], facts["images"]
     answers = f"{wrong} wrong answer{'s' if wrong != 1 else ''}"
@@ -125,14 +150,20 @@ def _verdict(facts: dict, min_images: float, synonym_cosine: float, majority: fl
         twins = ", ".join(f"{name!r} (class {j})" for j, name in facts["same_name"])
         return "name collision", f"{facts['to_same_name']} of {answers} go to the same name or text: {twins}."
     if facts["to_synonyms"] >= enough:
-        return "near-synonym", (f"{facts['to_synonyms']} of {answers} go to texts with a cosine above {synonym_cosine:.2f} to its own; "
-                                f"the nearest is {facts['nearest_text']!r} ({facts['nearest_cosine']:.2f}).")
+        return "near-synonym", (
+            f"{facts['to_synonyms']} of {answers} go to texts with a cosine above {synonym_cosine:.2f} to its own; "
+            f"the nearest is {facts['nearest_text']!r} ({facts['nearest_cosine']:.2f})."
+        )
     if facts["rival_p"] < significance:
-        return "visual confusion", (f"{facts['rival_count']} of {answers} are {facts['rival']!r}, more than chance explains "
-                                    f"(p = {facts['rival_p']:.2g}); the cosine of the two texts is {facts['rival_cosine']:.2f}.")
+        return "visual confusion", (
+            f"{facts['rival_count']} of {answers} are {facts['rival']!r}, more than chance explains "
+            f"(p = {facts['rival_p']:.2g}); the cosine of the two texts is {facts['rival_cosine']:.2f}."
+        )
     if images < min_images:
-        return "too few images", (f"{images} image{'s' if images != 1 else ''}: with fewer than {min_images}, even a class at 0 % "
-                                  "cannot be told from an average one.")
+        return "too few images", (
+            f"{images} image{'s' if images != 1 else ''}: with fewer than {min_images}, even a class at 0 % "
+            "cannot be told from an average one."
+        )
     if not wrong:
         return "unclear", f"No wrong answer among {images} images."
     name, count = facts["rivals"][0]
@@ -194,7 +225,9 @@ def label_order(predictions, labels, num_classes: int) -> tuple[float, np.ndarra
         return None
     first = np.zeros(len(labels), dtype=bool)
     first[np.argsort(labels, kind="stable")[::2]] = True  # every other image of each class
-    order = scipy.optimize.linear_sum_assignment(confusion_matrix(predictions[first], labels[first], num_classes), maximize=True)[1]
+    order = scipy.optimize.linear_sum_assignment(
+        confusion_matrix(predictions[first], labels[first], num_classes), maximize=True
+    )[1]
     rest = order[labels[~first]] == predictions[~first]
     if not len(rest) or wilson_interval(int(rest.sum()), len(rest))[0] < high + CLEARLY_BETTER:
         return None
@@ -215,6 +248,10 @@ def order_finding(predictions, labels, classnames) -> Finding | None:
     if found is None:
         return None
     share, order = found
-    moved = tuple(f"{classnames[c]!r} is taken for {classnames[other]!r}" for c, other in enumerate(order) if c != other)
-    advice = f"in the order that fits best, {100 * share:.1f} % would be right: check which classname belongs to which label"
+    moved = tuple(
+        f"{classnames[c]!r} is taken for {classnames[other]!r}" for c, other in enumerate(order) if c != other
+    )
+    advice = (
+        f"in the order that fits best, {100 * share:.1f} % would be right: check which classname belongs to which label"
+    )
     return Finding("labels and names are in different orders, it seems", moved, advice)

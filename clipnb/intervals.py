@@ -13,12 +13,15 @@ import numpy as np
 import numpy.typing as npt
 import scipy  # loads scipy.stats, a second of work, when it is first used
 
-from clipnb.errors import MOST_RESAMPLES, InputError, as_numpy, booleans, floats, generator, one_of, real, whole_number
+from clipnb._checks import MAX_RESAMPLES, as_numpy, booleans, floats, generator, one_of, real_number, whole_number
+from clipnb.errors import InputError
 
 NAN = float("nan")
 MAX_VALUE = 1e100  # the square of a larger number is infinite
 FEW = 10  # where fewer are right or fewer are wrong, Wilson's interval holds a rate near 0 or 1 too seldom
-LEAST_FREEDOM = 100  # with fewer degrees of freedom, a variance within classes says too little to narrow an interval by it
+LEAST_FREEDOM = (
+    100  # with fewer degrees of freedom, a variance within classes says too little to narrow an interval by it
+)
 MAX_GAIN = 1.5  # how many times as many images the stratification by class may count for, at most
 
 
@@ -65,7 +68,7 @@ def check_confidence(confidence: float) -> float:
     >>> check_confidence(0.95)
     0.95
     """
-    if not 0 < real(confidence, "confidence") < 1:
+    if not 0 < real_number(confidence, "confidence") < 1:
         raise InputError(f"Expected `confidence` strictly between 0 and 1, got {confidence}")
     return confidence
 
@@ -246,8 +249,14 @@ def clustered_accuracy(correct: npt.ArrayLike, clusters: npt.ArrayLike, confiden
         return Score(value)
     variance = count / (count - 1) * ((right - value * size) ** 2).sum() / size.sum() ** 2
     # All images of a cluster alike is the worst case; independent images are the best.
-    effective = np.clip(value * (1 - value) / variance, size.sum() ** 2 / (size**2).sum(), size.sum()) if variance > 0 else count
-    shrink = (scipy.stats.norm.ppf(1 - tail) / scipy.stats.t.ppf(1 - tail, count - 1)) ** 2  # the variance itself is known from `count` clusters
+    effective = (
+        np.clip(value * (1 - value) / variance, size.sum() ** 2 / (size**2).sum(), size.sum())
+        if variance > 0
+        else count
+    )
+    shrink = (
+        scipy.stats.norm.ppf(1 - tail) / scipy.stats.t.ppf(1 - tail, count - 1)
+    ) ** 2  # the variance itself is known from `count` clusters
     return _share(value, float(effective * shrink), confidence)
 
 
@@ -328,7 +337,12 @@ def sign_test(only_a: int, only_b: int) -> float:
 
 
 def rank_correlation(
-    x: npt.ArrayLike, y: npt.ArrayLike, nan: str = "drop", resamples: int = 1000, seed: int = 0, confidence: float = 0.95
+    x: npt.ArrayLike,
+    y: npt.ArrayLike,
+    nan: str = "drop",
+    resamples: int = 1000,
+    seed: int = 0,
+    confidence: float = 0.95,
 ) -> Score:
     """Spearman's rank correlation over classes with a bootstrap interval.
 
@@ -385,7 +399,7 @@ FEWEST_CLASSES = 10  # with fewer, resamples of the classes repeat a handful of 
 
 
 def _picks(classes: int, resamples: int, seed: int) -> np.ndarray:
-    resamples = whole_number(resamples, "resamples", 1, MOST_RESAMPLES)
+    resamples = whole_number(resamples, "resamples", 1, MAX_RESAMPLES)
     return generator(seed).integers(max(classes, 1), size=(resamples, classes))
 
 

@@ -15,14 +15,15 @@ from __future__ import annotations
 import numpy as np
 import scipy
 
-from clipnb.errors import InputError, class_indices, floats, having, one_of, real, whole_number
+from clipnb._checks import class_indices, floats, one_of, real_number, require_attribute, whole_number
+from clipnb.errors import InputError
 from clipnb.intervals import check_confidence, mean_with_t, rank_correlation
 from clipnb.similarity import (
     Scorer,
     block_slices,
     check_classifier,
     check_vectors,
-    on_all_cores,
+    parallel_map,
     similarity_blocks,
     tensor,
     top_k,
@@ -116,7 +117,7 @@ def of_class_means(sums: np.ndarray, target: np.ndarray, classifier: np.ndarray)
     def visit(rows: slice) -> None:
         cmm[present[rows]] = to_best_other(scorer(images[rows]).numpy(), present[rows])
 
-    on_all_cores(visit, block_slices(len(means), len(classifier)))
+    parallel_map(visit, block_slices(len(means), len(classifier)))
     return cmm
 
 
@@ -203,7 +204,9 @@ def _targets(vectors, classifier, labels, reduction: str):
     return vectors, classifier, class_indices(labels, "labels", len(vectors), len(classifier), unknown=True)
 
 
-def margin_intervals(vectors, classifier, labels=None, reduction: str = "image", confidence: float = 0.95) -> np.ndarray:
+def margin_intervals(
+    vectors, classifier, labels=None, reduction: str = "image", confidence: float = 0.95
+) -> np.ndarray:
     """Student's t interval of every class's matching margin: (C, 2), low and high.
 
     With reduction "class" the rival is the one that the class's mean similarities choose, and the interval is that of the images'
@@ -299,11 +302,15 @@ def softmax_confidence(vectors, classifier, logit_scale: float = 100.0) -> np.nd
     >>> softmax_confidence([[1., 0.]], [[1., 0.], [0., 1.]], logit_scale=1).round(3)
     array([0.731])
     """
-    if not 0 < real(logit_scale, "logit_scale") <= 1e6:
+    if not 0 < real_number(logit_scale, "logit_scale") <= 1e6:
         raise InputError(f"Expected `logit_scale` > 0, got {logit_scale}")
     vectors, classifier = check_vectors(vectors, classifier)
-    return np.concatenate([1 / np.exp(logit_scale * (block - block.max(axis=1, keepdims=True))).sum(axis=1, dtype=float)
-                           for _, block in similarity_blocks(vectors, classifier)])
+    return np.concatenate(
+        [
+            1 / np.exp(logit_scale * (block - block.max(axis=1, keepdims=True))).sum(axis=1, dtype=float)
+            for _, block in similarity_blocks(vectors, classifier)
+        ]
+    )
 
 
 def nearest_text(classifier) -> tuple[np.ndarray, np.ndarray]:
@@ -375,13 +382,55 @@ def compare_scores(scores, per_class, k: int, resamples: int = 1000, seed: int =
     import pandas as pd  # only tables need it
 
     per_class = floats(per_class, "per_class", 1, finite=False)
-    if not len(having(scores, "scores", "items", "a dict of name and (C,) values")):
+    if not len(require_attribute(scores, "scores", "items", "a dict of name and (C,) values")):
         raise InputError("Expected at least one score in `scores`, got none")
     rows = {}
     for name, score in scores.items():
         _truly_worst(score, per_class, k)  # checks, under the names that the caller knows
         rho, low, high = rank_correlation(score, per_class, "worst", resamples, seed, confidence)
-        rows[name] = {"rho": rho, "rho_low": low, "rho_high": high, "found": worst_found(score, per_class, k),
-                      "auc": worst_auc(score, per_class, k)}
+        rows[name] = {
+            "rho": rho,
+            "rho_low": low,
+            "rho_high": high,
+            "found": worst_found(score, per_class, k),
+            "auc": worst_auc(score, per_class, k),
+        }
     rows["chance"] = {"rho": 0.0, "found": float(_truly_worst(score, per_class, k)[1].mean()), "auc": 0.5}
     return pd.DataFrame.from_dict(rows, orient="index")
+
+
+def find_worst(vectors, classifier, k: int | None = None, reduction: str = "image") -> np.ndarray:
+    """Classes that a classifier is likely to fail on, worst first, found without labels: (k,) class indices.
+
+    By pseudo-CMM, never-predicted classes first; among these, which all have no margin, the class comes first that is
+    farthest from winning an image: whose best s(x_i, t_c) - max_j s(x_i, t_j) over all images is lowest.
+
+    Args:
+        vectors: (N, D) unit-norm image vectors.
+        classifier: (C, D) unit-norm class vectors.
+        k: how many; None: all C.
+        reduction: of the margin, "image" or "class".
+
+    >>> find_worst([[1., 0.]], [[1., 0.], [.6, .8], [0., 1.]])
+    array([2, 1, 0])
+    """
+    vectors, classifier = check_vectors(vectors, classifier)
+    k = len(classifier) if k is None else whole_number(k, "k", 1, len(classifier))
+    cmm = class_wise_matching_margin(vectors, classifier, reduction=reduction)
+    never = np.flatnonzero(np.isnan(cmm))
+    # Below every margin, which are cosine differences and so at least -2.
+    cmm[never] = nearest_images(vectors, classifier, never, 1)[1][:, 0] - 4
+    return worst_first(cmm)[:k]
+
+
+def nearest_images(vectors, classifier, classes, count: int) -> tuple[np.ndarray, np.ndarray]:
+    """For each of `classes` the `count` images it is nearest to winning, and how far off: (K, count) rows and gaps <= 0."""
+    count = min(count, len(vectors))
+    place, gap = np.empty((len(classes), 0), dtype=np.int64), np.empty((len(classes), 0))
+    for rows, block in similarity_blocks(vectors, classifier):
+        new = (block[:, classes] - block.max(axis=1, keepdims=True)).T
+        place = np.hstack([place, np.broadcast_to(np.arange(rows.start, rows.stop), new.shape)])
+        gap = np.hstack([gap, new])
+        best = np.argsort(-gap, axis=1, kind="stable")[:, :count]
+        place, gap = np.take_along_axis(place, best, axis=1), np.take_along_axis(gap, best, axis=1)
+    return place, gap

@@ -8,23 +8,11 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
+from clipnb._checks import as_numpy, booleans, class_indices, floats, whole_number
 from clipnb._moved import redirect
-from clipnb.errors import InputError, as_numpy, booleans, class_indices, floats, whole_number
+from clipnb.errors import InputError
 
 MAX_CLASSES = 2**15  # a larger confusion matrix would need more than 8 GB
-__getattr__ = redirect(
-    __name__,
-    (
-        "wilson_interval",
-        "percentile_interval",
-        "clustered_accuracy",
-        "paired_difference",
-        "mcnemar",
-        "rank_correlation",
-        "rank_correlation_difference",
-    ),
-    "clipnb.intervals",
-)
 
 
 def _labelled(predictions, labels, num_classes=None, sample_weight=None):
@@ -341,8 +329,11 @@ def calibration_bins(confidence, correct, bins: int = 10) -> tuple[np.ndarray, n
     # Compared with the edges themselves: `confidence * bins` rounds j / B to just below j for some j and B.
     place = np.searchsorted(np.arange(1, bins) / bins, confidence, side="right")
     images = np.bincount(place, minlength=bins)
-    return (_share(np.bincount(place, weights=confidence, minlength=bins), images),
-            _share(np.bincount(place, weights=correct, minlength=bins), images), images)
+    return (
+        _share(np.bincount(place, weights=confidence, minlength=bins), images),
+        _share(np.bincount(place, weights=correct, minlength=bins), images),
+        images,
+    )
 
 
 def expected_calibration_error(confidence, correct, bins: int = 10) -> float:
@@ -355,3 +346,15 @@ def expected_calibration_error(confidence, correct, bins: int = 10) -> float:
     """
     mean, accurate, images = calibration_bins(confidence, correct, bins)
     return float(np.nansum(np.abs(mean - accurate) * images) / images.sum()) if images.any() else float("nan")
+
+
+_MOVED = [
+    "wilson_interval",
+    "percentile_interval",
+    "clustered_accuracy",
+    "paired_difference",
+    "mcnemar",
+    "rank_correlation",
+    "rank_correlation_difference",
+]
+__getattr__ = redirect(__name__, dict.fromkeys(_MOVED, "clipnb.intervals"))

@@ -15,7 +15,8 @@ import numpy as np
 import numpy.typing as npt
 
 from clipnb import metrics, worst
-from clipnb.errors import InputError, booleans, class_indices, generator, having, one_of, whole_number
+from clipnb._checks import booleans, class_indices, generator, one_of, require_attribute, whole_number
+from clipnb.errors import InputError
 from clipnb.evaluation import EvaluationResult
 from clipnb.intervals import paired_counts, proportion, sign_test
 
@@ -53,18 +54,21 @@ def compare(
     >>> rows[1]["accuracy"], rows[1]["difference"]["accuracy"]["value"], rows[1]["difference"]["accuracy"]["verdict"]
     (0.0, -1.0, 'no')
     """
-    one_of(baseline, "baseline", tuple(having(results, "results", "items", "a dict of name and result")))
+    one_of(baseline, "baseline", tuple(require_attribute(results, "results", "items", "a dict of name and result")))
     base, others = results[baseline], max(1, len(results) - 1)
     k = min(whole_number(k, "k", 1), int((base.confusion.sum(axis=1) > 0).sum()))
     inside = None if flagged is None else _of_classes(base.labels, flagged, base.num_classes)
     rows = []
     for name, result in results.items():
         if not np.array_equal(result.labels, base.labels):
-            raise InputError(
-                f"Expected results on the same images, got other labels in {name!r} than in {baseline!r}"
-            )
+            raise InputError(f"Expected results on the same images, got other labels in {name!r} than in {baseline!r}")
         floored = worst.harmonic_mean(result.per_class_accuracy, FLOOR)
-        row = {"method": name, **result.summary(k, seed=seed), "harmonic_mean_floored": floored, "harmonic_mean_floored_ci": None}
+        row = {
+            "method": name,
+            **result.summary(k, seed=seed),
+            "harmonic_mean_floored": floored,
+            "harmonic_mean_floored_ci": None,
+        }
         if inside is not None and inside.any():
             score = proportion(int((result.predictions == result.labels)[inside].sum()), int(inside.sum()))
             row |= {"flagged_accuracy": score.value, "flagged_accuracy_ci": (score.low, score.high)}
@@ -94,7 +98,7 @@ def paired_differences(
     0.5
     """
     for name, value in (("result", result), ("base", base)):
-        having(value, name, "predictions", "clipnb.evaluate")
+        require_attribute(value, name, "predictions", "clipnb.evaluate")
     return differences_of_predictions(
         result.predictions, base.predictions, base.labels, base.num_classes, k, flagged, comparisons, seed
     )
@@ -159,7 +163,9 @@ def differences_of_predictions(
     return differences
 
 
-def chosen_on_halves(right: npt.ArrayLike, labels: npt.ArrayLike, num_classes: int, k: int, seed: int = 0) -> np.ndarray:
+def chosen_on_halves(
+    right: npt.ArrayLike, labels: npt.ArrayLike, num_classes: int, k: int, seed: int = 0
+) -> np.ndarray:
     """The images of the k worst classes, chosen without these images: (N,) booleans.
 
     The images of each class are dealt at random into two halves. The k classes with the lowest accuracy on one half are measured on

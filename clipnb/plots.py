@@ -18,17 +18,28 @@ from scipy.cluster.hierarchy import leaves_list, linkage
 from scipy.spatial.distance import squareform
 
 from clipnb import intervals, metrics
-from clipnb.errors import InputError, as_numpy, floats, having, listed, one_of, places_in, real, texts_of, whole_number
+from clipnb._checks import (
+    as_numpy,
+    floats,
+    listed,
+    one_of,
+    real_number,
+    require_attribute,
+    texts_of,
+    unique_indices,
+    whole_number,
+)
+from clipnb.errors import InputError
 
 BLUE, ORANGE, GREY, INK = "#0072b2", "#c4500a", "#8a949e", "#24292f"
 ANNOTATED = 40  # most classes of a confusion matrix that still get names and numbers
-POOLED = 250    # most rows of a confusion matrix that are drawn one by one
+POOLED = 250  # most rows of a confusion matrix that are drawn one by one
 
 
 def _axes(ax: Axes | None, width: float = 6.4, height: float = 3.8) -> Axes:
     if ax is None:
         ax = plt.subplots(figsize=(width, height), layout="constrained")[1]
-    having(ax, "ax", "spines", "matplotlib's subplots")
+    require_attribute(ax, "ax", "spines", "matplotlib's subplots")
     ax.spines[["top", "right"]].set_visible(False)
     return ax
 
@@ -63,17 +74,21 @@ def _vector(name: str, values, like: tuple[str, int] | None = None, finite: bool
 
 def _fractions(name: str, values: np.ndarray) -> np.ndarray:
     if np.nanmin(values, initial=0) < 0 or np.nanmax(values, initial=0) > 1:
-        raise InputError(f"Expected `{name}` as fractions in [0, 1], got {np.nanmin(values):g} to {np.nanmax(values):g}")
+        raise InputError(
+            f"Expected `{name}` as fractions in [0, 1], got {np.nanmin(values):g} to {np.nanmax(values):g}"
+        )
     return values
 
 
 def _number(name: str, value: float | None, low: float = 0) -> None:
     """Refuse what is neither None nor a number in [low, 1]; NaN is a score that is undefined."""
-    if value is not None and (real(value, name) < low or value > 1):
+    if value is not None and (real_number(value, name) < low or value > 1):
         raise InputError(f"Expected `{name}` from {low} to 1, got {value}")
 
 
-def per_class_accuracy(per_class, ax: Axes | None = None, chance: float | None = None, mean: float | None = None) -> Axes:
+def per_class_accuracy(
+    per_class, ax: Axes | None = None, chance: float | None = None, mean: float | None = None
+) -> Axes:
     """Draw the accuracy of every class, worst first, with the classes at zero marked.
 
     Args:
@@ -110,18 +125,31 @@ def per_class_accuracy(per_class, ax: Axes | None = None, chance: float | None =
         ax.axhline(chance, color=ORANGE, linestyle="--", label=f"chance {_share(chance)}")
     zero = int((values == 0).sum())
     if zero:
-        ax.plot(places[:zero], np.zeros(zero), "X", color=ORANGE, markersize=6 if zero <= 60 else 3, clip_on=False,
-                linestyle="none", label=f"{zero} class{'es' if zero > 1 else ''} at 0 %")
+        ax.plot(
+            places[:zero],
+            np.zeros(zero),
+            "X",
+            color=ORANGE,
+            markersize=6 if zero <= 60 else 3,
+            clip_on=False,
+            linestyle="none",
+            label=f"{zero} class{'es' if zero > 1 else ''} at 0 %",
+        )
     empty = len(per_class) - len(values)
-    ax.set(xlabel=f"class, worst first ({len(values)} classes{f'; {empty} without images left out' if empty else ''})",
-           ylabel="accuracy of the class", xlim=(0.4, len(values) + 0.6))
+    ax.set(
+        xlabel=f"class, worst first ({len(values)} classes{f'; {empty} without images left out' if empty else ''})",
+        ylabel="accuracy of the class",
+        xlim=(0.4, len(values) + 0.6),
+    )
     ax.xaxis.set_major_locator(MaxNLocator(integer=True, steps=[1, 2, 5, 10]))
     _percent(ax.yaxis, upper=1)
     _legend(ax)
     return ax
 
 
-def confusion(confusion, classnames: Sequence[str], classes: Sequence[int] | None = None, ax: Axes | None = None) -> Axes:
+def confusion(
+    confusion, classnames: Sequence[str], classes: Sequence[int] | None = None, ax: Axes | None = None
+) -> Axes:
     """Draw a confusion matrix: colour is the share of the actual class, numbers are images.
 
     Up to 40 classes are named and annotated. Above 250 rows, blocks of neighbouring classes are drawn as one square that
@@ -158,17 +186,29 @@ def confusion(confusion, classnames: Sequence[str], classes: Sequence[int] | Non
     ax = _axes(ax, side + 1.6, side)
     block = -(-len(chosen) // POOLED)
     grid = sns.heatmap(
-        _largest_in_blocks(share, block), ax=ax, cmap="Blues", square=True,
+        _largest_in_blocks(share, block),
+        ax=ax,
+        cmap="Blues",
+        square=True,
         norm=PowerNorm(1 if named else 0.5, 0, 1),  # without numbers, small shares have to show by colour alone
         linewidths=0.5 if named else 0,
-        annot=np.where(shown, np.vectorize("{:.12g}".format)(shown), "·") if named else None, fmt="",
+        annot=np.where(shown, np.vectorize("{:.12g}".format)(shown), "·") if named else None,
+        fmt="",
         annot_kws={"size": 9 if len(chosen) <= 20 else 6},
-        xticklabels=False, yticklabels=False, rasterized=not named,
-        cbar_kws={"label": "share of the actual class", "shrink": 0.7, "aspect": 25,
-                  "format": PercentFormatter(1, decimals=0, symbol=" %")},
+        xticklabels=False,
+        yticklabels=False,
+        rasterized=not named,
+        cbar_kws={
+            "label": "share of the actual class",
+            "shrink": 0.7,
+            "aspect": 25,
+            "format": PercentFormatter(1, decimals=0, symbol=" %"),
+        },
     )
     if named:
-        grid.set_xticks(np.arange(len(columns)) + 0.5, columns, rotation=45, ha="right", rotation_mode="anchor", parse_math=False)
+        grid.set_xticks(
+            np.arange(len(columns)) + 0.5, columns, rotation=45, ha="right", rotation_mode="anchor", parse_math=False
+        )
         grid.set_yticks(np.arange(len(names)) + 0.5, names, rotation=0, parse_math=False)
     note = "" if named else f" ({len(chosen)} classes{f', largest of {block} × {block}' if block > 1 else ''})"
     ax.set(xlabel=f"predicted class{note}", ylabel="actual class")
@@ -177,7 +217,7 @@ def confusion(confusion, classnames: Sequence[str], classes: Sequence[int] | Non
 
 def _counts(confusion, classes) -> tuple[np.ndarray, np.ndarray]:
     counts = metrics.check_counts(confusion)
-    return counts, np.arange(len(counts)) if classes is None else places_in(classes, "classes", len(counts))
+    return counts, np.arange(len(counts)) if classes is None else unique_indices(classes, "classes", len(counts))
 
 
 def _largest_in_blocks(values: np.ndarray, block: int) -> np.ndarray:
@@ -254,7 +294,10 @@ def recall_curve(recall_at_k: Mapping[int, float], num_classes: int, ax: Axes | 
         [('Recall@K', [0.6, 0.9]), ('chance, K / 10', [0.1, 0.5])]
     """
     whole_number(num_classes, "num_classes", 1)
-    ks = sorted(whole_number(k, "recall_at_k", 1) for k in having(recall_at_k, "recall_at_k", "keys", "EvaluationResult.recall_at_k"))
+    ks = sorted(
+        whole_number(k, "recall_at_k", 1)
+        for k in require_attribute(recall_at_k, "recall_at_k", "keys", "EvaluationResult.recall_at_k")
+    )
     if not ks or ks[0] < 1 or ks[-1] > num_classes:
         raise InputError(f"Expected `recall_at_k` with K from 1 to `num_classes` = {num_classes}, got K = {ks}")
     recall = _fractions("recall_at_k", _vector("recall_at_k", [recall_at_k[k] for k in ks]))
@@ -268,8 +311,9 @@ def recall_curve(recall_at_k: Mapping[int, float], num_classes: int, ax: Axes | 
     return ax
 
 
-def precision_recall(precision, recall, ax: Axes | None = None, average_precision: float | None = None,
-                     base_rate: float | None = None) -> Axes:
+def precision_recall(
+    precision, recall, ax: Axes | None = None, average_precision: float | None = None, base_rate: float | None = None
+) -> Axes:
     """Draw precision against recall as the step curve that average precision adds up.
 
     Args:
@@ -332,7 +376,9 @@ def margin_accuracy(margin, per_class, ax: Axes | None = None, spearman: float |
     ax.scatter(margin[zero], per_class[zero], marker="X", s=45, color=ORANGE, clip_on=False, zorder=3)
     at_zero = f", {zero.sum()} at 0 % (crosses)" if zero.any() else ""
     left_out = "" if keep.all() else f", {(~keep).sum()} left out (no images)"
-    rho = "" if spearman is None else "; Spearman ρ undefined" if np.isnan(spearman) else f"; Spearman ρ = {spearman:.2f}"
+    rho = (
+        "" if spearman is None else "; Spearman ρ undefined" if np.isnan(spearman) else f"; Spearman ρ = {spearman:.2f}"
+    )
     ax.set_title(f"{keep.sum()} classes{at_zero}{left_out}{rho}", loc="left", fontsize="medium")
     ax.set(xlabel="class-wise matching margin (cosine)", ylabel="accuracy of the class")
     _percent(ax.yaxis, upper=1.02)
@@ -366,12 +412,24 @@ def calibration(confidence, correct, ax: Axes | None = None, bins: int = 10) -> 
     used = np.flatnonzero(images)
     interval = np.array([intervals.proportion(round(accurate[b] * images[b]), int(images[b]))[1:] for b in used])
     ax = _axes(ax, 5.2, 4.6)
-    ax.bar((np.arange(bins) + 0.5) / bins, images / images.sum(), width=0.92 / bins, color=GREY, alpha=0.3, label="share of the images")
+    ax.bar(
+        (np.arange(bins) + 0.5) / bins,
+        images / images.sum(),
+        width=0.92 / bins,
+        color=GREY,
+        alpha=0.3,
+        label="share of the images",
+    )
     ax.plot([0, 1], [0, 1], color=INK, linestyle=":", label="calibrated")
     ax.vlines(mean[used], *interval.T, color=BLUE, linewidth=1.6)
     ax.plot(mean[used], accurate[used], "o-", color=BLUE, markersize=5, label="model")
-    ax.set_title(f"{len(confidence)} images, {_share(np.mean(correct))} right at {_share(np.mean(confidence))} mean confidence\n"
-                 f"expected calibration error {_share(error)}", loc="left", fontsize="medium", pad=24)  # above the legend
+    ax.set_title(
+        f"{len(confidence)} images, {_share(np.mean(correct))} right at {_share(np.mean(confidence))} mean confidence\n"
+        f"expected calibration error {_share(error)}",
+        loc="left",
+        fontsize="medium",
+        pad=24,
+    )  # above the legend
     ax.set(xlabel="confidence (mean of the bin)", ylabel="accuracy of the bin")
     _percent(ax.xaxis, upper=1)
     _percent(ax.yaxis, upper=1.02)
@@ -379,8 +437,15 @@ def calibration(confidence, correct, ax: Axes | None = None, bins: int = 10) -> 
     return ax
 
 
-def bars_with_intervals(table: pd.DataFrame, value: str, low: str, high: str, label: str, ax: Axes | None = None,
-                        baseline: float | None = None) -> Axes:
+def bars_with_intervals(
+    table: pd.DataFrame,
+    value: str,
+    low: str,
+    high: str,
+    label: str,
+    ax: Axes | None = None,
+    baseline: float | None = None,
+) -> Axes:
     """Draw one bar a method with its interval, best on top.
 
     Args:
@@ -402,7 +467,7 @@ def bars_with_intervals(table: pd.DataFrame, value: str, low: str, high: str, la
         >>> [tick.get_text() for tick in ax.get_yticklabels()]
         ['cmm', 'bare']
     """
-    having(table, "table", "itertuples", "pandas.DataFrame")
+    require_attribute(table, "table", "itertuples", "pandas.DataFrame")
     if table.empty:
         raise InputError(f"Expected `table` with rows, got none, and the columns {list(table.columns)}")
     for name, column in (("value", value), ("low", low), ("high", high), ("label", label)):
@@ -416,8 +481,16 @@ def bars_with_intervals(table: pd.DataFrame, value: str, low: str, high: str, la
     ax.barh(places, table[value], color=BLUE, height=0.68, alpha=0.85)
     ax.hlines(places, table[low], table[high], color=INK, linewidth=1.6)
     for place, number, end in zip(places, table[value], table[[value, high]].max(axis=1), strict=True):
-        ax.annotate(_share(number), (end, place), (5, 0), textcoords="offset points", va="center",
-                    fontsize="small", color=INK, bbox={"boxstyle": "square,pad=0.1", "color": ax.get_facecolor()})
+        ax.annotate(
+            _share(number),
+            (end, place),
+            (5, 0),
+            textcoords="offset points",
+            va="center",
+            fontsize="small",
+            color=INK,
+            bbox={"boxstyle": "square,pad=0.1", "color": ax.get_facecolor()},
+        )
     if baseline is not None:
         ax.axvline(baseline, color=ORANGE, linestyle="--", label=f"baseline {_share(baseline)}")
     ax.set_yticks(places, [str(name) for name in table[label]], parse_math=False)
@@ -449,10 +522,17 @@ def image_strip(images: Sequence, titles: Sequence[str], ax: Axes | None = None,
         (['cat', 'dog', 'car'], 3)
     """
     pictures = [as_numpy(image, "images") for image in listed(images, "images", "pictures")]
-    wrong = [pixels.shape for pixels in pictures if not pixels.size or pixels.ndim != 2 and (pixels.ndim != 3 or pixels.shape[2] not in (3, 4))]
+    wrong = [
+        pixels.shape
+        for pixels in pictures
+        if not pixels.size or (pixels.ndim != 2 and (pixels.ndim != 3 or pixels.shape[2] not in (3, 4)))
+    ]
     if wrong or not pictures:
         raise InputError(f"Expected `images` of shape (H, W, 3), got {wrong[0] if wrong else 'none'}")
-    titles = ["\n".join(textwrap.fill(line, 17) for line in title.splitlines()) for title in texts_of(titles, "titles", len(pictures))]
+    titles = [
+        "\n".join(textwrap.fill(line, 17) for line in title.splitlines())
+        for title in texts_of(titles, "titles", len(pictures))
+    ]
     columns = min(whole_number(columns, "columns", 1), len(pictures))
     rows = -(-len(pictures) // columns)
     lines = 1 + max(title.count("\n") for title in titles)
@@ -463,7 +543,9 @@ def image_strip(images: Sequence, titles: Sequence[str], ax: Axes | None = None,
         x, y = (i % columns) * 1.1, (i // columns) * pitch
         left, top = x + (1 - width) / 2, y + (1 - height) / 2
         ax.imshow(pixels, extent=(left, left + width, top + height, top), interpolation="antialiased")
-        ax.text(x + 0.5, y + 1.03, title, ha="center", va="top", fontsize=8, color=INK, linespacing=1.15, parse_math=False)
+        ax.text(
+            x + 0.5, y + 1.03, title, ha="center", va="top", fontsize=8, color=INK, linespacing=1.15, parse_math=False
+        )
     ax.set(xlim=(-0.05, columns * 1.1 - 0.05), ylim=(rows * pitch, -0.03), aspect="equal")
     ax.set_axis_off()
     return ax

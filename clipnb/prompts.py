@@ -9,12 +9,22 @@ from importlib import metadata
 from pathlib import Path
 
 from clipnb import _wordnet
-from clipnb.errors import InputError, having, listed, path_of, read_text, text_of
+from clipnb._checks import listed, require_attribute, text_of
+from clipnb._files import path_of, read_text
+from clipnb.errors import InputError
 
 # Templates written for drawings; ours. The bare name comes first.
 DRAWING_TEMPLATES = (
-    "{}", "a drawing of a {}.", "a picture of a {}.", "an icon of a {}.", "an emoji of a {}.", "clip art of a {}.",
-    "a cartoon {}.", "a simple drawing of a {}.", "a black and white drawing of a {}.", "a flat icon of a {}.",
+    "{}",
+    "a drawing of a {}.",
+    "a picture of a {}.",
+    "an icon of a {}.",
+    "an emoji of a {}.",
+    "clip art of a {}.",
+    "a cartoon {}.",
+    "a simple drawing of a {}.",
+    "a black and white drawing of a {}.",
+    "a flat icon of a {}.",
 )
 
 
@@ -84,7 +94,11 @@ def _singulars(name: str) -> list[str]:
     """What an English `name` could be the plural of."""
     if not name.endswith("s") or name.endswith("ss"):
         return []
-    return [name[:-1], *([name[:-2]] if name.endswith("es") else []), *([name[:-3] + "y"] if name.endswith("ies") else [])]
+    return [
+        name[:-1],
+        *([name[:-2]] if name.endswith("es") else []),
+        *([name[:-3] + "y"] if name.endswith("ies") else []),
+    ]
 
 
 def _groups(keys: list[str]) -> dict[str, list[int]]:
@@ -138,12 +152,22 @@ def lint(classnames, templates=("{}",), model=None) -> list[Finding]:
     findings = [Finding("empty classname", _places(classnames, empty), "write what the pictures show")] if empty else []
     names = [classnames[i] for i in named]
     for group in twins(names).values() if names else ():
-        findings.append(Finding("duplicate classname", _places(classnames, [named[i] for i in group]),
-                                "give each a name of its own, or only the first is ever predicted"))
+        findings.append(
+            Finding(
+                "duplicate classname",
+                _places(classnames, [named[i] for i in group]),
+                "give each a name of its own, or only the first is ever predicted",
+            )
+        )
     for group in near_twins(names).values() if names else ():
         if len({_plain(names[i]) for i in group}) > 1:
-            findings.append(Finding("near-duplicate classname", _places(classnames, [named[i] for i in group]),
-                                    "say what tells them apart if they are different things"))
+            findings.append(
+                Finding(
+                    "near-duplicate classname",
+                    _places(classnames, [named[i] for i in group]),
+                    "say what tells them apart if they are different things",
+                )
+            )
     findings += _unreadable(names, [f"{i} {classnames[i]!r}" for i in named])
     slots = [template.count("{}") if isinstance(template, str) and template.strip() else None for template in templates]
     for what, wrong, advice in (
@@ -155,13 +179,19 @@ def lint(classnames, templates=("{}",), model=None) -> list[Finding]:
             findings.append(Finding(what, _places(templates, places), advice))
     usable = [i for i, n in enumerate(slots) if n == 1]
     for group in _groups([templates[i] for i in usable]).values():
-        findings.append(Finding("duplicate template", _places(templates, [usable[i] for i in group]), "keep one of them"))
+        findings.append(
+            Finding("duplicate template", _places(templates, [usable[i] for i in group]), "keep one of them")
+        )
     if model is not None:
         cut = too_long(model, [templates[i].replace("{}", name) for i in usable for name in names])
         if cut:
-            findings.append(Finding(f"prompt longer than the model's context of {model.tokenizer(['a']).shape[1]} tokens",
-                                    tuple(f"{prompt!r} ({length})" for prompt, length in cut.items()),
-                                    "shorten it: the end is cut off unseen"))
+            findings.append(
+                Finding(
+                    f"prompt longer than the model's context of {model.tokenizer(['a']).shape[1]} tokens",
+                    tuple(f"{prompt!r} ({length})" for prompt, length in cut.items()),
+                    "shorten it: the end is cut off unseen",
+                )
+            )
     return findings
 
 
@@ -267,7 +297,9 @@ def _fixed(name: str, prefix: re.Pattern) -> str:
     parts = [part for part in parts if part]
     if len(parts) > 1 and parts[-1].casefold() in _SIDES:
         parts = [parts[-1], *parts[:-1]]
-    return " ".join(re.sub(r"(?<=[a-z])(?=[A-Z])", " ", part).lower() if _CAMEL.fullmatch(part) else part for part in parts)
+    return " ".join(
+        re.sub(r"(?<=[a-z])(?=[A-Z])", " ", part).lower() if _CAMEL.fullmatch(part) else part for part in parts
+    )
 
 
 def _places(strings, positions) -> tuple[str, ...]:
@@ -285,7 +317,7 @@ def too_long(model, prompts) -> dict[str, int]:
     >>> too_long(load_model(), ["a dog", 100 * "very " + "long"])
     {'very very ... long': 103}
     """
-    context = having(model, "model", "tokenizer", "clipnb.load_model").tokenizer(["a"]).shape[1]
+    context = require_attribute(model, "model", "tokenizer", "clipnb.load_model").tokenizer(["a"]).shape[1]
     prompts = [text_of(prompt, "prompts") for prompt in listed(prompts, "prompts")]
     # A token stands for a byte or more, but for a few that mark start and end: most prompts need no counting.
     doubtful = [prompt for prompt in dict.fromkeys(prompts) if len(prompt.encode()) + 4 > context]
@@ -358,6 +390,12 @@ def template_provenance(source: str | Path, templates) -> dict:
     {'source': 'single', 'origin': 'clipnb', 'count': 1, 'sha256': 'e8e367e769f86c27'}
     """
     path = Path(source)
-    origin = "file" if path.is_file() else f"open_clip {metadata.version('open_clip_torch')}" if str(source).startswith("openai") else "clipnb"
+    origin = (
+        "file"
+        if path.is_file()
+        else f"open_clip {metadata.version('open_clip_torch')}"
+        if str(source).startswith("openai")
+        else "clipnb"
+    )
     digest = hashlib.sha256("\n".join(templates).encode()).hexdigest()[:16]
     return {"source": path.name, "origin": origin, "count": len(templates), "sha256": digest}

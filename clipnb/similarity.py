@@ -6,12 +6,15 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
-from clipnb.errors import InputError, as_numpy, floats, whole_number
+from clipnb._checks import as_numpy, floats, whole_number
+from clipnb.errors import InputError
 
-BLOCK_ROWS = 384  # images a block: enough for a fast matrix product, and its similarities are still in the cache to be ranked
+BLOCK_ROWS = (
+    384  # images a block: enough for a fast matrix product, and its similarities are still in the cache to be ranked
+)
 BLOCK_BYTES = 8 * 2**20  # of similarities a block, where there are more than 4,096 classes
 NORM_TOLERANCE = 0.01  # of norms of 1: rounding to bf16 changes a norm by up to 0.4 %, so half precision passes
-MOST_PASSES = 32  # up to here, finding one maximum after the other beats sorting
+MAX_PASSES = 32  # up to here, finding one maximum after the other beats sorting
 
 
 def unit_norm(vectors: np.ndarray) -> np.ndarray:
@@ -40,8 +43,10 @@ def check_vectors(vectors, classifier, name: str = "vectors") -> tuple[np.ndarra
     """
     vectors, classifier = floats(vectors, name, 2, finite=False), floats(classifier, "classifier", 2, finite=False)
     if vectors.shape[1] != classifier.shape[1]:
-        raise InputError(f"Expected `{name}` and `classifier` of one width D, got {vectors.shape[1]} "
-                         f"and {classifier.shape[1]}: they come from different models")
+        raise InputError(
+            f"Expected `{name}` and `classifier` of one width D, got {vectors.shape[1]} "
+            f"and {classifier.shape[1]}: they come from different models"
+        )
     if not len(vectors) or not len(classifier):
         raise InputError(f"Expected at least one image and one class, got {len(vectors)} and {len(classifier)}")
     return unit_rows(vectors, name), unit_rows(classifier, "classifier")
@@ -84,8 +89,10 @@ def unit_rows(vectors: np.ndarray, name: str) -> np.ndarray:
     if 1 - NORM_TOLERANCE <= low and high <= 1 + NORM_TOLERANCE:  # False where either is NaN
         return single
     floats(vectors, name, vectors.ndim)  # raises if a value is not finite
-    raise InputError(f"Expected `{name}` of unit norm, got norms from {low:.4g} to {high:.4g}; "
-                     "divide each row by its norm (clipnb.similarity.unit_norm)")
+    raise InputError(
+        f"Expected `{name}` of unit norm, got norms from {low:.4g} to {high:.4g}; "
+        "divide each row by its norm (clipnb.similarity.unit_norm)"
+    )
 
 
 def block_slices(count: int, num_classes: int) -> list[slice]:
@@ -153,7 +160,7 @@ def _repeats(classifier: np.ndarray) -> tuple[list[int], list[int]]:
 
 
 def number_of_cores() -> int:
-    """The number of threads that `on_all_cores` uses: as many as torch does.
+    """The number of threads that `parallel_map` uses: as many as torch does.
 
     >>> number_of_cores() >= 1
     True
@@ -163,12 +170,12 @@ def number_of_cores() -> int:
     return torch.get_num_threads()
 
 
-def on_all_cores(visit, items) -> list:
+def parallel_map(visit, items) -> list:
     """Results of `visit(item)` for every item, from as many threads as torch uses, each with one core to itself.
 
     One thread for all work on a block beats all threads on each step of it: nobody waits at every step for the slowest.
 
-    >>> on_all_cores(abs, [-1, 2])
+    >>> parallel_map(abs, [-1, 2])
     [1, 2]
     """
     return list(in_order(visit, items))
@@ -213,7 +220,7 @@ def take_top(scores: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
     (array([[1, 0]]), array([[0.9, 0.5]]))
     """
     k = min(k, scores.shape[1])
-    if k > MOST_PASSES:
+    if k > MAX_PASSES:
         found = np.argsort(-scores, axis=1, kind="stable")[:, :k]
         return found, np.take_along_axis(scores, found, axis=1)
     found, values = np.empty((len(scores), k), dtype=np.int64), np.empty((len(scores), k), dtype=scores.dtype)

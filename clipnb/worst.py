@@ -9,14 +9,18 @@ import numpy as np
 import numpy.typing as npt
 import scipy  # loads scipy.stats and scipy.optimize, a second of work, when they are first used
 
+from clipnb._checks import MAX_RESAMPLES, floats, generator, listed, real_number, whole_number
 from clipnb._class_prior import sample_accuracies
-from clipnb.errors import MOST_RESAMPLES, InputError, floats, generator, listed, real, whole_number
+from clipnb.errors import InputError
 from clipnb.intervals import NAN, Score, check_confidence, check_right, percentile_interval, proportion
 from clipnb.metrics import right_by_class
 
 MAX_IMAGES = 10**9  # of a class
-FEW_IMAGES = 10  # images a class; with fewer, the range that the data allow stands in place of an estimate of the worst classes
+FEW_IMAGES = (
+    10  # images a class; with fewer, the range that the data allow stands in place of an estimate of the worst classes
+)
 HALVES = 4  # random halves for each draw of the accuracies
+
 
 def _fractions(per_class) -> np.ndarray:
     per_class = floats(per_class, "per_class", 1, finite=False).astype(float)
@@ -95,7 +99,7 @@ def _raised(per_class, floor: float) -> np.ndarray:
 
 
 def _fraction(floor: float) -> float:
-    if not 0 <= real(floor, "floor") <= 1:
+    if not 0 <= real_number(floor, "floor") <= 1:
         raise InputError(f"Expected `floor` in [0, 1], got {floor}")
     return floor
 
@@ -196,7 +200,7 @@ def worst_k_reports(
     >>> [report.k for report in worst_k_reports([0, 0, 1, 1], [0, 0, 1, 1], num_classes=2, ks=[1, 2])]
     [1, 2]
     """
-    splits = whole_number(splits, "splits", 1, MOST_RESAMPLES)
+    splits = whole_number(splits, "splits", 1, MAX_RESAMPLES)
     check_confidence(confidence)
     right, images = right_by_class(predictions, labels, num_classes)
     usable = np.flatnonzero(images >= 2)
@@ -228,7 +232,9 @@ def worst_k_reports(
                 k=k,
                 naive=Score(worst_k_accuracy(per_class, k)),
                 truly_worst=Score(float(lowest.mean()), low, high) if many else Score(NAN, *bounds),
-                listed=Score(float(of_listed.mean()), *(percentile_interval(of_listed, confidence) if many else (NAN, NAN))),
+                listed=Score(
+                    float(of_listed.mean()), *(percentile_interval(of_listed, confidence) if many else (NAN, NAN))
+                ),
                 split_half=_split_half(right[usable], images[usable], sample[:, usable], k, splits, rng, confidence),
                 possible=bounds,
                 fits=fits,
@@ -266,7 +272,9 @@ def _split_half(right, images, sample, k: int, splits: int, rng, confidence: flo
     return Score(value, max(0.0, value - high), min(1.0, value - low))
 
 
-def possible_worst(right: npt.ArrayLike, images: npt.ArrayLike, k: int, confidence: float = 0.95) -> tuple[float, float]:
+def possible_worst(
+    right: npt.ArrayLike, images: npt.ArrayLike, k: int, confidence: float = 0.95
+) -> tuple[float, float]:
     """Lowest and highest true accuracy of the k worst classes that the data allow, whatever the distribution of the accuracies.
 
     Every distribution of accuracies is allowed whose expected cumulative shares of classes by observed accuracy lie in the band of
@@ -285,22 +293,29 @@ def possible_worst(right: npt.ArrayLike, images: npt.ArrayLike, k: int, confiden
     right, images = check_right(right, images)
     k = whole_number(k, "k", 1, max(1, len(images)))
     if not len(images) or images.min() < 1 or images.max() > MAX_IMAGES:
-        raise InputError(f"Expected `images` of at least one class, 1 to {MAX_IMAGES:,} each, got {len(images)} classes")
+        raise InputError(
+            f"Expected `images` of at least one class, 1 to {MAX_IMAGES:,} each, got {len(images)} classes"
+        )
     rates = right / images
     quantiles = np.quantile(rates, np.linspace(0, 1, 41), method="inverted_cdf")
     thresholds = np.unique([*quantiles[quantiles < 1], 1 - 1 / images.max()])  # every class is seen at or below 1
     band = np.sqrt(np.log(2 / (1 - check_confidence(confidence))) / (2 * len(rates)))
     levels = np.sin(np.linspace(0, np.pi / 2, 81)) ** 2
     sizes, count = np.unique(images, return_counts=True)
-    expected = np.zeros((len(thresholds), len(levels)))  # chance that a class of such an accuracy is seen at or below a threshold
+    expected = np.zeros(
+        (len(thresholds), len(levels))
+    )  # chance that a class of such an accuracy is seen at or below a threshold
     for size, share in zip(sizes, count / len(images), strict=True):
         at_most = np.floor(thresholds * size + 1e-9)[:, None]
         expected += share * scipy.stats.binom.cdf(at_most, size, levels)
     seen = (rates[:, None] <= thresholds).mean(axis=0)
     within = {"A_ub": np.concatenate([expected, -expected]), "b_ub": np.concatenate([seen + band, band - seen])}
     part = k / len(rates)
-    shortfall = np.maximum(levels[:, None] - levels, 0) / part  # (T, G): the mean of the lowest part is max_t of t - E[shortfall_t]
+    shortfall = (
+        np.maximum(levels[:, None] - levels, 0) / part
+    )  # (T, G): the mean of the lowest part is max_t of t - E[shortfall_t]
     whole = {"A_eq": np.ones((1, len(levels))), "b_eq": [1.0]}
+
     def highest(t: int) -> float:
         return levels[t] - scipy.optimize.linprog(shortfall[t], **within, **whole).fun
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-
 import numpy as np
 
 from clipnb._moved import redirect
@@ -48,4 +47,4 @@ def zero_shot_classifier(model, classnames, templates=("{}",)) -> np.ndarray:
     return unit_norm(prompt_vectors(model, classnames, templates).mean(axis=0))
 
 
-__getattr__ = redirect(__name__, _MOVED, "clipnb.evaluation")
+__getattr__ = redirect(__name__, dict.fromkeys(_MOVED, "clipnb.evaluation"))

@@ -10,8 +10,10 @@ from pathlib import Path
 
 import numpy as np
 
+from clipnb._checks import format_value, require_attribute
+from clipnb._files import path_of, read_text
 from clipnb.datasets._images import LabeledImages, clean_name, first_line
-from clipnb.errors import InputError, having, path_of, read_text, shown
+from clipnb.errors import InputError
 
 
 def scored_classnames(data: LabeledImages, way: str = "") -> list[str]:
@@ -28,7 +30,7 @@ def scored_classnames(data: LabeledImages, way: str = "") -> list[str]:
     >>> scored_classnames(load_dataset("emoji"))[:2]
     ['monkey face', 'monkey']
     """
-    having(data, "data", "left_out_line", "clipnb.load_dataset")
+    require_attribute(data, "data", "left_out_line", "clipnb.load_dataset")
     instead = "".join(f"; {line}" for line in (data.left_out_line(), *data.remarks) if line)
     way = f"; {way}" if way else ""
     if not data.classnames:
@@ -38,7 +40,7 @@ def scored_classnames(data: LabeledImages, way: str = "") -> list[str]:
         )
     if len(data.classnames) == 1:
         raise InputError(
-            f"Expected at least two classes in {data.name}, got one ({shown(data.classnames[0])}): every answer "
+            f"Expected at least two classes in {data.name}, got one ({format_value(data.classnames[0])}): every answer "
             f"would be right{way}{instead}"
         )
     return data.classnames
@@ -72,7 +74,7 @@ def with_classes(data: LabeledImages, file: str | Path) -> LabeledImages:
     ['dog', 'cat']
     """
     file = path_of(file, "file")
-    having(data, "data", "classnames", "clipnb.load_dataset")
+    require_attribute(data, "data", "classnames", "clipnb.load_dataset")
     entries, mapping = _read_classes(file, data.classnames)
     if (
         any(not names or not all(isinstance(name, str) and name.strip() for name in names) for _, names in entries)

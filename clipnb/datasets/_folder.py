@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from clipnb._files import path_of
 from clipnb.datasets._images import (
     BROKEN_LINKS,
     HIDDEN,
@@ -23,7 +24,7 @@ from clipnb.datasets._images import (
     state,
     why_not,
 )
-from clipnb.errors import InputError, path_of
+from clipnb.errors import InputError
 
 REPEATED = "links to folders that are read anyway"
 UNREADABLE = "folders that cannot be opened"
@@ -185,7 +186,7 @@ def _found_instead(left_out: dict[str, list[str]], folders: list[Path], root: Pa
 def _renamed(folders: list[Path], names: list[str]) -> list[str]:
     """Remarks on folders whose class has another name than they ("_" for a blank aside), or that share a class."""
     own = [readable_text(folder.name) for folder in folders]
-    changed = [f"{ascii(old)} as {ascii(new)}" for old, new in zip(own, names) if old.replace("_", " ") != new]
+    changed = [f"{old!a} as {new!a}" for old, new in zip(own, names) if old.replace("_", " ") != new]
     remarks = (
         [f"{len(changed)} folder names are read without odd blanks and in composed Unicode: {some(changed)}"]
         if changed

@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import json
 import zlib
-from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq

@@ -10,13 +10,14 @@ import re
 from collections import Counter
 from pathlib import Path
 
-
+from clipnb._checks import require_attribute
+from clipnb._files import path_of
 from clipnb._wordnet import synset_names, synsets
 from clipnb.datasets._folder import LeaveOut, existing_folder, from_files, images_below, ledger
 from clipnb.datasets._images import LabeledImages, first_line, is_hidden
-from clipnb.errors import InputError, having, path_of
+from clipnb.errors import InputError
 from clipnb.prompts import check_classnames, twins
-from clipnb.similarity import on_all_cores
+from clipnb.similarity import parallel_map
 
 PER_CLASS = 50  # images of each class in the validation set
 DEVKIT = "ILSVRC2012_devkit_t12"
@@ -280,8 +281,8 @@ def check_readable(data: LabeledImages) -> None:
         except Exception as error:  # decoders raise anything on a broken file
             return f"{data.ids[i]} ({first_line(error)})"
 
-    having(data, "data", "ids", "clipnb.load_dataset")
-    bad = [found for found in on_all_cores(trouble, range(len(data))) if found]
+    require_attribute(data, "data", "ids", "clipnb.load_dataset")
+    bad = [found for found in parallel_map(trouble, range(len(data))) if found]
     if bad:
         raise InputError(
             f"Expected {len(data)} images that can be read in {data.name}, got {len(bad)} that cannot: "

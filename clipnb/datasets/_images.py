@@ -16,7 +16,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageFile, ImageOps
 
-from clipnb.errors import InputError, as_numpy, class_indices, whole_number
+from clipnb._checks import as_numpy, class_indices, whole_number
+from clipnb.errors import InputError
 
 ORIENTATION = 0x0112  # the EXIF tag that says how an image is to be turned
 MAX_ASPECT_RATIO = 1000  # resizing the shorter side to 224 pixels would make larger ratios fill more than 150 MB

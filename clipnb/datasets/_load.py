@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from functools import partial
 
+from clipnb._checks import text_of
 from clipnb.datasets._emoji import open_emoji
 from clipnb.datasets._folder import open_folder
 from clipnb.datasets._icons import open_icons
@@ -12,7 +13,7 @@ from clipnb.datasets._images import LabeledImages
 from clipnb.datasets._table import open_table
 from clipnb.datasets._torchvision import open_torchvision
 from clipnb.datasets._webdataset import open_webdataset
-from clipnb.errors import InputError, text_of
+from clipnb.errors import InputError
 
 # A kind of data set is added here: its name, and a function of the whole spec and of what follows the colon.
 OPENERS = {

@@ -7,9 +7,10 @@ from dataclasses import replace
 import numpy as np
 import numpy.typing as npt
 
+from clipnb._checks import class_indices, require_attribute, whole_number
 from clipnb.datasets._classnames import scored_classnames
 from clipnb.datasets._images import LabeledImages
-from clipnb.errors import InputError, class_indices, having, whole_number
+from clipnb.errors import InputError
 
 NO_LABEL = "images without a label"
 MAX_PER_CLASS = 10**6
@@ -32,7 +33,7 @@ def labelled(data: LabeledImages, per_class: int = 1) -> LabeledImages:
     >>> labelled(data).ids, labelled(data).left_out_line()
     (['a.png', 'c.png'], '1 item of pets is left out: images without a label (1: b.png)')
     """
-    having(data, "data", "classnames", "clipnb.load_dataset")
+    require_attribute(data, "data", "classnames", "clipnb.load_dataset")
     whole_number(per_class, "per_class", 1, MAX_PER_CLASS)
     scored_classnames(data)
     known = data.labels >= 0

@@ -22,9 +22,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from PIL import Image
 
+from clipnb._checks import class_indices
+from clipnb._files import path_of
 from clipnb.datasets._folder import LeaveOut, ledger
 from clipnb.datasets._images import NO_FILE, LabeledImages, clean_name, first_line, state
-from clipnb.errors import InputError, class_indices, path_of
+from clipnb.errors import InputError
 
 # Names of columns, whatever their case; the first that a table has is taken.
 PATH_COLUMNS = (

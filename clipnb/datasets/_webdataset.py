@@ -12,9 +12,11 @@ from pathlib import Path
 
 from PIL import Image
 
+from clipnb._checks import class_indices
+from clipnb._files import path_of, read_text
 from clipnb.datasets._folder import LeaveOut, ledger
 from clipnb.datasets._images import HIDDEN, LabeledImages, clean_name, first_line, is_hidden, why_not
-from clipnb.errors import InputError, class_indices, path_of, read_text
+from clipnb.errors import InputError
 
 NO_IMAGE = "samples without an image"
 FURTHER = "further images of a sample that has one"

@@ -17,9 +17,11 @@ from typing import Any, NoReturn
 
 import torch
 
+from clipnb._checks import format_value, one_of, text_of
 from clipnb._device import find_device
+from clipnb._files import path_of
 from clipnb.datasets import check_asset
-from clipnb.errors import InputError, one_of, path_of, shown, text_of
+from clipnb.errors import InputError
 from clipnb.models._files import folder_problem, is_torchscript, layout_problem, stored_shapes, weights_problem
 from clipnb.models._model import DTYPES, Model
 from clipnb.models._settings import ARCHITECTURE, find_tag, known_tags, settings_of_file, settings_of_tag
@@ -118,7 +120,7 @@ def _open(name: str, pretrained: str | None, trust_pickle: bool, like: str | Non
 def _refuse_options(name: str, pretrained: str | None, like: str | None, why: str, way: str = "") -> None:
     for option, value in (("pretrained", pretrained), ("like", None if like == ARCHITECTURE else like)):
         if value:
-            raise InputError(f"Expected no `{option}` with model {name!r} ({why}), got {shown(value)}{way}")
+            raise InputError(f"Expected no `{option}` with model {name!r} ({why}), got {format_value(value)}{way}")
 
 
 def _from_architecture(name: str, pretrained: str | None, trust_pickle: bool, like: str | None) -> Parts:
@@ -129,13 +131,13 @@ def _from_architecture(name: str, pretrained: str | None, trust_pickle: bool, li
         close = difflib.get_close_matches(name, [EMBEDDED, *known], n=5, cutoff=0.4)
         repository = f"; a repository of the Hugging Face hub is {HUB}{name}" if name.count("/") == 1 else ""
         raise InputError(
-            f"Unknown model {shown(name)}; close: {', '.join(close) or EMBEDDED}; "
+            f"Unknown model {format_value(name)}; close: {', '.join(close) or EMBEDDED}; "
             f"all: {EMBEDDED}, local-dir:PATH, hf-hub:ORGANISATION/NAME, or open_clip.list_models(){repository}"
         )
     tag = _tag_of(name, pretrained)
     if tag and like not in (None, ARCHITECTURE):
         raise InputError(
-            f"Expected no `like` with the tag {tag!r}, whose settings are known, got {shown(like)}; "
+            f"Expected no `like` with the tag {tag!r}, whose settings are known, got {format_value(like)}; "
             "it is for weights from a file"
         )
     problem = f"Cannot load model {name!r} with weights {str(pretrained)!r}: "
@@ -247,7 +249,7 @@ def _from_hub(name: str) -> tuple[torch.nn.Module, Any, dict[str, Any]]:
 
     repository = name.removeprefix(HUB)
     if repository.count("/") != 1 or not all(repository.split("/")):
-        raise InputError(f"Expected hf-hub:ORGANISATION/NAME, got {shown(name)}")
+        raise InputError(f"Expected hf-hub:ORGANISATION/NAME, got {format_value(name)}")
     try:
         module = open_clip.create_model(name, require_pretrained=True)
         return module, open_clip.get_tokenizer(name), open_clip.get_model_config(name)

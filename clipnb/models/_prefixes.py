@@ -7,7 +7,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-NODES = 256  # tokens of a tree: what all its prompts share is read once for so many, and attention grows with their square
+NODES = (
+    256  # tokens of a tree: what all its prompts share is read once for so many, and attention grows with their square
+)
 
 
 @dataclass(frozen=True)
@@ -42,7 +44,13 @@ def trees(tokens: np.ndarray, lengths: np.ndarray, nodes: int = NODES) -> Iterat
     count, prompts, ends, path = 0, [], [], np.empty(0, np.int64)
 
     def grown() -> Tree:
-        return Tree(np.array(prompts), np.array(ends), ids[:count].copy(), positions[:count].copy(), visible[:count, :count].copy())
+        return Tree(
+            np.array(prompts),
+            np.array(ends),
+            ids[:count].copy(),
+            positions[:count].copy(),
+            visible[:count, :count].copy(),
+        )
 
     for prompt, shared in zip(order, (0, *alike)):
         length = lengths[prompt]

@@ -6,8 +6,8 @@ import warnings
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
-from clipnb.errors import InputError, shown
-
+from clipnb._checks import format_value
+from clipnb.errors import InputError
 
 ARCHITECTURE = "architecture"  # as `like`: an architecture's own settings, where weights do not bring any
 
@@ -88,7 +88,7 @@ def settings_of_file(name: str, like: str | None) -> Settings:
         if tag is None:
             raise InputError(
                 f"Expected `like` (--like) to be a tag of {name}: {', '.join(tags) or 'it has no tags'}; "
-                f"got {shown(like)}"
+                f"got {format_value(like)}"
             )
         return settings_of_tag(name, tag)
     groups: dict[Settings, list[str]] = {}

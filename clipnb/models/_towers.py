@@ -26,7 +26,9 @@ def read_trees(tower: torch.nn.Module, trees: list[Tree]) -> torch.Tensor:
         n = len(tree.ids)
         ids[row, :n], positions[row, :n], hidden[row, :n, :n] = tree.ids, tree.positions, ~tree.visible
         ends[row, : len(tree.ends)] = tree.ends
-    ids, positions, ends, hidden = (torch.from_numpy(array).to(tower.positional_embedding.device) for array in (ids, positions, ends, hidden))
+    ids, positions, ends, hidden = (
+        torch.from_numpy(array).to(tower.positional_embedding.device) for array in (ids, positions, ends, hidden)
+    )
     x = tower.token_embedding(ids) + tower.positional_embedding[positions]
     *blocks, last = tower.transformer.resblocks
     mask = torch.zeros(hidden.shape, dtype=x.dtype, device=x.device).masked_fill_(hidden, -torch.inf)
@@ -36,7 +38,11 @@ def read_trees(tower: torch.nn.Module, trees: list[Tree]) -> torch.Tensor:
     x = _read_at(last, x, _at(x, ends), _at(mask, ends.repeat_interleave(last.attn.num_heads, 0)))
     x = tower.ln_final(torch.cat([row[: len(tree.ends)] for row, tree in zip(x, trees)]))
     if tower.text_projection is not None:
-        x = tower.text_projection(x) if isinstance(tower.text_projection, torch.nn.Linear) else x @ tower.text_projection
+        x = (
+            tower.text_projection(x)
+            if isinstance(tower.text_projection, torch.nn.Linear)
+            else x @ tower.text_projection
+        )
     return x
 
 
@@ -45,7 +51,9 @@ def _at(x: torch.Tensor, places: torch.Tensor) -> torch.Tensor:
     return x[torch.arange(len(x), device=x.device)[:, None], places]
 
 
-def _read_at(block: torch.nn.Module, x: torch.Tensor, queries: torch.Tensor, mask: torch.Tensor | None = None) -> torch.Tensor:
+def _read_at(
+    block: torch.nn.Module, x: torch.Tensor, queries: torch.Tensor, mask: torch.Tensor | None = None
+) -> torch.Tensor:
     """What a tower's last block makes of `queries`, some places of `x`: nobody reads the others, so only their keys are needed."""
     keys = block.ln_1(x)
     queries = queries + block.ls_1(block.attention(block.ln_1(queries), keys, keys, attn_mask=mask))

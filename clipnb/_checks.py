@@ -1,0 +1,228 @@
+"""Checks of arguments: each returns the value in the form that the caller works with, or raises `InputError`."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from clipnb.errors import InputError
+
+MAX_RESAMPLES = 100_000  # more bootstrap samples would only take more memory
+MAX_CLASSES = 10**9  # the largest class index; an unsigned 2^64 - 1 would turn into -1
+
+
+def as_numpy(value, name: str) -> np.ndarray:
+    """Return `value` (array, torch tensor on any device, or nested list) as a NumPy array without copying if possible.
+
+    >>> as_numpy([1, 2], "labels")
+    array([1, 2])
+    """
+    if hasattr(value, "detach"):  # a torch tensor, without importing torch
+        try:
+            value = value.detach().cpu()
+            value = value.float().numpy() if str(value.dtype) in ("torch.bfloat16", "torch.float16") else value.numpy()
+        except (
+            NotImplementedError,
+            RuntimeError,
+            TypeError,
+            AttributeError,
+        ) as error:  # no data (device "meta"), or a sparse layout
+            raise InputError(
+                f"Expected `{name}` to hold values in memory, got a tensor without: {str(error).splitlines()[0][:200]}"
+            ) from None
+    try:
+        array = np.asarray(value)
+    except ValueError as error:
+        raise InputError(f"Expected `{name}` to be a rectangular array, got {error}") from None
+    if array.dtype == object or array.dtype.kind in "USV":
+        raise InputError(f"Expected `{name}` to hold numbers, got {array.dtype} ({type(value).__name__})")
+    return array
+
+
+def floats(value, name: str, ndim: int, finite: bool = True) -> np.ndarray:
+    """Check a float array of `ndim` dimensions; integers are converted, NaN and inf refused unless `finite=False`.
+
+    >>> floats([[1, 2]], "vectors", 2).dtype
+    dtype('float64')
+    """
+    array = as_numpy(value, name)
+    if array.ndim != ndim:
+        raise InputError(f"Expected `{name}` to have {ndim} dimension(s), got shape {array.shape}")
+    if array.dtype.kind not in "fiub":
+        raise InputError(f"Expected `{name}` to hold real numbers, got {array.dtype}")
+    if array.dtype.kind != "f":
+        array = array.astype(np.float64)
+    if finite and not np.isfinite(array).all():
+        bad = int((~np.isfinite(array)).sum())
+        raise InputError(f"Expected `{name}` to be finite, got {bad} NaN or infinite value(s)")
+    return array
+
+
+def class_indices(
+    value, name: str, length: int | None = None, num_classes: int | None = None, unknown: bool = False
+) -> np.ndarray:
+    """Check a vector of class indices in [0, num_classes); -1 ("unknown") passes only with `unknown=True`.
+
+    >>> class_indices([0, 2], "labels", num_classes=3)
+    array([0, 2])
+    """
+    array = as_numpy(value, name)
+    if array.ndim != 1 or (length is not None and len(array) != length):
+        want = "(N,)" if length is None else f"(N,) = ({length},)"
+        raise InputError(f"Expected `{name}` of shape {want}, got {array.shape}")
+    if array.size == 0:
+        array = array.astype(np.int64)
+    if array.dtype.kind not in "iu":
+        raise InputError(f"Expected `{name}` to hold integers (class indices), got {array.dtype}")
+    if array.size and array.max() > MAX_CLASSES:  # whatever the number of classes; 2^64 - 1 would turn into -1
+        raise InputError(f"Expected `{name}` to hold class indices, got {array.max()} at position {array.argmax()}")
+    array = array.astype(np.int64, copy=False)
+    lowest = -1 if unknown else 0
+    if array.size and array.min() < lowest:
+        hint = " (-1 stands for an unknown label)" if unknown else ""
+        raise InputError(f"Expected `{name}` >= {lowest}{hint}, got {array.min()} at position {array.argmin()}")
+    if num_classes is not None and array.size and array.max() >= num_classes:
+        raise InputError(
+            f"Expected `{name}` < {num_classes} (the number of classes), got {array.max()} at position {array.argmax()}"
+        )
+    return array
+
+
+def unique_indices(value, name: str, length: int) -> np.ndarray:
+    """Check different positions in something of `length`, at least one.
+
+    >>> unique_indices([2, 0], "indices", 3)
+    array([2, 0])
+    """
+    places = class_indices(value, name)
+    if not len(places) or places.max() >= length or len(np.unique(places)) < len(places):
+        raise InputError(
+            f"Expected `{name}` as indices from 0 to {length - 1}, each once, got {format_value(places.tolist())}"
+        )
+    return places
+
+
+def booleans(value, name: str, shape: tuple[int, ...]) -> np.ndarray:
+    """Check an array of truth values (booleans, or 0 and 1) of `shape`; -1 or NaN would silently count as true.
+
+    >>> booleans([1, 0], "positives", (2,))
+    array([ True, False])
+    """
+    array = as_numpy(value, name)
+    if array.shape != shape:
+        raise InputError(f"Expected `{name}` of shape {shape}, got {array.shape}")
+    if not ((array == 0) | (array == 1)).all():
+        raise InputError(
+            f"Expected `{name}` to hold booleans (or 0 and 1), got other values such as "
+            f"{array[(array != 0) & (array != 1)][0]}"
+        )
+    return array.astype(bool)
+
+
+def whole_number(value, name: str, lowest: int, highest: int | None = None) -> int:
+    """Check an integer argument inside [lowest, highest].
+
+    >>> whole_number(5, "k", 1, 10)
+    5
+    """
+    if isinstance(value, bool) or not isinstance(value, (int, np.integer)):
+        raise InputError(f"Expected `{name}` to be a whole number, got {format_value(value)}")
+    if value < lowest or (highest is not None and value > highest):
+        guard = (
+            highest is not None and highest > 1000 and value < lowest
+        )  # that only keeps memory in bounds: no news here
+        span = f">= {lowest}" if highest is None or guard else f"between {lowest} and {highest}"
+        raise InputError(f"Expected `{name}` {span}, got {value}")
+    return int(value)
+
+
+def real_number(value, name: str) -> float:
+    """Check that an argument is a real number; its range, and NaN, are the caller's to check.
+
+    >>> real_number(0.5, "temperature")
+    0.5
+    """
+    if isinstance(value, (bool, np.bool_)) or not isinstance(value, (int, float, np.integer, np.floating)):
+        raise InputError(f"Expected `{name}` to be a number, got {format_value(value)}")
+    return value
+
+
+def generator(seed) -> np.random.Generator:
+    """NumPy's generator of random numbers for a seed >= 0; no seed at all would give other numbers every time.
+
+    >>> int(generator(0).integers(10))
+    8
+    """
+    return np.random.default_rng(whole_number(seed, "seed", 0))
+
+
+def listed(values, name: str, what: str = "strings") -> list:
+    """A list of what an argument holds; a single string, which Python would take apart into letters, is refused.
+
+    >>> listed(("cat", "dog"), "classnames")
+    ['cat', 'dog']
+    """
+    if isinstance(values, str):
+        raise InputError(f"Expected `{name}` to be a list of {what}, got the single string {format_value(values)}")
+    try:
+        return list(values)
+    except TypeError:
+        raise InputError(f"Expected `{name}` to be a list of {what}, got {format_value(values)}") from None
+
+
+def text_of(value, name: str) -> str:
+    """Check that an argument is a text: a string, not blank, of characters that can be written (no half surrogates).
+
+    >>> text_of("cat", "classname")
+    'cat'
+    """
+    if not isinstance(value, str) or not value.strip():
+        raise InputError(f"Expected `{name}` to be a non-empty string, got {format_value(value)}")
+    if not value.isascii() and any("\ud800" <= char <= "\udfff" for char in value):
+        raise InputError(f"Expected `{name}` to be Unicode, got {format_value(value)}")
+    return value
+
+
+def texts_of(values, name: str, length: int | None = None) -> list[str]:
+    """Check a list of texts (`text_of`), at least one, or so many.
+
+    >>> texts_of(("cat", "dog"), "titles", 2)
+    ['cat', 'dog']
+    """
+    texts = [text_of(value, name) for value in listed(values, name)]
+    if not texts or length not in (None, len(texts)):
+        raise InputError(f"Expected `{name}` to hold {length or 'some'} texts, got {len(texts)}")
+    return texts
+
+
+def require_attribute(value, name: str, attribute: str, source: str):
+    """Check that an argument is the kind of thing that `source` gives, by an attribute that it cannot do without.
+
+    >>> require_attribute([], "texts", "append", "a list")
+    []
+    """
+    if not hasattr(value, attribute):
+        raise InputError(f"Expected `{name}` from {source}, got {format_value(value)}")
+    return value
+
+
+def format_value(value) -> str:
+    """A value as a message shows it: what is long is cut, so that a line stays one line.
+
+    >>> format_value("cat")
+    "'cat'"
+    """
+    text = repr(value)
+    return (
+        text if len(text) <= 120 and "\n" not in text else f"{text.splitlines()[0][:100]} ... ({type(value).__name__})"
+    )
+
+
+def one_of(value, name: str, allowed) -> str:
+    """Check that a named option is one of `allowed`.
+
+    >>> one_of("image", "reduction", ("image", "class"))
+    'image'
+    """
+    if not isinstance(value, str) or value not in allowed:  # an array would be compared element by element
+        raise InputError(f"Expected `{name}` to be one of {', '.join(map(repr, allowed))}, got {format_value(value)}")
+    return value

@@ -1,0 +1,291 @@
+"""An ImageNet-shaped world of vectors in which the right answer to every question is known: the rehearsal of `clipnb reproduce`.
+
+No weights and no pictures are needed. Every image is planted between its class and one rival, so a class's true accuracy is a
+normal probability (a probit model), under one template or under any weights of many.
+"""
+
+from __future__ import annotations
+
+import zlib
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import torch
+from scipy.stats import norm
+
+from clipnb._checks import generator, whole_number
+from clipnb.datasets import imagenet_classnames, repaired_classnames
+from clipnb.embeddings import Embeddings
+from clipnb.errors import InputError
+from clipnb.models import Model
+from clipnb.prompts import template_set, twins
+from clipnb.similarity import unit_norm
+
+WIDTH = 512  # D, as of ViT-B/16
+SWALLOWED = 10  # classes at 0 %, as many as the paper's
+SPREAD = {"bare": 0.3, "single": 0.2, "best": 0.02, "poor": 1.5}  # of the log cosine between a class and its text
+NOISE = 0.4  # norm of an image's part that belongs to no class
+
+
+@dataclass(frozen=True)
+class World:
+    """What was planted. C classes, N images; indices are of classes unless said otherwise."""
+
+    model: Model  # its text tower knows the planted texts, and gives any other text a direction of its own
+    images: Embeddings
+    templates: list[str]  # P, the best among them at `best`
+    best: np.ndarray  # positions in `templates`
+    swallowed: np.ndarray  # ten classes whose name says nothing and whose images all lie nearest to a rival's text
+    recoverable: np.ndarray  # (10,) share of their images that descriptions bring back
+    later_twins: np.ndarray  # classes that share their name with an earlier one: at 0 % until names are repaired
+    descriptions: dict[str, list[str]]  # by classname; the last text of each is off the mark
+    repaired: list[str]  # the classnames with twins told apart
+    rivals: np.ndarray  # (C,)
+    ease: np.ndarray  # (C,) probit of the accuracy under perfect texts
+
+    @cached_property
+    def cosines(self) -> np.ndarray:
+        """(P, C) cosine between each class and its text by each template."""
+        return np.stack([self._cosine(template) for template in self.templates])
+
+    def _cosine(self, template: str) -> np.ndarray:
+        return self.model.module.cosines[template]
+
+    def true_accuracy(self, template: str | None = None, weights=None, repaired: bool = False) -> np.ndarray:
+        """(C,) accuracy that each class has in this world, of which the images are a sample.
+
+        Args:
+            template: one text a class; or
+            weights: (P,) or (P, C) of an ensemble of `templates`, whose texts' private parts average out.
+            repaired: with the twins told apart.
+        """
+        if template is not None:
+            cosine = self._cosine(template)
+        else:
+            weights = np.broadcast_to(
+                np.asarray(weights, dtype=float).reshape(len(self.templates), -1), self.cosines.shape
+            )
+            shared = (weights * self.cosines).sum(axis=0)
+            cosine = shared / np.sqrt(shared**2 + (weights**2 * (1 - self.cosines**2)).sum(axis=0))
+        accuracy = norm.cdf(self.ease + np.log(cosine) - np.log(cosine[self.rivals]))
+        accuracy[self.swallowed] = 0
+        if not repaired:
+            accuracy[self.later_twins] = 0
+        return accuracy
+
+    def checks(self, results: dict) -> list[dict]:
+        """What was planted beside what `reproduce` found: lines with "what", "planted", "found" and "ok".
+
+        Args:
+            results: of `clipnb.paper.reproduce.reproduce` on this world, with `repaired`.
+        """
+        tables = {spelling: {row["method"]: row for row in rows} for spelling, rows in results["tables"].items()}
+        images = np.array(results["images_per_class"])
+        bare, mended = (
+            {row: np.array(found["right"]) / images for row, found in tables[spelling].items()}
+            for spelling in ("as named", "repaired")
+        )
+        lines = []
+
+        def line(what: str, planted, found, ok) -> None:
+            lines.append({"what": what, "planted": planted, "found": found, "ok": bool(ok)})
+
+        pairs = sorted(c for group in twins(self.images.classnames).values() for c in group)
+        line("twin names", pairs, found := [twin["class"] for twin in results["twins"]], found == pairs)
+        planted = sorted([*self.swallowed.tolist(), *self.later_twins.tolist()])
+        line(
+            "classes at 0 %, names as they are",
+            planted,
+            found := np.flatnonzero(bare["bare"] == 0).tolist(),
+            found == planted,
+        )
+        worst = np.sort(np.argsort(mended["bare"], kind="stable")[:SWALLOWED]).tolist()
+        line("the ten worst, names repaired", self.swallowed.tolist(), worst, worst == self.swallowed.tolist())
+        flagged = set(results["flagged"]["repaired"])
+        line(
+            "swallowed classes found without labels",
+            SWALLOWED,
+            found := sum(c in flagged for c in self.swallowed.tolist()),
+            found == SWALLOWED,
+        )
+        for row in ("zpe", "cmm", "cmm-worst", "oracle"):
+            weights = tables["repaired"][row]["weights"]
+            top = sorted(sorted(weights, key=weights.get)[-len(self.best) :])
+            best = sorted(self.templates[p] for p in self.best)
+            line(f"best templates by the weights of {row}", best, top, top == best)
+        for row in ("bare", "single", "uniform", "zpe", "cmm"):
+            table = tables["repaired"][row]
+            template = {"bare": "{}", "single": template_set("single")[0]}.get(row)
+            weights = None if template else [table["weights"][t] for t in self.templates]
+            truth = self.true_accuracy(template, weights, repaired=True)
+            self._within(line, row, table, "accuracy", truth.mean())
+            if row == "bare":
+                for k in (k for k in (10, 20, 50, 100) if f"worst_{k}_split_half" in table):
+                    self._within(line, row, table, f"worst_{k}_split_half", _chosen_on_half(truth, images // 2, k))
+                    self._within(line, row, table, f"worst_{k}_truly_worst", np.sort(truth)[:k].mean())
+        for row, planted in (("descriptions", self.recoverable.mean()), ("random", 0.0), ("shuffled", 0.0)):
+            found = mended[row][self.swallowed].mean()
+            line(
+                f"accuracy on the swallowed classes, {row}",
+                _percent(planted),
+                _percent(found),
+                abs(found - planted) < 0.02,
+            )
+        return lines
+
+    @staticmethod
+    def _within(line, row: str, table: dict, score: str, truth: float) -> None:
+        low, high = table[f"{score}_ci"]
+        line(
+            f"{score} of {row}",
+            _percent(truth),
+            f"{_percent(table[score]) if table[score] is not None else '-'} [{_percent(low)}, {_percent(high)}]",
+            low <= truth <= high,
+        )
+
+
+def _chosen_on_half(truth: np.ndarray, half: np.ndarray, k: int) -> float:
+    """True accuracy of k classes that are chosen on so many images a class: what the split-half score estimates.
+
+    It is higher than that of the k truly worst, which half the images do not find with certainty.
+    """
+    rng = np.random.default_rng(0)
+    order = rng.binomial(half, truth, size=(200, len(truth))) / half + rng.random((200, len(truth))) / (
+        2 * half.max() ** 2
+    )
+    return float(truth[np.argpartition(order, k - 1, axis=1)[:, :k]].mean())
+
+
+def _percent(value: float) -> str:
+    return f"{100 * value:.1f} %"
+
+
+def make_world(classes: int = 1000, per_class: int = 50, seed: int = 0) -> World:
+    """Plant a world with ImageNet's classnames (a part of them if `classes` < 1,000, always with the twins).
+
+    - Image i of class c lies between c and its rival r: s(x_i, c) / s(x_i, r) = exp(z_i), z_i ~ normal(ease_c, 1). So c's true
+      accuracy under perfect texts is Phi(ease_c); these are long-tailed, from 25 % to 99 %.
+    - A text has the cosine k with its class: near 1 for the best templates, less and uneven for the others. Then z_i has to
+      exceed log(k_r / k_c).
+    - Ten classes are swallowed: their names say nothing, and their images lie nearer to a rival's text.
+    - Twins share a name, so the later one is never predicted, though its images are good.
+
+    Args:
+        classes: C, at least 40.
+        per_class: images a class, at least 2.
+
+    >>> world = make_world(classes=60, per_class=4)
+    >>> world.images.vectors.shape, len(world.swallowed), [world.images.classnames[c] for c in world.later_twins]
+    ((240, 512), 10, ['missile', 'sunglasses'])
+    """
+    every, told_apart = imagenet_classnames(), repaired_classnames()
+    whole_number(classes, "classes", 40, len(every))
+    whole_number(per_class, "per_class", 2, 1000)
+    rng = generator(seed)
+    pairs = [c for group in twins(every).values() for c in group]
+    others = np.setdiff1d(np.arange(len(every)), pairs)
+    kept = np.sort(np.r_[pairs, rng.choice(others, classes - len(pairs), replace=False)])
+    names, repaired = [every[c] for c in kept], [told_apart[c] for c in kept]
+    groups = list(twins(names).values())
+    if not groups:
+        raise InputError("Expected twins among ImageNet's classnames, found none: this open_clip has other names")
+    later = np.array([c for group in groups for c in group[1:]])
+    ordinary = rng.permutation(np.setdiff1d(np.arange(classes), np.concatenate(groups)))
+    swallowed, ordinary = np.sort(ordinary[:SWALLOWED]), ordinary[SWALLOWED:]
+
+    rivals = np.empty(classes, dtype=np.int64)
+    rivals[ordinary] = np.roll(ordinary, 1)
+    rest = np.setdiff1d(np.arange(classes), ordinary)
+    rivals[rest] = rng.choice(ordinary, len(rest), replace=False)
+    ease = norm.ppf(0.25 + 0.74 * rng.beta(1.6, 1.2, classes))
+    recoverable = rng.uniform(0.2, 0.6, SWALLOWED)
+
+    seen = unit_norm(rng.normal(size=(classes, WIDTH)))  # where the images of a class are
+    named = seen.copy()  # where a perfect text of its name is
+    named[swallowed] = unit_norm(rng.normal(size=(SWALLOWED, WIDTH)))
+    seen[swallowed] = unit_norm(0.6 * seen[rivals[swallowed]] + 0.8 * seen[swallowed])
+    for first, *more in groups:
+        seen[more] = unit_norm(0.4 * seen[first] + 0.92 * seen[more])
+        named[more] = seen[more]
+
+    labels = np.repeat(np.arange(classes), per_class)
+    ratio = np.exp(rng.normal(ease[labels]))
+    in_class, in_rival = ratio / np.hypot(ratio, 1), 1 / np.hypot(ratio, 1)
+    for c, share in zip(swallowed, recoverable):  # all or nothing, in shares that are exact
+        in_class[labels == c] = rng.permutation(np.arange(per_class) < round(share * per_class))
+        in_rival[labels == c] = 1 - in_class[labels == c]
+    vectors = in_class[:, None].astype(np.float32) * seen[labels].astype(np.float32)
+    vectors += in_rival[:, None].astype(np.float32) * seen[rivals[labels]].astype(np.float32)
+    vectors = unit_norm(vectors) + NOISE * unit_norm(rng.standard_normal(vectors.shape, dtype=np.float32))
+
+    templates = template_set("openai-80")[:6]
+    best = np.sort(rng.choice(len(templates), 2, replace=False))
+    spread = {"{}": SPREAD["bare"], template_set("single")[0]: SPREAD["single"]}
+    spread |= {template: SPREAD["best" if p in best else "poor"] for p, template in enumerate(templates)}
+    tower = _PlantedTexts(seed, named)
+    for template, s in spread.items():
+        cosine = np.exp(-s * np.minimum(np.abs(rng.normal(size=classes)), 2))
+        tower.cosines[template] = cosine
+        for spelling in (repaired, names):  # the shared name of twins means the first one
+            for c in reversed(range(classes)):
+                tower.plan[template.replace("{}", spelling[c])] = (named[c], cosine[c])
+    descriptions = {}
+    for spelling in (repaired, names):
+        for c in reversed(range(classes)):
+            texts = [
+                f"{spelling[c]}: mark {5 * c + mark}" for mark in range(5)
+            ]  # marks of its own, so that shuffled texts mean nothing
+            tower.plan |= dict.fromkeys(texts[:-1], (seen[c], 0.95))
+            descriptions[spelling[c]] = texts
+    model = Model("planted", f"seed {seed}", tower, None, _tokens, torch.device("cpu"), "fp32")
+    provenance = {
+        "model": model.name,
+        "model_fingerprint": model.fingerprint,
+        "precision": "fp32",
+        "dataset": "rehearsal",
+        "dataset_fingerprint": f"{classes} x {per_class}, seed {seed}",
+    }
+    images = Embeddings(
+        unit_norm(vectors).astype(np.float32), labels, [f"planted/{i}" for i in range(len(labels))], names, provenance
+    )
+    return World(
+        model,
+        images,
+        templates,
+        best,
+        swallowed,
+        np.round(recoverable * per_class) / per_class,
+        later,
+        descriptions,
+        repaired,
+        rivals,
+        ease,
+    )
+
+
+class _PlantedTexts(torch.nn.Module):
+    """A text tower that looks up what was planted: text -> (direction, cosine); the rest of a vector is the text's own."""
+
+    def __init__(self, seed: int, named: np.ndarray):
+        super().__init__()
+        self.seed, self.plan, self.cosines = seed, {}, {}
+        self.register_buffer("named", torch.from_numpy(named))  # the fingerprint comes from here
+
+    def encode_text(self, tokens: torch.Tensor) -> torch.Tensor:
+        return torch.from_numpy(np.stack([self._vector(bytes(row[row > 0].tolist()).decode()) for row in tokens]))
+
+    def _vector(self, text: str) -> np.ndarray:
+        own = np.random.default_rng([self.seed, zlib.crc32(text.encode())]).normal(size=self.named.shape[1])
+        own /= np.linalg.norm(own)
+        direction, cosine = self.plan.get(text, (own, 1.0))
+        return (cosine * direction + np.sqrt(1 - cosine**2) * own).astype(np.float32)
+
+
+def _tokens(texts: list[str], context: int = 400) -> torch.Tensor:
+    """Bytes as token ids, 0 = padding."""
+    rows = np.zeros((len(texts), context), dtype=np.int64)
+    for row, text in zip(rows, texts):
+        content = text.encode()[:context]
+        row[: len(content)] = list(content)
+    return torch.from_numpy(rows)

@@ -1,0 +1,23 @@
+"""Live figures for notebooks and for the pages they become.
+
+Each figure computes its numbers in Python, keeps them in synced traits, and is drawn by the JavaScript file beside its
+module. It needs no kernel: in a static page the same numbers are looked up. With a kernel, the traits follow the reader.
+"""
+
+from clipnb.widgets._base import LiveFigure
+from clipnb.widgets._confusion import ConfusionExplorer
+from clipnb.widgets._paradox import ParadoxExplorer
+from clipnb.widgets._prompts import PromptWeightExplorer
+from clipnb.widgets._recall import RecallAtKExplorer
+from clipnb.widgets._threshold import ThresholdExplorer
+from clipnb.widgets._worst import WorstStrip
+
+__all__ = [
+    "ConfusionExplorer",
+    "LiveFigure",
+    "ParadoxExplorer",
+    "PromptWeightExplorer",
+    "RecallAtKExplorer",
+    "ThresholdExplorer",
+    "WorstStrip",
+]

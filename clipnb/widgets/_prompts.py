@@ -1,0 +1,94 @@
+"""Weights of prompts."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import traitlets
+from matplotlib.figure import Figure
+
+from clipnb import plots
+from clipnb._checks import floats, texts_of, whole_number
+from clipnb.widgets._base import LiveFigure, above_zero, aligned, in_range, new_figure, read_module
+
+
+class PromptWeightExplorer(LiveFigure):
+    """How a softmax turns the scores of prompts into weights, colder or hotter.
+
+    Args:
+        prompts: P texts.
+        scores: (P,) score of each prompt, larger is better; for example its margin.
+        accuracies: (P,) accuracy of each prompt alone, a fraction in [0, 1]; optional.
+        temperature: where the slider starts; a fifth of the range of the scores if None.
+        top: how many prompts get a bar of their own.
+
+    The trait `temperature` follows the slider.
+
+    Raises:
+        InputError: shapes differ, a score is not finite, or `temperature` is not positive.
+
+    Example:
+        >>> figure = PromptWeightExplorer(["a {}.", "a photo of a {}."], [0.0, 1.0], temperature=1)
+        >>> figure.weights().round(3).tolist()
+        [0.269, 0.731]
+    """
+
+    _esm = read_module("prompts.js")
+    temperature = traitlets.Float().tag(sync=True)
+
+    def __init__(
+        self, prompts: Sequence[str], scores, accuracies=None, temperature: float | None = None, top: int = 12
+    ) -> None:
+        prompts, top = texts_of(prompts, "prompts"), whole_number(top, "top", 1)
+        scores = floats(aligned("scores", scores, len(prompts)), "scores", 1).astype(float)
+        if accuracies is not None:
+            accuracies = floats(aligned("accuracies", accuracies, len(prompts)), "accuracies", 1).astype(float)
+            in_range("accuracies", accuracies.min(), 0, 1), in_range("accuracies", accuracies.max(), 0, 1)
+        if temperature is not None:
+            above_zero(temperature)
+        self._order = np.argsort(-scores, kind="stable")
+        spread = float(np.ptp(scores)) or 1.0
+        steps = [float(f"{spread * factor:.3g}") for factor in np.geomspace(0.01, 10, 61)]
+        super().__init__(
+            {
+                "prompts": [
+                    {
+                        "text": prompts[p],
+                        "score": scores[p],
+                        "accuracy": None if accuracies is None else float(accuracies[p]),
+                    }
+                    for p in self._order
+                ],
+                "temperatures": steps,
+                "top": top,
+                "mean_accuracy": None if accuracies is None else float(accuracies.mean()),
+            },
+            temperature=min(steps, key=lambda step: abs(step - spread / 5)) if temperature is None else temperature,
+        )
+
+    @traitlets.validate("temperature")
+    def _check_temperature(self, proposal):
+        return above_zero(proposal["value"])
+
+    def weights(self, temperature: float | None = None) -> np.ndarray:
+        """Weights in the order of `prompts`, (P,), adding up to one; at the current temperature if None."""
+        scores = np.array([prompt["score"] for prompt in self.content["prompts"]])
+        powers = np.exp((scores - scores[0]) / (self.temperature if temperature is None else above_zero(temperature)))
+        weights = np.empty(len(scores))
+        weights[self._order] = powers / powers.sum()
+        return weights
+
+    def effective_number(self, temperature: float | None = None) -> float:
+        """Effective number of prompts, 1 / sum of squared weights: from 1 (one decides) to P (uniform)."""
+        return float(1 / np.square(self.weights(temperature)).sum())
+
+    def static_figure(self) -> Figure:
+        """The weights at the current temperature."""
+        prompts, weights = self.content["prompts"], self.weights()[self._order]
+        figure = new_figure(6.4, 1.4 + 0.3 * min(len(prompts), self.content["top"]))
+        plots.weights(weights, [prompt["text"] for prompt in prompts], ax=figure.subplots(), top=self.content["top"])
+        figure.suptitle(
+            f"temperature {self.temperature:g}: effective number of prompts {self.effective_number():.2f} "
+            f"of {len(prompts)}",
+            fontsize="medium",
+        )
+        return figure

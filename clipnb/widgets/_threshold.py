@@ -1,0 +1,115 @@
+"""A gallery searched with a threshold."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import traitlets
+from matplotlib.figure import Figure
+
+from clipnb import plots
+from clipnb._checks import booleans, floats, require_attribute, text_of, unique_indices
+from clipnb.errors import InputError
+from clipnb.widgets._base import LiveFigure, aligned, new_figure, number, percent, ratio, read_module, thumbnail
+
+
+class ThresholdExplorer(LiveFigure):
+    """Search a gallery with a threshold: pictures enter and leave, precision and recall move.
+
+    Args:
+        data: LabeledImages.
+        scores: (N,) similarity of each picture to the query; a picture is found if its score is at least the threshold.
+        positives: (N,) bool, True where the picture is what is searched for.
+        indices: pictures to draw; if None, up to 36: positives spread over all ranks, and the best-scored others.
+        name: what is searched for.
+
+    The trait `threshold` follows the slider, whose steps are about a hundred round numbers from the lowest positive to
+    above the highest score; it starts where F1 is largest. Counts are over all pictures.
+
+    Raises:
+        InputError: a shape does not fit `data`, a score is not finite, there is no positive, or the data is over 300 kB.
+    """
+
+    _esm = read_module("threshold.js")
+    threshold = traitlets.Float().tag(sync=True)
+
+    def __init__(self, data, scores, positives, indices: Sequence[int] | None = None, name: str = "dog") -> None:
+        require_attribute(data, "data", "classnames", "clipnb.load_dataset"), text_of(name, "name")
+        scores = floats(aligned("scores", scores, len(data)), "scores", 1).astype(float)
+        positives = booleans(positives, "positives", scores.shape)
+        if not positives.any():
+            raise InputError("Expected `positives` with at least one True, got none")
+        thresholds, decimals = _round_steps(scores[positives].min(), scores.max())
+        total, wanted = len(scores), int(positives.sum())
+        found = total - np.searchsorted(np.sort(scores), thresholds)
+        tp = wanted - np.searchsorted(np.sort(scores[positives]), thresholds)
+        f1 = 2 * tp / (found + wanted)
+        given = indices is not None
+        indices = unique_indices(indices, "indices", total).tolist() if given else _gallery(scores, positives)
+        drawn = int(positives[indices].sum())
+        super().__init__(
+            {
+                "name": name,
+                "dataset": data.name,
+                "thresholds": thresholds.tolist(),
+                "decimals": decimals,
+                "tp": tp.tolist(),
+                "fp": (found - tp).tolist(),
+                "fn": (wanted - tp).tolist(),
+                "tn": (total - found - wanted + tp).tolist(),
+                "precision": [number(x) for x in ratio(tp, found)],
+                "recall": (tp / wanted).tolist(),
+                "f1": f1.tolist(),
+                "base_rate": wanted / total,
+                "picked": f"{drawn} of the {wanted} positives and {'' if given else 'the best-scored '}{len(indices) - drawn} "
+                f"of the {total - wanted} others, by score",
+                "pictures": [
+                    {
+                        "src": thumbnail(data[i][0]),
+                        "name": data.classnames[data.labels[i]] if data.labels[i] >= 0 else "unknown",
+                        "score": scores[i],
+                        "positive": bool(positives[i]),
+                    }
+                    for i in sorted(indices, key=lambda i: -scores[i])
+                ],
+            },
+            threshold=float(thresholds[f1.argmax()]),
+        )
+
+    def static_figure(self) -> Figure:
+        """The curve with the current threshold as a dot."""
+        content = self.content
+        t = int(np.abs(np.array(content["thresholds"]) - self.threshold).argmin())
+        defined = [i for i, value in enumerate(content["precision"]) if value is not None]
+        figure = new_figure(6.4, 4)
+        ax = plots.precision_recall(
+            [content["precision"][i] for i in defined],
+            [content["recall"][i] for i in defined],
+            ax=figure.subplots(),
+            base_rate=content["base_rate"],
+        )
+        if t in defined:
+            ax.plot(content["recall"][t], content["precision"][t], "o", color=plots.INK, markersize=9)
+        figure.suptitle(
+            f"“{content['name']}” from a score of {content['thresholds'][t]}: "
+            f"precision {percent(content['precision'][t])}, recall {percent(content['recall'][t])}",
+            fontsize="medium",
+            parse_math=False,
+        )
+        return figure
+
+
+def _round_steps(low: float, high: float) -> tuple[np.ndarray, int]:
+    """About a hundred round numbers from just below `low` to just above `high`, and their decimals."""
+    raw = (high - low) / 100 or 0.001
+    magnitude = 10.0 ** np.floor(np.log10(raw))
+    step = next(m * magnitude for m in (1, 2, 5, 10) if m * magnitude >= raw)
+    decimals = max(0, -int(np.floor(np.log10(step) + 1e-9)))
+    return np.round(np.arange(np.floor(low / step), np.floor(high / step) + 2) * step, decimals), decimals
+
+
+def _gallery(scores: np.ndarray, positives: np.ndarray, count: int = 36) -> list[int]:
+    """Half positives, spread over all their ranks, and half the best-scored others."""
+    best_first = np.argsort(-scores, kind="stable")
+    wanted, others = best_first[positives[best_first]], best_first[~positives[best_first]]
+    spread = np.unique(np.linspace(0, len(wanted) - 1, min(count // 2, len(wanted))).round().astype(int))
+    return [*wanted[spread].tolist(), *others[: count - len(spread)].tolist()]

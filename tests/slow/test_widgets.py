@@ -1,0 +1,469 @@
+"""The live figures: their numbers by hand, and each of them operated in a real browser."""
+
+import base64
+import functools
+import http.server
+import io
+import json
+import threading
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from clipnb import widgets
+from clipnb.errors import InputError
+
+HOSTILE = ["<script>alert(1)</script>", "say \"cat\" & 'dog'", "$x_1$ <b>bold</b>"]
+
+
+class Pictures:
+    """A labelled set of plain colours."""
+
+    def __init__(self, labels, classnames=("cat", "dog", "car"), noise=False):
+        self.labels, self.classnames, self.name = np.asarray(labels), list(classnames), "toy set"
+        self.ids = [f"id{i}" for i in range(len(labels))]
+        self.noise = noise
+
+    def __len__(self):
+        return len(self.labels)
+
+    def __getitem__(self, i):
+        if self.noise:
+            pixels = np.random.default_rng(i).integers(0, 256, (96, 96, 3), dtype=np.uint8)
+            return Image.fromarray(pixels), int(self.labels[i])
+        colours = ((220, 120, 40), (60, 130, 200), (90, 170, 90), (150, 90, 170))
+        return Image.new("RGB", (96, 72), colours[self.labels[i] % 4]), int(self.labels[i])
+
+
+def evaluated(labels, topk, num_classes):
+    labels, topk = np.asarray(labels), np.asarray(topk)
+    confusion = np.zeros((num_classes, num_classes), dtype=np.int64)
+    known = labels >= 0
+    np.add.at(confusion, (labels[known], topk[known, 0]), 1)
+    totals = confusion.sum(axis=1)
+    accuracy = np.where(totals > 0, np.diag(confusion) / np.maximum(totals, 1), np.nan)
+    return SimpleNamespace(
+        labels=labels,
+        topk=topk,
+        predictions=topk[:, 0],
+        num_classes=num_classes,
+        confusion=confusion,
+        topk_similarity=np.tile(np.linspace(0.3, 0.2, topk.shape[1], dtype=np.float32), (len(labels), 1)),
+        per_class_accuracy=accuracy,
+        margins=np.where(topk[:, 0] == labels, 0.05, -0.05) - 0.001 * np.arange(len(labels)),
+    )
+
+
+LABELS = [0, 0, 0, 1, 1, 1, 2, 2, -1]
+TOPK = [[0, 1, 2], [1, 0, 2], [1, 2, 0], [1, 0, 2], [1, 2, 0], [0, 2, 1], [2, 1, 0], [0, 2, 1], [0, 1, 2]]
+SCORES = [0.30, 0.28, 0.10, 0.25, 0.12, 0.05, 0.22, 0.02, 0.01]
+
+
+@pytest.fixture
+def toy():
+    """Eight labelled pictures and one unlabelled, under names that would break a page which took them for markup."""
+    return Pictures(LABELS, HOSTILE), evaluated(LABELS, TOPK, 3)
+
+
+def every_figure(data, result):
+    return {
+        "recall": widgets.RecallAtKExplorer(data, result),
+        "confusion": widgets.ConfusionExplorer(data, result),
+        "threshold": widgets.ThresholdExplorer(data, SCORES, data.labels == 0, name=data.classnames[0]),
+        "paradox": widgets.ParadoxExplorer(rare=data.classnames[0]),
+        "worst": widgets.WorstStrip(data, result),
+        "prompts": widgets.PromptWeightExplorer(data.classnames, [0.3, 0.1, 0.2], [0.6, 0.4, 0.5]),
+    }
+
+
+# The numbers -----------------------------------------------------------------------------------------------------------
+
+
+def test_recall_is_over_labelled_pictures_and_ranks_start_at_one():
+    figure = widgets.RecallAtKExplorer(Pictures(LABELS), evaluated(LABELS, TOPK, 3), indices=[1, 2])
+    assert figure.content["recall"] == [4 / 8, 6 / 8, 1.0]
+    assert figure.content["chance"] == [1 / 3, 2 / 3, 1.0]
+    assert [picture["rank"] for picture in figure.content["pictures"]] == [2, 3]
+    assert [guess["hit"] for guess in figure.content["pictures"][0]["guesses"]] == [False, True, False]
+
+
+def test_recall_sample_is_seeded_and_a_missing_label_has_rank_zero():
+    data, result = Pictures(LABELS), evaluated(LABELS, [row[:1] for row in TOPK], 3)
+    first, again = (widgets.RecallAtKExplorer(data, result, count=4, seed=3).content for _ in range(2))
+    assert first == again
+    assert widgets.RecallAtKExplorer(data, result, indices=[1]).content["pictures"][0]["rank"] == 0
+
+
+def test_confusion_counts_and_scores():
+    content = widgets.ConfusionExplorer(Pictures(LABELS), evaluated(LABELS, TOPK, 3), classes=[1, 0]).content
+    assert content["counts"] == [[2, 1], [2, 1]]
+    assert content["actual_totals"] == [3, 3] and content["predicted_totals"] == [4, 3]
+    assert content["precision"] == [2 / 4, 1 / 3] and content["recall"] == [2 / 3, 1 / 3]
+    assert {(p["actual"], p["predicted"]) for p in content["pictures"]} == {(0, 0), (0, 1), (1, 0), (1, 1), (2, 1)}
+
+
+def test_confusion_starts_from_the_worst_pair_and_follows_its_links():
+    confusion = np.diag([9, 9, 9, 9, 9])
+    confusion[4, 2], confusion[2, 1], confusion[0, 3] = 5, 3, 4
+    assert widgets._most_confused(confusion, 4) == [2, 4, 1, 0]
+    assert widgets._most_confused(np.diag([9, 9, 9]), 2) == [0, 1]
+
+
+def test_class_without_pictures_or_predictions_is_undefined_not_zero():
+    data, result = Pictures([0, 0], ["a", "b", "c"]), evaluated([0, 0], [[0, 1], [1, 0]], 3)
+    content = widgets.ConfusionExplorer(data, result, classes=[0, 1, 2]).content
+    assert content["recall"] == [0.5, None, None] and content["precision"] == [1.0, 0.0, None]
+
+
+def test_threshold_counts_equal_a_count_by_hand():
+    data, scores = Pictures(LABELS), np.array(SCORES)
+    positives = data.labels == 0
+    content = widgets.ThresholdExplorer(data, scores, positives).content
+    for t, threshold in enumerate(content["thresholds"]):
+        found = scores >= threshold
+        counts = [
+            (found & positives).sum(),
+            (found & ~positives).sum(),
+            (~found & positives).sum(),
+            (~found & ~positives).sum(),
+        ]
+        assert [content[key][t] for key in ("tp", "fp", "fn", "tn")] == counts
+    assert content["recall"][0] == 1 and content["precision"][-1] is None and content["f1"][-1] == 0
+    assert content["base_rate"] == 3 / 9
+
+
+@pytest.mark.parametrize(("low", "high"), [(0.121, 0.347), (-3, 40), (0.5, 0.5), (1e-5, 2e-5)])
+def test_thresholds_are_round_and_enclose_the_scores(low, high):
+    steps, decimals = widgets._round_steps(low, high)
+    assert steps[0] <= low and steps[-1] > high and len(steps) <= 110
+    assert np.array_equal(steps, np.round(steps, decimals)) and (np.diff(steps) > 0).all()
+
+
+def test_paradox_98_percent_accuracy_with_12_percent_recall():
+    numbers = widgets.ParadoxExplorer().numbers()
+    assert numbers["accuracy"] == 0.98 and numbers["rare_recall"] == 0.12
+    assert numbers["macro"] == (12 / 100 + 4888 / 4900) / 2 and numbers["baseline"] == 0.98
+
+
+def test_worst_strip_takes_the_lowest_margins_of_the_lowest_classes():
+    content = widgets.WorstStrip(Pictures(LABELS), evaluated(LABELS, TOPK, 3), per_class=2).content
+    assert [row["name"] for row in content["rows"]] == ["cat", "car", "dog"]
+    assert [row["mean_so_far"] for row in content["rows"]] == pytest.approx([1 / 3, 5 / 12, 1 / 2])
+    assert [picture["margin"] for picture in content["rows"][0]["pictures"]] == pytest.approx([-0.052, -0.051])
+
+
+def test_prompt_weights_keep_the_order_of_the_prompts():
+    figure = widgets.PromptWeightExplorer(["a", "b", "c"], [1.0, 3.0, 2.0])
+    expected = np.exp([1.0, 3.0, 2.0]) / np.exp([1.0, 3.0, 2.0]).sum()
+    assert figure.weights(1.0) == pytest.approx(expected)
+    assert figure.effective_number(1e6) == pytest.approx(3) and figure.effective_number(1e-3) == pytest.approx(1)
+
+
+# Wrong input -----------------------------------------------------------------------------------------------------------
+
+
+def test_data_over_the_limit_is_refused():
+    labels = np.arange(400) % 3
+    data, result = Pictures(labels, noise=True), evaluated(labels, np.tile([0, 1], (400, 1)), 3)
+    with pytest.raises(
+        InputError, match=r"Expected at most 300 kB of data for RecallAtKExplorer, got \d+ kB: show fewer"
+    ):
+        widgets.RecallAtKExplorer(data, result, count=400)
+
+
+@pytest.mark.parametrize(
+    ("make", "text"),
+    [
+        (
+            lambda d, r: widgets.RecallAtKExplorer(d, evaluated([0], [[0]], 3)),
+            r"`result.labels` of shape \(N,\) = \(9,\), got \(1,\)",
+        ),
+        (
+            lambda d, r: widgets.RecallAtKExplorer(d, r, indices=[9]),
+            r"`indices` as indices from 0 to 8, each once, got \[9\]",
+        ),
+        (lambda d, r: widgets.RecallAtKExplorer(d, r, indices=[8]), "`indices` of labelled pictures"),
+        (lambda d, r: setattr(widgets.RecallAtKExplorer(d, r), "k", 4), "`k` from 1 to 3, got 4"),
+        (lambda d, r: widgets.ConfusionExplorer(d, r, classes=[1]), "`classes` with at least two different classes"),
+        (
+            lambda d, r: widgets.ThresholdExplorer(d, SCORES[:3], [True] * 9),
+            r"`scores` of shape \(N,\) = \(9,\), got \(3,\)",
+        ),
+        (lambda d, r: widgets.ThresholdExplorer(d, SCORES, [False] * 9), "`positives` with at least one True"),
+        (lambda d, r: widgets.ThresholdExplorer(d, [np.nan] * 9, [True] * 9), "`scores` to be finite"),
+        (lambda d, r: widgets.ParadoxExplorer(rare_share=0.7), "`rare_share` from 0 to 0.5, got 0.7"),
+        (lambda d, r: widgets.WorstStrip(d, r, classes=[7]), "`classes` as indices from 0 to 2"),
+        (lambda d, r: widgets.PromptWeightExplorer(["a"], [1, 2]), r"`scores` of shape \(N,\) = \(1,\), got \(2,\)"),
+        (lambda d, r: widgets.PromptWeightExplorer(["a"], [1], temperature=0), "`temperature` above 0, got 0"),
+    ],
+)
+def test_wrong_input_is_named(make, text):
+    with pytest.raises(ValueError, match=text):
+        make(Pictures(LABELS), evaluated(LABELS, TOPK, 3))
+
+
+def test_viewers_without_script_get_a_still_picture(toy):
+    for figure in every_figure(*toy).values():
+        bundle, _ = figure._repr_mimebundle_()
+        assert "application/vnd.jupyter.widget-view+json" in bundle
+        assert Image.open(io.BytesIO(base64.b64decode(bundle["image/png"]))).width > 200
+
+
+# In a browser ----------------------------------------------------------------------------------------------------------
+
+PAGE = """<!doctype html><html lang="en" data-theme="{theme}"><meta charset="utf-8">
+<meta name="viewport" content="width=device-width"><title>figures</title><link rel="icon" href="data:,">
+<style>body {{ margin: 8px }} html[data-theme="dark"] body {{ background: #14181d }} section {{ margin-bottom: 16px }}</style>
+<link rel="stylesheet" href="figure.css"><main></main><script type="module">
+const states = await (await fetch("states.json")).json();
+window.models = {{}};
+for (const [name, state] of Object.entries(states)) {{
+  const listeners = {{}};
+  const model = {{
+    saved: 0,
+    get: (key) => state[key],
+    set(key, value) {{ state[key] = value; (listeners[`change:${{key}}`] ?? []).forEach((listener) => listener()); }},
+    save_changes() {{ this.saved += 1; }},
+    on: (event, listener) => (listeners[event] ??= []).push(listener),
+    off: (event, listener) => (listeners[event] = (listeners[event] ?? []).filter((other) => other !== listener)),
+  }};
+  window.models[name] = model;
+  const el = document.createElement("section");
+  document.querySelector("main").append(el);
+  (await import(`./${{name}}.js`)).default.render({{ model, el }});
+}}
+document.body.dataset.ready = "yes";
+</script></html>"""
+
+
+class Quiet(http.server.SimpleHTTPRequestHandler):
+    def log_message(self, *args):
+        pass
+
+
+def write_page(folder, figures):
+    """The page of these figures, fed by nothing but their synced state."""
+    for theme in ("light", "dark"):
+        (folder / f"{theme}.html").write_text(PAGE.format(theme=theme), encoding="utf-8")
+    (folder / "figure.css").write_text(str(widgets.LiveFigure._css), encoding="utf-8")
+    states = {}
+    for name, figure in figures.items():
+        state = figure.get_state()
+        (folder / f"{name}.js").write_text(state.pop("_esm"), encoding="utf-8")
+        states[name] = {key: value for key, value in state.items() if not key.startswith("_") and key != "layout"}
+    (folder / "states.json").write_text(json.dumps(states, default=str), encoding="utf-8")
+
+
+class Opened:
+    """The page of all figures, and what went wrong in it."""
+
+    def __init__(self, browser, address, width, theme):
+        self.page = browser.new_page(viewport={"width": width, "height": 900})
+        self.errors = []
+        self.page.on("pageerror", lambda error: self.errors.append(str(error)))
+        self.page.on("console", lambda message: self.errors.append(message.text) if message.type == "error" else None)
+        self.page.on("dialog", lambda dialog: (self.errors.append("dialog"), dialog.dismiss()))
+        self.page.goto(f"{address}/{theme}.html")
+        self.page.wait_for_selector("body[data-ready]")
+
+    def figure(self, name):
+        return self.page.locator(f'[data-figure="{name}"]')
+
+    def state(self, name):
+        return self.figure(name).get_attribute("data-state")
+
+    def value(self, name, number):
+        return float(self.figure(name).locator(f'[data-name="{number}"]').first.get_attribute("data-value"))
+
+    def trait(self, name, trait):
+        return self.page.evaluate("([name, trait]) => window.models[name].get(trait)", [name, trait])
+
+
+@pytest.fixture
+def opened(toy, browser, tmp_path):
+    """Open the figures of `toy`: opened(width, theme) -> (figures, Opened)."""
+    figures = every_figure(*toy)
+    write_page(tmp_path, figures)
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Quiet, directory=tmp_path))
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    views = []
+
+    def open_page(width=1000, theme="light"):
+        views.append(Opened(browser, f"http://127.0.0.1:{server.server_port}", width, theme))
+        return figures, views[-1]
+
+    yield open_page
+    errors = [error for view in views for error in view.errors]
+    for view in views:
+        view.page.close()
+    server.shutdown()
+    server.server_close()
+    assert not errors
+
+
+def test_names_stay_data(opened, toy):
+    _, view = opened()
+    data, _ = toy
+    text = view.page.inner_text("main")
+    assert all(name in text for name in data.classnames)
+    assert view.page.locator("main script, main b:not(.clipnb-track b)").count() == 0
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+@pytest.mark.parametrize("width", [390, 1000])
+def test_page_fits_and_follows_the_theme(opened, width, theme):
+    _, view = opened(width, theme)
+    assert view.page.evaluate("document.documentElement.scrollWidth") <= width
+    backgrounds = {
+        view.page.evaluate("node => getComputedStyle(node).backgroundColor", figure.element_handle())
+        for figure in view.page.locator(".clipnb-figure").all()
+    }
+    assert backgrounds == {"rgb(255, 255, 255)" if theme == "light" else "rgb(20, 24, 29)"}
+    assert all(image.get_attribute("alt") for image in view.page.locator("img").all())
+
+
+def test_theme_change_needs_no_reload(opened):
+    _, view = opened()
+    colour = "() => getComputedStyle(document.querySelector('.clipnb-chart .line')).stroke"
+    before = view.page.evaluate(colour)
+    view.page.evaluate("document.documentElement.dataset.theme = 'dark'")
+    assert view.page.evaluate(colour) != before
+
+
+@pytest.mark.parametrize("name", ["recall", "confusion", "threshold", "paradox", "worst", "prompts"])
+def test_every_slider_moves_by_keyboard_and_mouse(opened, name):
+    _, view = opened()
+    for slider in view.figure(name).locator('input[type="range"]').all():
+        start = view.state(name)
+        saved = view.page.evaluate("name => window.models[name].saved", name)
+        slider.focus()
+        view.page.keyboard.press("Home")
+        home, home_text = view.state(name), slider.get_attribute("aria-valuetext")
+        view.page.keyboard.press("End")
+        assert view.state(name) != home and slider.get_attribute("aria-valuetext") != home_text
+        assert view.page.evaluate("name => window.models[name].saved", name) > saved, f"{start} was not sent to Python"
+        end = view.state(name)
+        box = slider.bounding_box()
+        view.page.mouse.click(box["x"] + 4, box["y"] + box["height"] / 2)
+        assert view.state(name) != end
+
+
+def test_recall_numbers_agree_at_every_k(opened):
+    figures, view = opened()
+    content = figures["recall"].content
+    view.figure("recall").locator("input").focus()
+    for k in (1, 2, 3):
+        assert view.trait("recall", "k") == k
+        assert view.value("recall", "recall") == content["recall"][k - 1]
+        lit = sum(0 < picture["rank"] <= k for picture in content["pictures"])
+        assert view.value("recall", "lit") == lit == view.figure("recall").locator('[data-tone="yes"]').count()
+        view.page.keyboard.press("ArrowRight")
+
+
+def test_recall_picture_tells_its_guesses_on_focus(opened):
+    figures, view = opened()
+    view.figure("recall").locator("input").press("End")
+    view.figure("recall").locator("button").nth(2).focus()
+    guesses = figures["recall"].content["pictures"][2]["guesses"]
+    items = view.figure("recall").locator("li").all_inner_texts()
+    assert len(items) == len(guesses) and all(guess["name"] in item for guess, item in zip(guesses, items, strict=True))
+    assert view.state("recall") == "k=3;picture=2"
+
+
+def test_confusion_cells_open_their_pictures(opened, toy):
+    figures, view = opened()
+    confusion, names = toy[1].confusion, figures["confusion"].content["names"]
+    order = [toy[0].classnames.index(name) for name in names]
+    for cell in view.figure("confusion").locator("button").all():
+        row, column = map(int, cell.get_attribute("data-cell").split(","))
+        cell.click()
+        if row < 3 and column < 3:
+            expected = confusion[order[row], order[column]]
+            assert view.value("confusion", "count") == expected
+            assert view.figure("confusion").locator("img").count() == expected
+            assert view.value("confusion", "recall") == confusion[order[row], order[row]] / confusion[order[row]].sum()
+    assert view.trait("confusion", "cell") == [3, 2]
+
+
+def test_confusion_arrow_keys_walk_and_fewer_classes_join_other(opened):
+    _, view = opened()
+    view.figure("confusion").locator('[data-cell="0,1"]').focus()
+    view.page.keyboard.press("ArrowDown")
+    assert view.state("confusion") == "shown=3;cell=1,1"
+    assert view.page.evaluate("document.activeElement.dataset.cell") == "1,1"
+    total = "nodes => nodes.reduce((sum, node) => sum + (Number(node.textContent) || 0), 0)"
+    everything = view.figure("confusion").locator("td button").evaluate_all(total)
+    view.figure("confusion").locator("input").press("Home")
+    shown = view.figure("confusion").locator("td button").evaluate_all(total)
+    assert everything == 8 and shown == 8 - 1  # the third class read as itself falls out
+
+
+def test_threshold_numbers_agree_along_the_slider(opened):
+    figures, view = opened()
+    content = figures["threshold"].content
+    assert view.trait("threshold", "threshold") == figures["threshold"].threshold
+    slider = view.figure("threshold").locator("input")
+    slider.press("Home")
+    for t in range(0, len(content["thresholds"]), 7):
+        slider.evaluate("(node, t) => { node.value = t; node.dispatchEvent(new Event('input')); }", t)
+        for number in ("tp", "fp", "fn", "tn", "recall", "f1"):
+            assert view.value("threshold", number) == content[number][t]
+        if content["precision"][t] is not None:
+            assert view.value("threshold", "precision") == content["precision"][t]
+        found = sum(picture["score"] >= content["thresholds"][t] for picture in content["pictures"])
+        assert view.figure("threshold").locator(".clipnb-group").first.locator("img").count() == found
+    slider.press("End")
+    assert "undefined" in view.figure("threshold").locator('[data-name="precision"]').inner_text()
+
+
+def test_paradox_numbers_agree_with_python(opened):
+    figures, view = opened()
+    share, recall = view.figure("paradox").locator("input").all()
+    for keys in ([], ["PageUp"], ["ArrowRight", "ArrowRight"], ["End"]):
+        for key in keys:
+            share.press(key)
+            recall.press(key)
+        figures["paradox"].rare_share = view.trait("paradox", "rare_share")
+        figures["paradox"].rare_recall = view.trait("paradox", "rare_recall")
+        expected = figures["paradox"].numbers()
+        for number in ("accuracy", "rare_recall", "macro", "baseline"):
+            assert view.value("paradox", number) == expected[number]
+
+
+def test_prompt_weights_agree_with_python(opened):
+    figures, view = opened()
+    figure, slider = figures["prompts"], view.figure("prompts").locator("input")
+    for key in ("Home", "PageUp", "ArrowRight", "End"):
+        slider.press(key)
+        temperature = view.trait("prompts", "temperature")
+        shown = (
+            view.figure("prompts")
+            .locator('[data-name="weight"]')
+            .evaluate_all("nodes => nodes.map((n) => +n.dataset.value)")
+        )
+        assert shown == pytest.approx(sorted(figure.weights(temperature), reverse=True))
+        assert view.value("prompts", "effective") == pytest.approx(figure.effective_number(temperature))
+        weighted = figure.weights(temperature) @ [0.6, 0.4, 0.5]
+        assert view.value("prompts", "weighted_accuracy") == pytest.approx(weighted)
+
+
+def test_python_moves_the_figure(opened):
+    _, view = opened()
+    view.page.evaluate("window.models.worst.set('shown', 1)")
+    assert view.state("worst") == "shown=1" and view.figure("worst").locator(".clipnb-group").count() == 1
+
+
+def test_numbers_are_rounded_as_python_rounds(opened, tmp_path):
+    _, view = opened()
+    (tmp_path / "rounding.js").write_text(
+        (widgets.STATIC / "figure.js").read_text(encoding="utf-8") + "\nexport { fixed };", encoding="utf-8"
+    )
+    values = [0.25, 0.35, 6.25, 6.75, 12.5, 0.125, 0.375, 1 / 3, 2.675, -0.25, 100.0, 0.05]
+    shown = view.page.evaluate(
+        "async (values) => { const { fixed } = await import('./rounding.js');"
+        " return values.map((x) => [fixed(x, 1), fixed(x, 2)]); }",
+        values,
+    )
+    assert shown == [[f"{x:.1f}", f"{x:.2f}"] for x in values]

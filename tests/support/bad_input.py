@@ -1,0 +1,876 @@
+"""The table behind `test_bad_input` and the page "What is promised": one valid call of every public function, and what to spoil in it.
+
+An argument has a kind (KINDS, by its name); a kind has mutations (MUTATIONS); each mutation must be refused unless ALLOWED says why not.
+"""
+
+import inspect
+import re
+import tempfile
+import time
+import warnings
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+from matplotlib.figure import Figure
+from PIL import Image
+
+import clipnb
+from clipnb import describe, errors
+from clipnb.describe import llm
+from clipnb.embeddings import Embeddings
+
+SLOWEST = 10  # seconds of processor time of the calling thread, which other work on the machine hardly changes
+SLOW = (
+    "audit",
+    "load_model",
+    "methods.compare_methods",
+    "reproduce.reproduce",
+    "reproduce.run",
+    "reproduce.rehearse",
+)  # valid calls are made once
+EYE, NAN = np.eye(3), float("nan")
+BANK = np.stack([EYE, EYE[[1, 0, 2]]])
+
+
+def changed(value, place, new):
+    array = np.array(value, dtype=float)
+    array.flat[place] = new
+    return array
+
+
+def shaped(value):
+    return np.asarray(value).shape
+
+
+NOT_NUMBERS = {
+    "wrong type: text": lambda v: "text",
+    "wrong type: None": lambda v: None,
+    "wrong type: dict": lambda v: {"a": 1},
+    "wrong type: object": lambda v: object(),
+    "wrong dtype: strings": lambda v: np.full(shaped(v), "a"),
+    "wrong dtype: objects": lambda v: np.full(shaped(v), None),
+    "wrong device: meta": lambda v: torch.empty(shaped(v), device="meta"),
+    "wrong shape: a dimension more": lambda v: np.asarray(v)[None],
+    "wrong shape: a single number": lambda v: 3.5,
+    "wrong shape: ragged": lambda v: [[1.0], [1.0, 2.0]],
+}
+FLOATS = {
+    **NOT_NUMBERS,
+    "wrong dtype: complex": lambda v: np.asarray(v).astype(complex),
+    "NaN": lambda v: changed(v, 0, NAN),
+    "infinity": lambda v: changed(v, 0, np.inf),
+    "huge: beyond single precision": lambda v: changed(v, 0, 1e300),
+    "empty": lambda v: np.asarray(v)[:0],
+    "mismatched: wider": lambda v: np.concatenate([v, v], axis=-1),
+    "mismatched: longer": lambda v: np.concatenate([v, v], axis=0),
+}
+UNIT_VECTORS = {
+    **FLOATS,
+    "not of unit norm": lambda v: 1.1 * np.asarray(v),
+    "not of unit norm: a row of zeros": lambda v: np.concatenate([0 * np.asarray(v)[:1], np.asarray(v)[1:]]),
+}
+INDICES = {
+    **NOT_NUMBERS,
+    "wrong dtype: float": lambda v: np.asarray(v, dtype=float),
+    "wrong dtype: bool": lambda v: np.asarray(v) > 0,
+    "NaN": lambda v: changed(v, 0, NAN),
+    "negative": lambda v: np.asarray(v) - 2,
+    "huge": lambda v: np.asarray(v) + 2**40,
+    "huge: unsigned": lambda v: np.full(shaped(v), 2**64 - 1, dtype=np.uint64),
+    "empty": lambda v: [],
+    "mismatched: longer": lambda v: [*v, *v],
+}
+TRUTHS = {
+    **NOT_NUMBERS,
+    "NaN": lambda v: changed(v, 0, NAN),
+    "negative": lambda v: changed(v, 0, -1),
+    "huge": lambda v: changed(v, 0, 1e300),
+    "empty": lambda v: np.asarray(v)[:0],
+    "mismatched: longer": lambda v: np.concatenate([v, v], axis=0),
+}
+NUMBER = {
+    "wrong type: text": lambda v: "1",
+    "wrong type: None": lambda v: None,
+    "wrong type: list": lambda v: [1],
+    "wrong type: bool": lambda v: True,
+    "wrong type: array": lambda v: np.array([1.0, 2.0]),
+    "NaN": lambda v: NAN,
+    "negative": lambda v: -3,
+}
+COUNT = {**NUMBER, "wrong type: fraction": lambda v: 1.5, "infinity": lambda v: float("inf"), "huge": lambda v: 10**30}
+STRINGS = {
+    "wrong type: one string": lambda v: "cat",
+    "wrong type: None": lambda v: None,
+    "wrong type: number": lambda v: 5,
+    "wrong type: numbers inside": lambda v: [1, 2, 3],
+    "wrong type: None inside": lambda v: [None, *v[1:]],
+    "empty": lambda v: [],
+    "empty: a blank": lambda v: [" ", *v[1:]],
+    "no Unicode": lambda v: ["a\ud800" + v[0], *v[1:]],
+}
+TEXT = {
+    "wrong type: None": lambda v: None,
+    "wrong type: number": lambda v: 5,
+    "wrong type: list": lambda v: ["a"],
+    "empty": lambda v: "",
+}
+THING = {"wrong type: text": lambda v: "text", "wrong type: None": lambda v: None, "wrong type: number": lambda v: 5}
+FILE = {
+    **TEXT,
+    "not there": lambda v: "no/such/thing",
+    "a zero byte": lambda v: "a\0b",
+    "huge: a long name": lambda v: "a" * 5000,
+}
+TEXTS_BY_NAME = {
+    "wrong type: text": lambda v: "text",
+    "wrong type: None": lambda v: None,
+    "wrong type: list": lambda v: ["cat"],
+    "empty": lambda v: {},
+    "wrong type: a text each": lambda v: {"cat": "a cat"},
+    "wrong type: numbers inside": lambda v: {"cat": [1]},
+}
+MUTATIONS = {
+    "floats": FLOATS,
+    "unit vectors": UNIT_VECTORS,
+    "indices": INDICES,
+    "truths": TRUTHS,
+    "count": COUNT,
+    "strings": STRINGS,
+    "text": TEXT,
+    "thing": THING,
+    "file": FILE,
+    "number": {**NUMBER, "huge": lambda v: 1e300, "infinity": lambda v: float("inf")},
+    "texts": TEXTS_BY_NAME,
+    "templates": {
+        **STRINGS,
+        "no slot": lambda v: ["cat"],
+        "two slots": lambda v: ["{} {}"],
+        "duplicate": lambda v: [v[0], v[0]],
+    },
+    "folder": {**{key: FILE[key] for key in FILE if key != "not there"}, "a file": lambda v: __file__},
+    "option": {**TEXT, "unknown": lambda v: "no such option"},
+    "depths": {
+        **{key: COUNT[key] for key in COUNT if key.startswith("wrong type")},
+        "empty": lambda v: (),
+        "negative": lambda v: (-1,),
+        "zero": lambda v: (0, 1),
+        "wrong type: fractions": lambda v: (1.5,),
+    },
+    "weights": {
+        "wrong type: text": lambda v: "text",
+        "wrong type: object": lambda v: object(),
+        "negative": lambda v: [-1.0],
+        "NaN": lambda v: [NAN],
+        "mismatched: longer": lambda v: np.ones(50),
+    },
+    "flag": {},
+    "free": {},
+    "axes": {"wrong type: text": lambda v: "text", "wrong type: number": lambda v: 5},
+    "pictures": {
+        "wrong type: text": lambda v: "text",
+        "wrong type: None": lambda v: None,
+        "wrong type: number": lambda v: 5,
+        "wrong type: None inside": lambda v: [None, *v[1:]],
+        "wrong shape: a row inside": lambda v: [np.zeros(3), *v[1:]],
+        "empty": lambda v: [],
+        "empty: inside": lambda v: [np.zeros((0, 3, 3)), *v[1:]],
+        "wrong shape: five colours": lambda v: [np.zeros((4, 4, 5)), *v[1:]],
+        "NaN": lambda v: [np.full((4, 4, 3), NAN), *v[1:]],
+        "mismatched: longer": lambda v: [*v, *v],
+    },
+    "scores by depth": {
+        **THING,
+        "wrong type: list": lambda v: [0.5],
+        "empty": lambda v: {},
+        "negative": lambda v: {-1: 0.5},
+        "wrong type: depth in words": lambda v: {"one": 0.5},
+        "wrong type: a text each": lambda v: {1: "a"},
+        "huge": lambda v: {1: 5.0},
+        "mismatched: too deep": lambda v: {50: 0.5},
+    },
+}
+KINDS = {
+    "unit vectors": "vectors classifier bank reference",
+    "floats": "similarity scores confusion cmm per_class a b x y samples weights confidence_of recall precision margin",
+    "indices": "predictions labels predictions_a predictions_b classes flagged indices",
+    "truths": "relevant positives correct correct_a correct_b",
+    "count": "k num_classes resamples seed splits bins n successes worst_k top_m batch_size workers batch_tokens rivals min_images count words "
+    "concurrency asks retries max_tokens shard_size enrich most columns top per_cell",
+    "number": "confidence floor temperature entropy logit_scale synonym_cosine majority significance name_weight max_cost per_minute timeout "
+    "chance mean spearman average_precision base_rate rare_share rare_recall common_accuracy",
+    "strings": "classnames texts prompts",
+    "templates": "templates pool",
+    "text": "classname template answer text made category",
+    "option": "reduction method nan device precision decoder bad_images baseline kind name spec like",
+    "depths": "ks",
+    "scores by depth": "recall_at_k",
+    "file": "file path source folder",
+    "folder": "store cache",
+    "thing": "model data asker question questions images result fit results table",
+    "flag": "progress trust_pickle partial letters fix_names allow_rivals per_class_weights complete",
+    "axes": "ax",
+    "free": "said steps api_base price pretrained",
+    "weights": "sample_weight",
+}
+KIND = {name: kind for kind, names in KINDS.items() for name in names.split()}
+
+QUESTION = describe.Question("cat", ("dog",))
+ASKER = {"model": "openai/x", "cache": Path(tempfile.gettempdir(), "clipnb-no-answers"), "price": (0.0, 0.0)}
+VECTORS = {"vectors": EYE, "classifier": EYE}
+LABELLED = {**VECTORS, "labels": [0, 1, 2]}
+PER_CLASS = {"per_class": [0.1, 0.5, 0.9]}
+MODEL_OPTIONS = {"classnames": ["cat", "dog", "pig"], "templates": ["{}", "a {}."]}
+
+
+class Lazy:
+    """Things that take a moment to make, made once."""
+
+    def __init__(self):
+        self.folder = Path(tempfile.mkdtemp())
+
+    def __getattr__(self, name):
+        made = getattr(type(self), f"make_{name}")(self)
+        setattr(self, name, made)
+        return made
+
+    def make_model(self):
+        return clipnb.load_model(device="cpu")
+
+    def make_data(self):
+        for name in ("cat", "dog"):
+            (self.folder / "photos" / name).mkdir(parents=True)
+            for i in range(2):
+                Image.new("RGB", (8, 8), (90 * i, 50, len(name) * 20)).save(self.folder / "photos" / name / f"{i}.png")
+        return clipnb.load_dataset(f"folder:{self.folder / 'photos'}")
+
+    def make_images(self):
+        return Embeddings(
+            np.eye(256, dtype=np.float32)[:4],
+            np.array([0, 0, 1, 1]),
+            list("abcd"),
+            ["cat", "dog"],
+            {"model_fingerprint": "x"},
+        )
+
+    def make_store(self):
+        Embeddings(EYE.astype(np.float32), np.arange(3), list("abc"), ["x", "y", "z"]).save(self.folder / "store")
+        return self.folder / "store"
+
+    def make_result(self):
+        return clipnb.evaluate(EYE, EYE, [0, 1, 2])
+
+    def make_scored(self):  # of `data`
+        return clipnb.evaluate(EYE[[0, 0, 1, 0]], EYE[:2], [0, 0, 1, 1])
+
+    def make_paradox(self):
+        return clipnb.widgets.ParadoxExplorer()
+
+    def make_weighing(self):
+        return clipnb.widgets.PromptWeightExplorer(["a {}", "b {}"], [0.1, 0.2])
+
+    def make_report(self):
+        return clipnb.audit(self.data, self.model, made="today")
+
+    def file(self, name, text):
+        (self.folder / name).write_text(text, "utf-8")
+        return self.folder / name
+
+
+def drawn(**given):
+    return given | {"ax": Figure().subplots()}
+
+
+made = Lazy()
+# name: (a valid call's arguments, kinds of arguments that are called alike elsewhere)
+ROWS = {
+    "audit": (
+        lambda: {
+            "dataset": made.data,
+            "model": made.model,
+            "made": "today",
+            "classes": made.file("n.txt", "cat\ndog\n"),
+            "worst_k": 2,
+        },
+        {
+            "dataset": "thing",
+            "classes": "file",
+            "descriptions": "file",
+            "templates": "option",
+            "worst_k": "count",
+            "device": "free",
+            "precision": "free",
+            "like": "free",
+            "made": "free",
+        },
+    ),
+    "load_model": (dict, {"trust_pickle": "truth", "pretrained": "option"}),
+    "load_dataset": (dict, {}),
+    "encode_images": (lambda: {"model": made.model, "data": made.data}, {}),
+    "encode_texts": (lambda: {"model": made.model, "texts": ["cat"]}, {}),
+    "prompt_vectors": (lambda: dict(model=made.model, **MODEL_OPTIONS), {}),
+    "zero_shot_classifier": (lambda: dict(model=made.model, **MODEL_OPTIONS), {}),
+    "evaluate": (lambda: dict(LABELLED), {}),
+    "evaluate_prompts": (lambda: {"vectors": EYE, "bank": BANK, "labels": [0, 1, 2]}, {}),
+    "evaluate_store": (lambda: {"folder": made.store, "classifier": EYE}, {}),
+    "EvaluationResult.merge": (lambda: {"parts": [made.result]}, {"parts": "thing"}),
+    "EvaluationResult.summary": (lambda: {"self": made.result, "k": 1}, {"self": "free"}),
+    "EvaluationResult.scores": (lambda: {"self": made.result, "k": 1}, {"self": "free"}),
+    "Embeddings.load": (lambda: {"folder": made.store}, {}),
+    "Embeddings.save": (
+        lambda: {"self": made.images, "folder": made.folder / "new"},
+        {"self": "free", "folder": "folder"},
+    ),
+    "metrics.accuracy": (lambda: {"predictions": [0, 1, 1], "labels": [0, 1, 2]}, {}),
+    "metrics.recall_at_k": (lambda: {"similarity": EYE, "labels": [0, 1, 2], "k": 1}, {}),
+    "metrics.retrieval_recall_at_k": (lambda: {"similarity": EYE, "relevant": EYE, "k": 1}, {}),
+    "metrics.confusion_matrix": (lambda: {"predictions": [0, 1, 1], "labels": [0, 1, 2], "num_classes": 3}, {}),
+    "metrics.per_class_accuracy": (lambda: {"confusion": EYE}, {}),
+    "metrics.per_class_precision": (lambda: {"confusion": EYE}, {}),
+    "metrics.mean_per_class_accuracy": (lambda: {"confusion": EYE}, {}),
+    "metrics.precision_recall_curve": (lambda: {"scores": [0.9, 0.8, 0.3], "positives": [1, 0, 1]}, {}),
+    "metrics.average_precision": (lambda: {"scores": [0.9, 0.8, 0.3], "positives": [1, 0, 1]}, {}),
+    "intervals.wilson_interval": (lambda: {"successes": 1, "n": 3}, {}),
+    "intervals.paired_difference": (lambda: {"correct_a": [1, 0, 1], "correct_b": [0, 0, 1]}, {}),
+    "intervals.rank_correlation": (lambda: {"x": [1.0, 2, 3], "y": [3.0, 1, 2]}, {}),
+    "intervals.rank_correlation_difference": (lambda: {"a": [1.0, 2, 3], "b": [3.0, 1, 2], "y": [1.0, 3, 2]}, {}),
+    "metrics.label_rank": (lambda: {"similarity": EYE, "labels": [0, 1, 2]}, {}),
+    "intervals.percentile_interval": (lambda: {"samples": [1.0, 2, 3]}, {}),
+    "intervals.mcnemar": (lambda: {"correct_a": [1, 0, 1], "correct_b": [0, 0, 1]}, {}),
+    "metrics.calibration_bins": (
+        lambda: {"confidence": [0.2, 0.7, 0.9], "correct": [0, 1, 1]},
+        {"confidence": "floats"},
+    ),
+    "metrics.expected_calibration_error": (
+        lambda: {"confidence": [0.2, 0.7, 0.9], "correct": [0, 1, 1]},
+        {"confidence": "floats"},
+    ),
+    "worst.worst_classes": (lambda: dict(PER_CLASS, k=1), {}),
+    "worst.worst_k_accuracy": (lambda: dict(PER_CLASS, k=1), {}),
+    "worst.worst_k_report": (
+        lambda: {"predictions": [0, 1, 1, 1], "labels": [0, 0, 1, 1], "num_classes": 2, "k": 1},
+        {},
+    ),
+    "worst.classes_at_zero": (lambda: dict(PER_CLASS), {}),
+    "worst.harmonic_mean": (lambda: dict(PER_CLASS), {}),
+    "worst.geometric_mean": (lambda: dict(PER_CLASS), {}),
+    "worst.worst_k_reports": (
+        lambda: {"predictions": [0, 1, 1, 1], "labels": [0, 0, 1, 1], "num_classes": 2, "ks": [1]},
+        {},
+    ),
+    "worst.possible_worst": (
+        lambda: {"right": [1, 2], "images": [2, 2], "k": 1},
+        {"right": "floats", "images": "floats"},
+    ),
+    "paired.paired_differences": (
+        lambda: {"result": made.result, "base": made.result, "k": 1, "flagged": [0]},
+        {"base": "thing", "comparisons": "count"},
+    ),
+    "paired.differences_of_predictions": (
+        lambda: {"predictions": [0, 1, 1], "before": [1, 1, 0], "labels": [0, 1, 2], "num_classes": 3, "k": 1},
+        {"before": "indices", "flagged": "free", "comparisons": "count"},
+    ),
+    "paired.chosen_on_halves": (
+        lambda: {"right": [True, False, True, True], "labels": [0, 0, 1, 1], "num_classes": 2, "k": 1},
+        {"right": "truths"},
+    ),
+    "intervals.proportion": (lambda: {"successes": 1, "n": 3}, {}),
+    "intervals.mean_over_classes": (
+        lambda: {"right": [1, 2], "images": [2, 2]},
+        {"right": "floats", "images": "floats"},
+    ),
+    "intervals.mean_with_t": (lambda: {"values": [1.0, 2.0, 3.0]}, {"values": "floats"}),
+    "intervals.clustered_accuracy": (lambda: {"correct": [1, 0, 1], "clusters": [0, 0, 1]}, {"clusters": "free"}),
+    "metrics.hit_at_k": (lambda: {"similarity": EYE, "relevant": EYE, "k": 1}, {}),
+    "metrics.per_class_f1": (lambda: {"confusion": EYE}, {}),
+    "metrics.mean_per_class_f1": (lambda: {"confusion": EYE}, {}),
+    "margin.class_wise_matching_margin": (lambda: dict(LABELLED), {}),
+    "margin.image_margins": (lambda: dict(LABELLED), {}),
+    "margin.worst_first": (lambda: {"cmm": [0.1, 0.2, 0.3]}, {}),
+    "margin.worst_found": (lambda: dict(PER_CLASS, cmm=[0.1, 0.2, 0.3], k=1), {}),
+    "margin.worst_auc": (lambda: dict(PER_CLASS, cmm=[0.1, 0.2, 0.3], k=1), {}),
+    "margin.margin_intervals": (lambda: dict(LABELLED), {}),
+    "margin.softmax_confidence": (lambda: dict(VECTORS), {}),
+    "margin.nearest_text": (lambda: {"classifier": EYE}, {}),
+    "margin.baseline_scores": (lambda: dict(VECTORS), {}),
+    "margin.compare_scores": (lambda: dict(PER_CLASS, scores={"a": [0.1, 0.2, 0.3]}, k=1), {"scores": "thing"}),
+    "explain.label_order": (lambda: {"predictions": [0, 1], "labels": [0, 1], "num_classes": 2}, {}),
+    "explain.order_finding": (lambda: {"predictions": [0, 1], "labels": [0, 1], "classnames": ["cat", "dog"]}, {}),
+    "explain.explain_classes": (
+        lambda: {
+            "classes": [0, 1],
+            "confusion": EYE * 3,
+            "cmm": [0.1, 0.2, 0.3],
+            "classifier": EYE,
+            "classnames": ["cat", "dog", "pig"],
+        },
+        {},
+    ),
+    "ensemble.prompt_margins": (lambda: {"vectors": EYE, "bank": BANK, "labels": [0, 1, 2]}, {}),
+    "ensemble.prompt_weights": (
+        lambda: {"vectors": EYE, "bank": BANK, "labels": [0, 1, 2], "reference": EYE},
+        {"per_class": "flag"},
+    ),
+    "ensemble.softmax_weights": (lambda: {"scores": [1.0, 2, 3], "temperature": 1}, {}),
+    "ensemble.weighted_classifier": (lambda: {"bank": BANK, "weights": [0.5, 0.5]}, {}),
+    "ensemble.pseudo_labels": (lambda: dict(VECTORS), {}),
+    "ensemble.description_classifier": (lambda: dict(LABELLED, descriptions={0: EYE[:2]}), {"descriptions": "thing"}),
+    "ensemble.zpe_scores": (lambda: {"vectors": EYE, "bank": BANK, "reference": EYE}, {}),
+    "ensemble.autoclip_weights": (lambda: {"vectors": EYE, "bank": BANK}, {}),
+    "ensemble.evaluate_per_image": (
+        lambda: {"vectors": EYE, "bank": BANK, "weights": np.full((3, 2), 0.5), "labels": [0, 1, 2]},
+        {},
+    ),
+    "ensemble.evaluate_on_halves": (lambda: {"vectors": EYE, "fit": lambda rows: EYE, "labels": [0, 1, 2]}, {}),
+    "margin.find_worst": (lambda: dict(VECTORS, k=2), {}),
+    "paired.compare": (lambda: {"results": {"bare": made.result, "b": made.result}, "k": 1, "flagged": [0]}, {}),
+    "describe.query": (lambda: {"classname": "cat", "rivals": ["dog"]}, {"rivals": "strings"}),
+    "describe.load_query": (lambda: {"path": made.file("q.txt", "What is a {classname}?")}, {}),
+    "describe.load_descriptions": (dict, {"source": "file"}),
+    "describe.questions": (
+        lambda: {"classnames": ["cat", "dog", "pig"], "classifier": EYE, "classes": [0, 1]},
+        {"categories": "free"},
+    ),
+    "describe.check_answer": (lambda: {"answer": '["a cat"]', "question": QUESTION, "count": 1}, {"too_long": "free"}),
+    "describe.unmatched": (lambda: {"by_class": {"cat": ["a cat"]}, "classnames": ["cat"]}, {"by_class": "texts"}),
+    "describe.refusal": (lambda: {"text": "a cat"}, {}),
+    "describe.shuffled": (lambda: {"by_class": {"cat": ["a cat"], "dog": ["a dog"]}}, {"by_class": "texts"}),
+    "describe.random_words": (lambda: {"by_class": {"cat": ["a cat"], "dog": ["a dog"]}}, {"by_class": "texts"}),
+    "describe.keyword_texts": (lambda: {"keywords": {"cat": ["pet"]}}, {"keywords": "texts"}),
+    "methods.compare_methods": (
+        lambda: {"model": made.model, "images": made.images, "classnames": ["cat", "dog"], "method": "uniform"},
+        {"fit": "thing", "descriptions": "texts", "keywords": "texts"},
+    ),
+    "datasets.open_imagenet": (dict, {"partial": "flag"}),
+    "datasets.imagenet_classnames": (dict, {}),
+    "datasets.repaired_classnames": (dict, {}),
+    "datasets.synsets": (dict, {}),
+    "datasets.synset_names": (dict, {}),
+    "datasets.check_order": (lambda: {"classnames": clipnb.datasets.imagenet_classnames()}, {}),
+    "datasets.scored_classnames": (lambda: {"data": made.data}, {"way": "free"}),
+    "datasets.check_readable": (lambda: {"data": made.data}, {}),
+    "rehearsal.make_world": (lambda: {"classes": 60, "per_class": 2}, {"classes": "count", "per_class": "count"}),
+    "reproduce.reproduce": (
+        lambda: {
+            "model": made.model,
+            "images": made.images,
+            "classnames": ["cat", "dog"],
+            "templates": ["{}"],
+            "pool": ["{}", "a {}."],
+            "repaired": ["cat", "hound"],
+        },
+        {"descriptions": "texts", "repaired": "strings", "pool": "templates"},
+    ),
+    "reproduce.run": (
+        lambda: {"dataset": made.data.name, "model": "clipnb-mini", "pool": False, "templates": "bare"},
+        {
+            "imagenet": "file",
+            "dataset": "option",
+            "model": "option",
+            "pretrained": "option",
+            "templates": "option",
+            "descriptions": "file",
+            "pool": "flag",
+        },
+    ),
+    "reproduce.rehearse": (lambda: {"classes": 60, "per_class": 2}, {"classes": "count", "per_class": "count"}),
+    "reproduce.compare_published": (
+        lambda: {
+            "results": {
+                "dataset": "x",
+                "complete": False,
+                "model": "m",
+                "pretrained": "p",
+                "templates": [],
+                "tables": {"as named": []},
+            }
+        },
+        {},
+    ),
+    "reproduce.check_results": (dict, {}),
+    "reproduce.template_pool": (lambda: {"more": ["a {}."]}, {"more": "templates"}),
+    "reproduce.pool_results": (lambda: {"vectors": EYE, "bank": BANK, "labels": [0, 1, 2]}, {}),
+    "llm.Asker": (lambda: dict(ASKER), {"model": "text", "cache": "folder", "api_base": "text", "price": "pair"}),
+    "llm.ask": (lambda: {"asker": llm.Asker(**ASKER), "questions": []}, {"questions": "thing", "too_long": "free"}),
+    "llm.estimate": (lambda: {"asker": llm.Asker(**ASKER), "questions": [QUESTION]}, {"questions": "thing"}),
+    "prompts.template_set": (lambda: {"name": "bare"}, {}),
+    "prompts.load_templates": (lambda: {"source": "bare"}, {}),
+    "prompts.twins": (lambda: {"classnames": ["cat", "dog"]}, {}),
+    "prompts.fix_names": (lambda: {"classnames": ["cat", "dog"]}, {}),
+    "prompts.near_twins": (lambda: {"classnames": ["cat", "dog"]}, {}),
+    "prompts.lint": (lambda: {"classnames": ["cat", "dog"], "templates": ["{}"], "model": made.model}, {}),
+    "prompts.check_templates": (lambda: {"templates": ["{}"]}, {"name": "free"}),
+    "prompts.too_long": (lambda: {"model": made.model, "prompts": ["cat"]}, {}),
+    "report.compare": (lambda: {"a": made.report, "b": made.report}, {"a": "thing", "b": "thing"}),
+    "report.Report.load": (dict, {}),
+    "datasets.with_classes": (lambda: {"data": made.data, "file": made.file("n.txt", "cat\ndog\n")}, {"file": "file"}),
+    "datasets.labelled": (lambda: {"data": made.data, "per_class": 1}, {"per_class": "count"}),
+    "datasets.every_second": (lambda: {"labels": [0, 0, 1]}, {}),
+    "datasets.LabeledImages.take": (
+        lambda: {"self": made.data, "indices": [0, 1]},
+        {"self": "free", "indices": "indices"},
+    ),
+    "plots.per_class_accuracy": (lambda: drawn(**PER_CLASS, chance=0.3, mean=0.5), {}),
+    "plots.confusion": (lambda: drawn(confusion=EYE, classnames=["cat", "dog", "pig"], classes=[0, 1]), {}),
+    "plots.cluster_order": (lambda: {"confusion": EYE, "classes": [0, 1, 2]}, {}),
+    "plots.with_rivals": (lambda: {"confusion": EYE, "classes": [0, 1]}, {}),
+    "plots.recall_curve": (lambda: drawn(recall_at_k={1: 0.5, 2: 0.9}, num_classes=3), {}),
+    "plots.precision_recall": (
+        lambda: drawn(precision=[0.5, 1, 1], recall=[1, 0.5, 0], average_precision=0.7, base_rate=0.2),
+        {},
+    ),
+    "plots.margin_accuracy": (lambda: drawn(**PER_CLASS, margin=[0.1, 0.2, 0.3], spearman=1.0), {}),
+    "plots.calibration": (lambda: drawn(confidence=[0.2, 0.7, 0.9], correct=[0, 1, 1]), {"confidence": "floats"}),
+    "plots.bars_with_intervals": (
+        lambda: drawn(
+            table=pd.DataFrame({"m": ["a", "b"], "v": [0.5, 0.4], "l": [0.4, 0.3], "h": [0.6, 0.5]}),
+            value="v",
+            low="l",
+            high="h",
+            label="m",
+            baseline=0.4,
+        ),
+        {"value": "option", "low": "option", "high": "option", "label": "option", "baseline": "number"},
+    ),
+    "plots.image_strip": (
+        lambda: drawn(images=[np.zeros((8, 8, 3))] * 2, titles=["cat", "dog"]),
+        {"images": "pictures", "titles": "strings"},
+    ),
+    "plots.weights": (lambda: drawn(weights=[0.2, 0.5, 0.3], labels=["a {}", "b {}", "c {}"]), {"labels": "strings"}),
+    "widgets.RecallAtKExplorer": (lambda: {"data": made.data, "result": made.scored, "indices": [0, 1]}, {}),
+    "widgets.ConfusionExplorer": (lambda: {"data": made.data, "result": made.scored, "classes": [0, 1]}, {}),
+    "widgets.ThresholdExplorer": (
+        lambda: {
+            "data": made.data,
+            "scores": [0.1, 0.2, 0.3, 0.4],
+            "positives": [0, 0, 1, 1],
+            "indices": [0, 1],
+            "name": "dog",
+        },
+        {"name": "text"},
+    ),
+    "widgets.ParadoxExplorer": (dict, {"n": "count", "rare": "text"}),
+    "widgets.ParadoxExplorer.numbers": (lambda: {"self": made.paradox}, {"self": "free"}),
+    "widgets.WorstStrip": (
+        lambda: {"data": made.data, "result": made.scored, "classes": [0, 1]},
+        {"per_class": "count"},
+    ),
+    "widgets.PromptWeightExplorer": (
+        lambda: {"prompts": ["a {}", "b {}"], "scores": [0.1, 0.2], "accuracies": [0.5, 0.6], "temperature": 1.0},
+        {"accuracies": "floats"},
+    ),
+    "widgets.PromptWeightExplorer.weights": (lambda: {"self": made.weighing, "temperature": 1.0}, {"self": "free"}),
+    "widgets.PromptWeightExplorer.effective_number": (
+        lambda: {"self": made.weighing, "temperature": 1.0},
+        {"self": "free"},
+    ),
+    "similarity.unit_norm": (lambda: {"vectors": EYE}, {"vectors": "floats"}),
+    "similarity.top_k": (lambda: {"similarity": EYE, "k": 1}, {}),
+}
+MUTATIONS["truth"] = {
+    "wrong type: text": lambda v: "no",
+    "wrong type: number": lambda v: 1,
+    "wrong type: None": lambda v: None,
+}
+MUTATIONS["pair"] = {
+    "wrong type: text": lambda v: "ab",
+    "wrong type: number": lambda v: 1.0,
+    "negative": lambda v: (-1.0, 1.0),
+    "NaN": lambda v: (NAN, 1.0),
+    "mismatched: one": lambda v: (1.0,),
+}
+# classes that `clipnb` fills and people read
+NOT_CALLED = {
+    "datasets.LabeledImages": "made by load_dataset",
+    "EvaluationResult": "made by evaluate",
+    "Embeddings": "made by encode_images and Embeddings.load",
+    "InputError": "an exception",
+    "rehearsal.World": "made by make_world",
+    "report.Report": "made by audit and Report.load",
+    "report.Comparison": "made by report.compare",
+    "Score": "a named tuple",
+    "intervals.Score": "a named tuple",
+    "report.audit": "is clipnb.audit",
+    "models.load_model": "is clipnb.load_model",
+    "datasets.load_dataset": "is clipnb.load_dataset",
+}
+
+ALLOWED = [  # function, argument, mutation (regular expressions), and why it is valid
+    (r"intervals.mean_over_classes", "images", "huge.*", "any number of images"),
+    (r"intervals.mean_with_t", "values", "mismatched.*", "any number of values"),
+    (
+        r"(?!.*(calibration|mean_with_t))(metrics|intervals)\..*|margin\.worst.*|margin\.compare.*|similarity.top_k|ensemble.softmax_weights",
+        "(?!vectors|classifier|bank|right).*",
+        "huge: beyond single precision",
+        "computed in double precision",
+    ),
+    (r"intervals.rank_correlation.*", "x|y|a|b", "NaN|infinity", "NaN is a class without a value, infinity ranks"),
+    (
+        r"intervals.percentile_interval",
+        "samples",
+        "NaN|mismatched.*",
+        "any number of samples; NaN is a resample without a value",
+    ),
+    (r".*", "seed", "huge", "seeds are of any size"),
+    (
+        r"metrics.(recall_at_k|label_rank)|similarity.top_k",
+        "similarity",
+        "mismatched: wider",
+        "as many classes as columns",
+    ),
+    (r"widgets.*", "temperature", "huge", "equal weights"),
+    (r"(?!widgets).*", "temperature", "huge|infinity", "equal weights"),
+    (
+        r"EvaluationResult.(summary|scores)|paired.*|ensemble.(prompt_weights|softmax_weights)|audit|methods.*|explain.*|describe.*|plots.*",
+        "k|worst_k|top_m|rivals|enrich|top|most|columns",
+        "huge",
+        "all, if there are fewer",
+    ),
+    (
+        r"ensemble.prompt_weights",
+        "reference|entropy",
+        "(?!None).*",
+        "looked at by the methods that use it: zpe_scores, autoclip_weights",
+    ),
+    (r".*", "ks", "wrong type: list", "a list of depths is valid"),
+    (r"explain.*", "classes", "empty|mismatched.*", "any classes in any order"),
+    (r"explain.*", "cmm", "NaN|infinity|huge.*", "shown as it is; NaN without images"),
+    (r"explain.*|plots.*", "confusion|num_classes", "huge.*", "a count of any size"),
+    (r"explain.*", "min_images", "huge", "all classes have too few then"),
+    (
+        r"ensemble.softmax_weights",
+        "scores",
+        "wrong shape: a dimension more|mismatched.*|NaN",
+        "(P,) or (P, C); NaN gives equal weights",
+    ),
+    (r"paired.*", "flagged", "empty|mismatched.*", "any classes"),
+    (r"describe.query", "rivals", "empty", "nothing in particular"),
+    (r"describe.query", "count", "huge", "as asked"),
+    (r"describe.questions", "classes", "empty|mismatched.*", "any classes"),
+    (r"describe.refusal", "text", "empty", "nothing in it to refuse"),
+    (r"describe.*", "by_class|keywords", "empty", "no class, no texts"),
+    (r"describe.keyword_texts|llm.*", "count", "huge", "as many as there are"),
+    (
+        r"prompts.lint",
+        "classnames|templates",
+        "(?!wrong type: (one string|None|number)$|no Uni).*",
+        "reported, not raised: that is what lint is for",
+    ),
+    (r"prompts.too_long", "prompts", "empty", "none is too long"),
+    (r"llm.Asker", "cache", "a file", "found by ask, which makes the folder"),
+    (r"llm.ask", "questions", "empty", "no question, no call"),
+    (r"datasets.*take", "indices", "negative", "counted from the end, as in NumPy"),
+    (r"datasets.*take", "indices", "empty", "an empty set, which encoding refuses"),
+    (r"datasets.every_second", "labels", "empty|mismatched.*", "any number of images"),
+    (r"load_model|reproduce.run", "pretrained|like", "empty", "as None"),
+    (r"encode_texts", "batch_tokens", "huge", "all texts at once"),
+    (r"methods.*|reproduce.reproduce", "descriptions|keywords", "empty", "no class has texts"),
+    (r"reproduce.*", "pool|more", "empty", "no more templates"),
+    (r"reproduce.template_pool", "more", "duplicate", "each is taken once"),
+    (r"reproduce.pool_results", "labels", "wrong type: None", "no image has a label"),
+    (r"intervals.(wilson_interval|proportion)", "n", "huge", "a count of any size"),
+    (
+        r"margin.worst.*|margin.compare.*",
+        "cmm|per_class",
+        "NaN|infinity",
+        "NaN is a class that is never predicted, infinity ranks",
+    ),
+    (r"margin.worst_first", "cmm", "mismatched.*|empty", "any number of classes"),
+    (r"similarity.*", ".*", "mismatched.*", "any number of rows and columns"),
+    (r"similarity.unit_norm", ".*", "empty|wrong shape: a dimension more", "rows in any arrangement"),
+    (r"similarity.top_k", "k", "huge", "k counts as C if it is larger"),
+    (r"(?!explain|describe).*", "classifier", "mismatched: longer", "more classes than images have labels"),
+    (
+        r"margin.(softmax|baseline).*|margin.find_worst|ensemble.(pseudo_labels|zpe_scores|autoclip_weights)",
+        "vectors",
+        "mismatched: longer",
+        "any number of images",
+    ),
+    (r"(?!ensemble.weighted|ensemble.evaluate_per).*", "bank", "mismatched: longer", "any number of prompts"),
+    (r".*", "reference", "mismatched: longer", "any number of images"),
+    (
+        r"metrics.*|worst.*|plots.per_class.*",
+        "per_class",
+        "mismatched.*|NaN",
+        "any number of classes; NaN is one without images",
+    ),
+    (r"plots.margin.*", "per_class|margin", "NaN", "NaN is a class without images"),
+    (r"plots.*", "margin", "huge.*", "any number has its place"),
+    (
+        r"plots.*",
+        "chance|mean|average_precision|base_rate|baseline|spearman",
+        "NaN",
+        "a score that is undefined, shown as it is",
+    ),
+    (r"plots.with_rivals", "classes", "wrong type: None", "all classes"),
+    (r"plots.image_strip", "images", "NaN", "pixels without a value stay empty"),
+    (r"widgets.*", "top|most|count|per_cell|per_class", "huge", "all, if there are fewer"),
+    (r"widgets.*", "scores", "huge.*", "computed in double precision"),
+]
+
+
+def calls():
+    """(function's name, argument, mutation) of everything that is tried."""
+    for name, (_, kinds) in ROWS.items():
+        for argument, kind in kinds_of(name).items():
+            for mutation in MUTATIONS[kind]:
+                yield name, argument, mutation
+
+
+WINGS = {"methods": "paper", "reproduce": "paper", "rehearsal": "paper", "llm": "describe"}
+
+
+def function_of(name):
+    first, _, last = name.partition(".")
+    thing = clipnb
+    for part in (*([WINGS[first]] if last and first in WINGS else []), *name.split(".")):
+        thing = getattr(thing, part)
+    return thing
+
+
+def kinds_of(name):
+    own = ROWS[name][1]
+    return {
+        argument: own.get(argument) or KIND[argument] for argument in inspect.signature(function_of(name)).parameters
+    }
+
+
+def why_allowed(name, argument, mutation):
+    default = inspect.signature(function_of(name)).parameters[argument].default
+    if mutation == "wrong type: None" and default is None and (name, argument) not in (("reproduce.run", "dataset"),):
+        return "None is its default"
+    return next(
+        (
+            why
+            for f, a, m, why in ALLOWED
+            if re.fullmatch(f, name) and re.fullmatch(a, argument) and re.fullmatch(m, mutation)
+        ),
+        None,
+    )
+
+
+def spoiled(name, argument, mutation):
+    """A valid call's arguments, one of them spoiled."""
+    given = ROWS[name][0]()
+    valid = given.get(argument, inspect.signature(function_of(name)).parameters[argument].default)
+    return given | {argument: MUTATIONS[kinds_of(name)[argument]][mutation](valid)}
+
+
+def fault(name, argument, mutation):
+    """What is wrong with how one spoiled call is answered; None if it is refused as documented."""
+    if name in SLOW and why_allowed(name, argument, mutation):
+        return None
+    given = spoiled(name, argument, mutation)
+    begin = time.thread_time()
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            returned = function_of(name)(**given)
+    except errors.InputError as error:
+        text = str(error)
+    except Exception as error:
+        return f"{type(error).__name__}: {str(error)[:160]!r}"
+    else:
+        return None if why_allowed(name, argument, mutation) else f"returned {str(returned)[:60]!r}"
+    if (seconds := time.thread_time() - begin) > SLOWEST:
+        return f"took {seconds:.0f} s of processor time"
+    if why := why_allowed(name, argument, mutation):
+        return f"refused ({text}), though allowed: {why}"
+    if "\n" in text or len(text) > 700:
+        return f"not one line: {text[:200]!r}"
+    if name == "describe.check_answer" and text.startswith("it "):  # words that a second query repeats
+        return None
+    value = given[argument]
+    said = [
+        argument,
+        argument.rstrip("s"),
+        *{
+            "vectors": ["image"],
+            "reference": ["image"],
+            "classifier": ["class"],
+            "spec": ["data set"],
+            "name": ["model"],
+            "device": ["Device"],
+        }.get(argument, []),
+        *([str(value), repr(value)] if isinstance(value, (str, Path)) and str(value) else []),
+    ]
+    if name == "prompts.lint":  # a prompt is made of both
+        said.append("prompts")
+    if mutation.startswith(("mismatched", "empty")):  # of two that do not fit, either may be named
+        said += list(given)
+    if not any(word in text for word in said):
+        return f"does not name it: {text}"
+    return (
+        None
+        if re.search("Expected .*got|Unknown .*(known|all):|[Cc]annot ", text)
+        else f"says not what was expected and what came: {text}"
+    )
+
+
+# The command line ------------------------------------------------------------------------------------------------------
+
+LONG = "a" * 5000
+OF_OPTIONS = {  # option: values that no run may take; counts, numbers and choices have theirs by type
+    "--model": ["", "no-such-model", "local-dir:no/such", LONG],
+    "--pretrained": ["no-such-tag", "no/such.safetensors", LONG],
+    "--device": ["", "gpu", "cuda:99"],
+    "--precision": ["", "int8", "auto"],
+    "--like": ["no-such-tag", LONG],
+    "--dataset": ["", "emojis", "emoji:none", "folder:", "folder:/no/such", "table:none.csv", f"folder:{LONG}"],
+    "--store": [LONG, __file__],
+    "--templates": ["", "no-such-set", LONG, __file__],
+    "--json": ["no/such/x.json", ".", LONG],
+    "--out": ["no/such/x", ".", LONG],
+    "--fit": ["", "emojis", "emoji"],
+    "--descriptions": ["no/such.json", __file__, LONG],
+    "--classes": ["no/such.txt", LONG],
+    "--csv": [__file__],
+    "--query": [__file__, "."],
+    "--cache": [__file__],
+    "--llm": [""],
+    "--api-base": ["http://me:secret@host/v1"],
+    "--price": ["x", "1", "-1,0", "nan,0"],
+    "--fail-under": ["accuracy", "no_such_score=1", "accuracy=x"],
+    "--compare": [("no/a.json", "no/b.json")],
+    "--imagenet": ["no/such", LONG],
+    "--check": ["no/such.json", __file__, LONG],
+    "--method": ["", "no-such-method"],
+}
+TOGETHER = {
+    "--price": ["--llm", "openai/x"],
+    "--api-base": ["--llm", "openai/x", "--price", "0,0"],
+    "--cache": ["--llm", "openai/x", "--price", "0,0"],
+    "--query": ["--llm", "openai/x", "--price", "0,0"],
+}
+HARMLESS = {
+    ("describe", "--max-cost"),
+    ("describe", "--concurrency"),
+    ("describe", "--per-minute"),
+    ("describe", "--retries"),
+    ("describe", "--timeout"),
+}  # for --llm
+
+
+def bad_options():
+    """(command, option, value) of everything that is tried on the command line."""
+    import click
+
+    from clipnb.cli import main
+
+    for name, command in main.commands.items():
+        for option in command.params:
+            flag = option.opts[0]
+            if isinstance(option, click.Option) and not option.is_flag:
+                kind = option.type
+                values = (
+                    ["x", "1.5", "-1"]
+                    if isinstance(kind, click.types.IntParamType)
+                    else ["x", "nan", "-1"]
+                    if isinstance(kind, click.types.FloatParamType)
+                    else ["", "no-such-choice"]
+                    if isinstance(kind, click.Choice)
+                    else OF_OPTIONS[flag]
+                )
+                for value in values:
+                    yield name, flag, value
