@@ -588,7 +588,7 @@ NOT_CALLED = {
     "InputError": "an exception",
     "rehearsal.World": "made by make_world",
     "report.Report": "made by audit and Report.load",
-    "report.Comparison": "made by report.compare",
+    "report.Upgrade": "made by report.compare",
     "Score": "a named tuple",
     "intervals.Score": "a named tuple",
     "report.audit": "is clipnb.audit",
