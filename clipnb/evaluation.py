@@ -2,15 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 
 from clipnb import margin, metrics, worst
-from clipnb._checks import class_indices, listed, require_attribute, whole_number
+from clipnb._checks import (
+    class_indices,
+    floats,
+    listed,
+    named_indices,
+    require_attribute,
+    rows_of,
+    texts_of,
+    whole_number,
+)
 from clipnb._device import find_device
 from clipnb.embeddings import Embeddings
 from clipnb.errors import InputError
@@ -30,6 +40,7 @@ from clipnb.similarity import (
 if TYPE_CHECKING:
     import torch
 
+BLOCK_PREDICTIONS = 2**20  # rows whose counts are added at once
 CMM = ("image", "class", "pseudo_image", "pseudo_class")  # reductions by label, then by prediction
 
 
@@ -114,6 +125,7 @@ class EvaluationResult:
 
         Equal to `margin.class_wise_matching_margin` with that reduction, up to rounding.
         """
+        self._check_similarities()
         cmm = []
         by_label, by_prediction = self.vector_sums
         for target, margins, sums in (
@@ -127,6 +139,7 @@ class EvaluationResult:
     @cached_property
     def class_similarity(self) -> np.ndarray:
         """(C, C) float32: mean similarity of the images labelled with the row's class to the column's; NaN rows without images."""
+        self._check_similarities()
         means, present = margin.means_of(self.vector_sums[0], self.labels)
         found = np.full((self.num_classes, self.num_classes), np.nan, dtype=np.float32)
         images, scorer = tensor(means), Scorer(self.classifier)
@@ -155,7 +168,8 @@ class EvaluationResult:
     @property
     def accuracy(self) -> float:
         """Share of labelled images that are predicted right (micro)."""
-        return metrics.accuracy(self.predictions, self.labels)
+        right, images = self.right_by_class
+        return float(right.sum() / images.sum()) if self.n else float("nan")
 
     @property
     def accuracy_ci(self) -> tuple[float, float]:
@@ -163,9 +177,14 @@ class EvaluationResult:
         return self._share(self.predictions == self.labels)[1:]
 
     @cached_property
+    def right_by_class(self) -> tuple[np.ndarray, np.ndarray]:
+        """(images predicted right, images) of each class, (C,) int64 each: what the scores are made of."""
+        return metrics.right_by_class(self.predictions, self.labels, self.num_classes)
+
+    @cached_property
     def per_class_accuracy(self) -> np.ndarray:
         """(C,) accuracy (= recall) of each class, NaN without images."""
-        return _mean(*metrics.right_by_class(self.predictions, self.labels, self.num_classes))
+        return _mean(*self.right_by_class)
 
     @cached_property
     def per_class_precision(self) -> np.ndarray:
@@ -176,6 +195,17 @@ class EvaluationResult:
     def mean_per_class_accuracy(self) -> float:
         """Mean of `per_class_accuracy` over classes with images (macro)."""
         return float(np.nanmean(self.per_class_accuracy)) if self.n else float("nan")
+
+    @property
+    def has_similarities(self) -> bool:
+        """Whether image vectors were scored; False for `evaluate_predictions`, which knows no similarities and margins."""
+        return self.classifier.shape[1] > 0
+
+    def _check_similarities(self) -> None:
+        if not self.has_similarities:
+            raise InputError(
+                "Expected a result of `evaluate`, got one of `evaluate_predictions`: it has no similarities"
+            )
 
     def _share(self, hits: np.ndarray) -> Score:
         return proportion(int((hits & (self.labels >= 0)).sum()), self.n)
@@ -210,7 +240,7 @@ class EvaluationResult:
             raise InputError(
                 f"Expected labelled images, got {len(self.labels)} with label -1: there is nothing to score"
             )
-        right, images = metrics.right_by_class(self.predictions, self.labels, self.num_classes)
+        right, images = self.right_by_class
         present = int((images > 0).sum())
         scores = {"accuracy": self._share(self.predictions == self.labels)}
         for depth in self.ks:
@@ -221,7 +251,7 @@ class EvaluationResult:
         scores["worst_k"] = Score(worst.worst_k_accuracy(self.per_class_accuracy, k))
         report = None
         if int((images >= 2).sum()) >= k:
-            report = worst.worst_k_report(self.predictions, self.labels, self.num_classes, k, seed=seed)
+            report = worst.reports_of_counts(right, images, [k], seed=seed)[0]
             for name in ("truly_worst", "listed", "split_half"):
                 scores[f"worst_k_{name}"] = getattr(report, name)
         # A sum of unlike coins varies less than one of equal coins (Hoeffding 1956), so the interval over the classes is safe.
@@ -251,7 +281,7 @@ class EvaluationResult:
         1.0
         """
         scores, report = self._scores(k, seed)
-        present = int((_count(self.labels, self.num_classes) > 0).sum())
+        present = int((self.right_by_class[1] > 0).sum())
         summary = {
             "n": self.n,
             "unlabelled": self.num_unlabelled,
@@ -322,6 +352,83 @@ def evaluate_unchecked(
         margin.add_by_class(sums[0], labels[rows], vectors[rows])
         margin.add_by_class(sums[1], ranked.topk[rows, 0], vectors[rows])
     return EvaluationResult(labels, *ranked, ks, classifier, sums[:, :-1])
+
+
+def evaluate_predictions(
+    predictions: npt.ArrayLike,
+    labels: npt.ArrayLike,
+    classnames: Sequence[str],
+    topk: npt.ArrayLike | None = None,
+    scores: npt.ArrayLike | None = None,
+) -> EvaluationResult:
+    """Score anyone's predictions: every score that needs no similarities, from class indices or names.
+
+    The result has no vectors: `margins`, `leads` and, without `scores`, `topk_similarity` are NaN, `rivals` are -1, and `cmm` raises.
+
+    Args:
+        predictions: (N,) class indices or classnames.
+        labels: (N,) class indices or classnames; -1, None or NaN is unknown.
+        classnames: C names; a class that occurs in neither counts all the same, as one without images.
+        topk: (N, K) the K best classes of each image, best first, as indices or names; gives Recall@5, or Recall@K where K < 5.
+        scores: (N,) score of each prediction, or (N, K) those of `topk`; any finite numbers, higher is surer.
+
+    Raises:
+        InputError: shapes differ, an index or a name is not among the classes, or `topk` does not begin with the prediction.
+
+    >>> result = evaluate_predictions(["cat", "dog", "dog"], ["cat", "cat", None], ["cat", "dog"])
+    >>> result.accuracy, result.n, result.num_unlabelled
+    (0.5, 2, 1)
+    >>> f"{result.scores()['accuracy']:.0%}"
+    '50 % [1, 99]'
+    """
+    names = texts_of(classnames, "classnames")
+    whole_number(len(names), "number of classnames", 1, metrics.MAX_CLASSES)
+    predictions = named_indices(predictions, "predictions", names)
+    labels = named_indices(labels, "labels", names, len(predictions), unknown=True)
+    best = predictions[:, None]
+    if topk is not None:
+        given = rows_of(topk, "topk", len(predictions))
+        best = named_indices(given.reshape(-1), "topk", names).reshape(given.shape)
+    if scores is not None:
+        scores = floats(scores, "scores", 2 if np.ndim(scores) == 2 else 1)
+        if scores.shape not in (predictions.shape, best.shape):
+            raise InputError(
+                f"Expected `scores` of shape (N,) = {predictions.shape} or that of `topk`, got {scores.shape}"
+            )
+    return result_of_predictions(predictions, labels, len(names), best, scores)
+
+
+def result_of_predictions(
+    predictions: np.ndarray, labels: np.ndarray, num_classes: int, topk: np.ndarray, scores: np.ndarray | None = None
+) -> EvaluationResult:
+    """`evaluate_predictions` for class indices that were checked, of any integer type: counts are added up block by block.
+
+    >>> result_of_predictions(np.array([0]), np.array([0]), 2, np.array([[0]])).accuracy
+    1.0
+    """
+    if len(wrong := np.flatnonzero(topk[:, 0] != predictions)):
+        i = int(wrong[0])
+        raise InputError(
+            f"Expected `topk` to begin with the prediction, got {topk[i, 0]} first and the prediction {predictions[i]} in row {i}"
+        )
+    similarity = np.broadcast_to(np.float32(np.nan), topk.shape)
+    if scores is not None:
+        similarity = np.full(topk.shape, np.nan, dtype=np.float32)
+        similarity[:, : scores.shape[1] if scores.ndim == 2 else 1] = scores.reshape(len(scores), -1)
+    nothing = np.broadcast_to(np.float32(np.nan), len(labels))
+    depth = 5 if topk.shape[1] >= min(5, num_classes) else topk.shape[1]
+    ks = tuple(sorted({1, depth if topk.shape[1] > 1 else 1}))
+    no_rivals = np.broadcast_to(np.int64(-1), len(labels))
+    no_vectors = np.zeros((num_classes, 0), np.float32), np.zeros((2, num_classes, 0))
+    result = EvaluationResult(labels, topk, similarity, nothing, no_rivals, nothing, ks, *no_vectors)
+    confusion = np.zeros((num_classes, num_classes), np.int64)
+    for start in range(0, len(labels), BLOCK_PREDICTIONS):
+        rows = slice(start, start + BLOCK_PREDICTIONS)
+        known = labels[rows] >= 0
+        np.add.at(confusion, (labels[rows][known], predictions[rows][known]), 1)
+    # What the cached properties would compute from whole arrays, in a few times their memory.
+    vars(result).update(confusion=confusion, right_by_class=(np.diag(confusion).copy(), confusion.sum(axis=1)))
+    return result
 
 
 class _Ranked(NamedTuple):
@@ -474,10 +581,6 @@ def _rank(scores: torch.Tensor, labels: np.ndarray, depth: int) -> tuple[np.ndar
     margins, rivals = margin.from_top_two(target, own, topk, similarity)
     leads, _ = margin.from_top_two(topk[:, 0], similarity[:, 0], topk, similarity)
     return topk[:, :depth], similarity[:, :depth], margins, rivals, leads
-
-
-def _count(target: np.ndarray, num_classes: int) -> np.ndarray:
-    return np.bincount(target[target >= 0], minlength=num_classes)
 
 
 def _mean(sums: np.ndarray, counts: np.ndarray) -> np.ndarray:
