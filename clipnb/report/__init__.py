@@ -1,7 +1,20 @@
 """Audits of anyone's data: `audit`, the report it returns, and the comparison of two audits."""
 
-from clipnb.report._audit import audit
+from typing import TYPE_CHECKING
+
+from clipnb.report._predictions import PredictionsReport, audit_predictions, compare_predictions
 from clipnb.report._report import Report
 from clipnb.report._upgrade import Upgrade, compare
 
-__all__ = ["Report", "Upgrade", "audit", "compare"]
+if TYPE_CHECKING:
+    from clipnb.report._audit import audit
+
+__all__ = ["PredictionsReport", "Report", "Upgrade", "audit", "audit_predictions", "compare", "compare_predictions"]
+
+
+def __getattr__(name: str):
+    if name != "audit":
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from clipnb.report._audit import audit  # the only one that needs a model
+
+    return audit

@@ -31,7 +31,9 @@ class Upgrade(Page):
     @property
     def lead(self) -> str:
         a, b = (
-            f"{s['model']} ({s['pretrained']}) with templates {s['templates']}"
+            s["predictions"]
+            if "predictions" in s
+            else f"{s['model']} ({s['pretrained']}) with templates {s['templates']}"
             for s in (self.summary["a"], self.summary["b"])
         )
         return f"A is {a}; B is {b}; {self.summary['images']} labelled images of {self.summary['a']['dataset']}."
@@ -79,8 +81,27 @@ def compare(a: Report, b: Report) -> Upgrade:
             f"Expected two reports on the same labelled images, got {a.summary['dataset']} ({len(ours)} images) and "
             f"{b.summary['dataset']} ({len(theirs)}), whose files or labels differ"
         )
-    labels, num_classes, k = ours["label_class"].to_numpy(), a.summary["classes"], min(len(a.worst), len(b.worst))
-    sides = [images["prediction_class"].to_numpy() for images in (ours, theirs)]
+    keys = ("dataset", "model", "pretrained", "model_fingerprint", "templates", "made")
+    about = {side: {key: report.summary.get(key) for key in keys} for side, report in (("a", a), ("b", b))}
+    names = b.classes.sort_values("class")["classname"].tolist()
+    first, second = (images["prediction_class"].to_numpy() for images in (ours, theirs))
+    return upgrade_of(first, second, ours["label_class"].to_numpy(), names, min(len(a.worst), len(b.worst)), about)
+
+
+def upgrade_of(
+    first: np.ndarray, second: np.ndarray, labels: np.ndarray, names: list[str], k: int, about: dict[str, dict]
+) -> Upgrade:
+    """What B's predictions (`second`) gain over A's (`first`), both (N,) class indices of the same images.
+
+    Args:
+        first, second: (N,) class indices.
+        labels: (N,) class indices, -1 = unknown.
+        names: C classnames.
+        k: how many of A's worst classes the comparison of the tail chooses.
+        about: what A and B are, "a" and "b".
+    """
+    num_classes = len(names)
+    sides = [first, second]
     known = labels >= 0
     right_a, right_b = (side[known] == labels[known] for side in sides)
     differences = paired.differences_of_predictions(*sides[::-1], labels, num_classes, k)
@@ -100,7 +121,6 @@ def compare(a: Report, b: Report) -> Upgrade:
         np.bincount(labels[known], which, num_classes).astype(int)
         for which in (np.ones(len(right_a)), right_a & ~right_b, right_b & ~right_a, right_a & right_b)
     )
-    names = b.classes.set_index("class")["classname"]
     classes = pd.DataFrame(
         [
             change_of_class(int(c), names[c], int(n[c]), int(both[c]), int(only_a[c]), int(only_b[c]))
@@ -116,8 +136,6 @@ def compare(a: Report, b: Report) -> Upgrade:
     )
     sure = classes[classes["beyond_chance"]]
     lost, won = int((sure["difference"] < 0).sum()), int((sure["difference"] > 0).sum())
-    keys = ("dataset", "model", "pretrained", "model_fingerprint", "templates", "made")
-    about = {side: {key: report.summary[key] for key in keys} for side, report in (("a", a), ("b", b))}
     summary = {
         **about,
         "images": int(known.sum()),
@@ -129,7 +147,7 @@ def compare(a: Report, b: Report) -> Upgrade:
     }
     for row in rows:
         summary |= {
-            f"{row['score']}change_of_class": row["difference"],
+            f"{row['score']}_change": row["difference"],
             f"{row['score']}_change_ci": (row["low"], row["high"]),
         }
     low, high = summary["accuracy_change_ci"]
