@@ -624,12 +624,10 @@ class _Reader:
         )
 
     def _keys(self, ids: pa.ChunkedArray, before: int) -> npt.NDArray[np.uint64]:
-        import pandas as pd
-
         if ids.null_count:
             row = before + int(pc.index(pc.is_null(ids), True).as_py()) + 1
             raise InputError(f"Expected an id in each row of {self.path}, got none in row {row} (column {self.id!r})")
-        return pd.util.hash_array(_as_texts(ids).to_numpy(zero_copy_only=False), categorize=False)
+        return keys_of(ids)
 
     def _best(self, table: pa.Table, before: int) -> tuple[np.ndarray, np.ndarray]:
         """The best classes of each row of scores, ties to the lower index, and the score of the first."""
@@ -758,7 +756,18 @@ class _Reader:
         return np.array([*result, -1], dtype=np.int16)
 
 
-def _as_texts(ids: pa.ChunkedArray) -> pa.Array:
+def keys_of(ids: pa.Array | pa.ChunkedArray) -> npt.NDArray[np.uint64]:
+    """Hashes (N,) of ids: eight bytes each, whatever their length.
+
+    >>> len(set(keys_of(pa.array(["a", "b", "a"])).tolist()))
+    2
+    """
+    import pandas as pd
+
+    return pd.util.hash_array(_as_texts(ids).to_numpy(zero_copy_only=False), categorize=False)
+
+
+def _as_texts(ids: pa.Array | pa.ChunkedArray) -> pa.Array:
     ids = ids.combine_chunks() if isinstance(ids, pa.ChunkedArray) else ids
     return (ids.dictionary_decode() if pa.types.is_dictionary(ids.type) else ids).cast(pa.string())
 

@@ -10,6 +10,9 @@ import click
 
 from clipnb.errors import InputError
 
+OF_MODELS = {"torch", "torchvision", "open_clip", "transformers", "safetensors"}  # what the extra `model` installs
+INSTALL_MODELS = "pip install 'clipnb[model]'"
+
 
 class _Group(click.Group):
     """Turns our own errors into one line and exit code 2, and anything unforeseen into one line and exit code 1."""
@@ -49,6 +52,11 @@ class _Group(click.Group):
         except Exception as error:
             if ctx.params.get("debug"):
                 raise
+            if isinstance(error, ModuleNotFoundError) and (error.name or "").partition(".")[0] in OF_MODELS:
+                click.echo(
+                    f"clipnb: this command needs a model, and {error.name} is not installed: {INSTALL_MODELS}", err=True
+                )
+                ctx.exit(2)
             first = (str(error).strip().splitlines() or [""])[0]
             click.echo(
                 f"clipnb: {type(error).__name__}: {first} (run again with `clipnb --debug` for details)", err=True

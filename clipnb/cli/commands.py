@@ -8,6 +8,7 @@ import sys
 from dataclasses import asdict, replace
 from functools import partial
 from importlib import metadata
+from importlib.util import find_spec
 from pathlib import Path
 
 import click
@@ -15,7 +16,9 @@ import numpy as np
 
 from clipnb._checks import text_of
 from clipnb._files import path_of
-from clipnb.cli._group import main
+from clipnb.cli._group import INSTALL_MODELS, main
+from clipnb.cli._predictions import exports_options, predictions_options
+from clipnb.cli._table import table
 from clipnb.cli.options import (
     check_target,
     dataset_option,
@@ -39,6 +42,8 @@ from clipnb.cli.output import (
 from clipnb.errors import InputError
 from clipnb.prompts import load_templates, template_provenance
 
+main.add_command(table)
+
 
 @main.command()
 def check() -> None:
@@ -54,7 +59,12 @@ def check() -> None:
             click.echo(f"FAIL {name}: {type(error).__name__}: {(str(error).splitlines() or [''])[0]}")
 
     line("python", lambda: platform.python_version())
-    for package in ("clipnb", "torch", "torchvision", "open_clip_torch", "transformers", "numpy", "pyarrow"):
+    for package in ("clipnb", "numpy", "pyarrow"):
+        line(package, lambda: metadata.version(package))
+    if find_spec("torch") is None:
+        click.echo(f"--   models: none is installed, and predictions and arrays need none; {INSTALL_MODELS}")
+        sys.exit(0 if good else 1)
+    for package in ("torch", "torchvision", "open_clip_torch", "transformers"):
         line(package, lambda: metadata.version(package))
 
     def embedded():
@@ -146,8 +156,9 @@ def encode(source, dataset, store, bad_images, decoder, engine, json_file) -> No
 @click.option(
     "--worst", "worst_k", type=click.IntRange(min=1), default=10, show_default=True, help="How many worst classes."
 )
+@exports_options
 @json_option
-def evaluate(source, dataset, fix_names, templates, store, worst_k, json_file) -> None:
+def evaluate(source, dataset, fix_names, templates, store, worst_k, exports, json_file) -> None:
     """Zero-shot accuracy, Recall@5 and the tail, each with its 95 % interval; on stderr, what is odd about the names."""
     from clipnb import evaluate as score
     from clipnb import explain, worst, zero_shot_classifier
@@ -178,6 +189,7 @@ def evaluate(source, dataset, fix_names, templates, store, worst_k, json_file) -
     summary["worst_classes"] = [
         _class_line(result, data.classnames, c) for c in worst.worst_classes(result.per_class_accuracy, few)
     ]
+    exports.write(summary, images.ids, result, data.classnames, json_file)
     write_result(
         summary,
         json_file,
@@ -573,6 +585,7 @@ LOWER_IS_BETTER = {
 
 
 @main.command()
+@predictions_options
 @dataset_option
 @fix_names_option
 @model_options
@@ -597,6 +610,7 @@ LOWER_IS_BETTER = {
     help="How many worst classes to explain.",
 )
 @click.option("--out", callback=check_target, help="HTML page to write: one file, opens without a network.")
+@exports_options
 @json_option
 @click.option(
     "--csv", "csv_folder", type=click.Path(path_type=Path, file_okay=False), help="Folder for one CSV file a table."
@@ -630,6 +644,8 @@ def audit(
     csv_folder,
     compared,
     gates,
+    given,
+    exports,
 ) -> None:
     """Which classes of your data does the model fail on, why, and what to do first: a page for people, JSON and CSV.
 
@@ -638,10 +654,15 @@ def audit(
     clipnb audit --dataset folder:photos --classes names.txt           no labels: which classes to look at
     clipnb audit --dataset table:photos.csv --model ViT-B-32 --pretrained openai --json b.json
     clipnb audit --compare a.json b.json --fail-under classes_killed=0
+    clipnb audit --predictions anyones.csv --out report.html           no model at all
     """
     from clipnb import report as reports
 
-    if compared:
+    if given.file:
+        report = given.report(classes, worst_k)
+        for line in report.summary.get("remarks", []):
+            click.echo(f"clipnb: {line}", err=True)
+    elif compared:
         report = reports.compare(*map(reports.Report.load, compared))
     else:
         wording = load_templates(templates) if path_of(templates, "--templates").is_file() else templates
@@ -659,6 +680,7 @@ def audit(
         echo_precision(report.summary)
         for line in report.account:
             click.echo(f"clipnb: {line}", err=True)
+    exports.write_of(report, json_file)
     for name, _ in gates:
         if not isinstance(report.summary.get(name), (int, float)):
             known = [key for key, value in report.summary.items() if isinstance(value, (int, float))]

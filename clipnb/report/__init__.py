@@ -2,14 +2,28 @@
 
 from typing import TYPE_CHECKING
 
+from clipnb.report._card import model_card, write_model_card
 from clipnb.report._predictions import PredictionsReport, audit_predictions, compare_predictions
 from clipnb.report._report import Report
+from clipnb.report._runs import RunTable, tabulate
 from clipnb.report._upgrade import Upgrade, compare
 
 if TYPE_CHECKING:
     from clipnb.report._audit import audit
 
-__all__ = ["PredictionsReport", "Report", "Upgrade", "audit", "audit_predictions", "compare", "compare_predictions"]
+__all__ = [
+    "PredictionsReport",
+    "Report",
+    "RunTable",
+    "Upgrade",
+    "audit",
+    "audit_predictions",
+    "compare",
+    "compare_predictions",
+    "model_card",
+    "tabulate",
+    "write_model_card",
+]
 
 
 def __getattr__(name: str):

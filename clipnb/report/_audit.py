@@ -168,6 +168,7 @@ def audit(
         images=images,
         left_out=pd.DataFrame(named.left_out_rows(labelled=True), columns=["reason", "count", "examples"]),
         pictures=_pictures(named, images, bad),
+        result=result,
     )
 
 

@@ -43,6 +43,12 @@ class PredictionsReport(Report):
     """
 
     confusions: pd.DataFrame = field(default_factory=pd.DataFrame)
+    predictions: Predictions | None = None
+
+    @property
+    def ids(self) -> list[str]:
+        """The ids of all images, those that `images` does not list included."""
+        return super().ids if self.predictions is None else self.predictions.ids()
 
     @property
     def lead(self) -> str:
@@ -173,6 +179,8 @@ def audit_predictions(
         images=table,
         confusions=_confusions(result, names),
         pictures=thumbnails,
+        result=result,
+        predictions=predictions,
     )
 
 

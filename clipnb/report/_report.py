@@ -15,6 +15,7 @@ from clipnb import plots
 from clipnb._files import path_of, read_text
 from clipnb.datasets._images import left_out_line
 from clipnb.errors import InputError
+from clipnb.evaluation import EvaluationResult
 from clipnb.report._page import FORMAT, Page, as_score_table, as_table, cell, short
 
 
@@ -36,6 +37,7 @@ class Report(Page):
     images: pd.DataFrame  # every image: id, label, prediction, similarity, margin, rival, and two class indices
     left_out: pd.DataFrame = field(default_factory=pd.DataFrame)  # what else no score counts: reason, count, examples
     pictures: dict[str, list] = field(default_factory=dict)  # thumbnails of the page: of each bad class, and "labels"
+    result: EvaluationResult | None = None  # of each image in the order of `images`; not in the JSON
 
     first = "What to do first"
 
@@ -51,7 +53,9 @@ class Report(Page):
             if content["format"] != FORMAT or content.pop("kind") != cls.__name__:
                 raise ValueError("another format")
             content.setdefault("left_out", [])  # not in reports of version 0.1
-            return cls(**{part.name: content[part.name] for part in fields(cls) if part.name != "pictures"})
+            return cls(
+                **{part.name: content[part.name] for part in fields(cls) if part.name not in ("pictures", "result")}
+            )
         except InputError:
             raise
         except OSError as error:
@@ -62,6 +66,11 @@ class Report(Page):
             raise InputError(
                 f"Expected a report that `clipnb audit --json` wrote, got {path}, which holds something else"
             ) from None
+
+    @property
+    def ids(self) -> list[str]:
+        """The ids of the images."""
+        return self.images["id"].tolist()
 
     @property
     def labelled(self) -> bool:
