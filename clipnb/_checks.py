@@ -125,7 +125,8 @@ def _named_index(value, name: str, place: dict[str, int], unknown: bool, positio
 
 def _any_array(values, name: str) -> np.ndarray:
     try:
-        return np.asarray(values)
+        array = np.asarray(values)
+        return array if array.dtype.kind not in "US" else np.asarray(values, dtype=object)  # numbers among texts stay
     except ValueError as error:
         raise InputError(f"Expected `{name}` to be a rectangular array, got {error}") from None
 

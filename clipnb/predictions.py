@@ -59,6 +59,7 @@ NAMES = ("classnames", "classes", "classes_")
 METADATA = b"clipnb"  # of the Parquet files that `write_predictions` writes
 DEPTH = 5  # of the best classes that are kept of scores by class
 BLOCK_BYTES = 2**23
+PICKLES = (b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05")  # the first bytes, by protocol
 
 
 @dataclass(frozen=True)
@@ -173,7 +174,7 @@ def _open(path: Path) -> _Source:
         return _open_arrow(path, start.startswith(b"ARROW1"))
     if start.startswith(b"\x93NUMPY") or (start.startswith(b"PK\x03\x04") and path.suffix == ".npz"):
         return _open_numpy(path)
-    if start.startswith((b"PK\x03\x04", b"\x80\x02", b"\x1f\x8b", b"\xd0\xcf\x11\xe0", b"BZh", b"\xfd7zXZ")):
+    if start.startswith((b"PK\x03\x04", *PICKLES, b"\x1f\x8b", b"\xd0\xcf\x11\xe0", b"BZh", b"\xfd7zXZ")):
         raise InputError(
             f"Expected predictions as CSV, Parquet, JSON lines, .npy or .npz, got {path}: it is packed, pickled (.pt, .pkl) or a "
             "spreadsheet; save arrays with numpy.savez(file, logits=..., labels=...), tables as CSV"
@@ -311,6 +312,11 @@ def _open_json(path: Path) -> _Source:
             f"Expected predictions in {path}, got the scores that CLIP_benchmark writes, which hold no predictions: save what its "
             "run_classification returns, numpy.savez(file, logits=logits, target=target)"
         )
+    if isinstance(content, dict) and {"classes", "labels"} <= set(content):
+        raise InputError(
+            f"Expected labels and predictions in {path}, got one field of FiftyOne's classification export: export both fields, as "
+            "FiftyOneDataset (samples.json) or CSVDataset"
+        )
     rows = content.get("samples") if isinstance(content, dict) else content  # FiftyOne's, or a list of rows
     if not isinstance(rows, list) or not rows or not all(isinstance(row, dict) for row in rows):
         raise InputError(f"Expected a list of rows in {path} (or FiftyOne's samples), got {format_value(content)}")
@@ -318,7 +324,8 @@ def _open_json(path: Path) -> _Source:
     labelled = {key for row in rows[:100] for key, cell in row.items() if _is_classification(cell)}
     renamed = _fiftyone_fields(labelled, path)
     flat = [_flat(row, renamed, keep) for row in rows]
-    table = pa.Table.from_pylist(flat, schema=None)
+    columns = list(dict.fromkeys(name for row in flat for name in row))
+    table = pa.table({name: [row.get(name) for row in flat] for name in columns})
     return _table_source(path, table.schema, lambda names, _width: iter([table.select(names)]))
 
 
