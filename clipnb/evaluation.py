@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from clipnb import margin, metrics, worst
 from clipnb._checks import (
+    as_numpy,
     class_indices,
     floats,
     listed,
@@ -390,11 +391,14 @@ def evaluate_predictions(
         given = rows_of(topk, "topk", len(predictions))
         best = named_indices(given.reshape(-1), "topk", names).reshape(given.shape)
     if scores is not None:
-        scores = floats(scores, "scores", 2 if np.ndim(scores) == 2 else 1)
+        scores = as_numpy(scores, "scores")
+        scores = floats(scores, "scores", 2 if scores.ndim == 2 else 1)
         if scores.shape not in (predictions.shape, best.shape):
             raise InputError(
                 f"Expected `scores` of shape (N,) = {predictions.shape} or that of `topk`, got {scores.shape}"
             )
+        if np.abs(scores).max(initial=0) > np.finfo(np.float32).max:
+            raise InputError(f"Expected `scores` within single precision, got {np.abs(scores).max():g}")
     return result_of_predictions(predictions, labels, len(names), best, scores)
 
 

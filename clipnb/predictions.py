@@ -21,7 +21,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from clipnb._checks import as_numpy, format_value, listed, require_attribute, texts_of
-from clipnb._files import path_of, read_text
+from clipnb._files import new_file, path_of, read_text, write_atomically
 from clipnb.errors import InputError
 from clipnb.evaluation import EvaluationResult, result_of_predictions
 from clipnb.metrics import MAX_CLASSES
@@ -856,7 +856,7 @@ def write_predictions(
 
     Raises:
         InputError: lengths differ.
-        OSError: the file cannot be written.
+        OSError: the file cannot be written, for example because the disk is full.
 
     >>> from tempfile import TemporaryDirectory
     >>> from clipnb.evaluation import evaluate_predictions
@@ -868,9 +868,7 @@ def write_predictions(
     """
     from pyarrow import parquet
 
-    from clipnb._files import write_atomically
-
-    path = path_of(path, "path")
+    path = new_file(path, "path")
     names = texts_of(classnames, "classnames", require_attribute(result, "result", "topk", "evaluate").num_classes)
     ids = listed(ids, "ids")
     if len(ids) != len(result.labels):

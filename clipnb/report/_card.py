@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from clipnb._checks import require_attribute
-from clipnb._files import path_of, write_atomically
+from clipnb._files import new_file, write_atomically
 from clipnb.errors import InputError
 
 # Scores that a card names, in this order, and what people call them.
@@ -82,7 +82,7 @@ def write_model_card(path: str | Path, summary: Mapping[str, Any]) -> None:
     ...     Path(folder, "README.md").read_text().count("value: 0.5")
     1
     """
-    write_atomically(path_of(path, "path"), model_card(summary).encode())
+    write_atomically(new_file(path, "path"), model_card(summary).encode())
 
 
 def _text(text: str) -> str:

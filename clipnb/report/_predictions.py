@@ -131,7 +131,7 @@ def audit_predictions(
     worst_k = whole_number(worst_k, "worst_k", 1)
     folder = None if images is None else _folder(images)
     if isinstance(predictions, (str, Path)):
-        predictions = read_predictions(predictions, classnames, labels)
+        predictions = read_predictions(path_of(predictions, "predictions"), classnames, labels)
     elif classnames is not None or labels is not None:
         raise InputError("Expected `classnames` and `labels` with a file of predictions, got them with Predictions")
     require_attribute(predictions, "predictions", "keys", "read_predictions")
