@@ -110,12 +110,16 @@ def write_samples(data, path):
     rows = []
     for name, label, prediction in zip(data["ids"], *(frame(data)[key] for key in ("label", "prediction"))):
         row = {"_id": {"$oid": "0" * 24}, "filepath": name, "tags": [], "metadata": None}
-        row["ground_truth"] = None if pd.isna(label) else {
-            "_id": {"$oid": "1" * 24},
-            "_cls": "Classification",
-            "tags": [],
-            "label": label,
-        }
+        row["ground_truth"] = (
+            None
+            if pd.isna(label)
+            else {
+                "_id": {"$oid": "1" * 24},
+                "_cls": "Classification",
+                "tags": [],
+                "label": label,
+            }
+        )
         row["clip"] = {"_cls": "Classification", "tags": [], "label": prediction, "confidence": 0.5}
         rows.append(row)
     path.write_text(json.dumps({"samples": rows}))
@@ -588,3 +592,46 @@ def test_csv_of_arrow_is_read_by_block_without_a_second_header(data, tmp_path):
     table = pa.Table.from_pandas(frame(data), preserve_index=False)
     pa_csv.write_csv(table, tmp_path / "quoted.csv")
     assert np.array_equal(read_predictions(tmp_path / "quoted.csv").labels >= 0, data["labels"] >= 0)
+
+
+# Recipes ---------------------------------------------------------------------------------------------------------------
+
+RECIPES = (Path(__file__).resolve().parents[2] / "book/recipes.md").read_text("utf-8")
+RECIPES = RECIPES.partition("(recipes-out)=")[2].partition("\n## Many runs")[0]
+BLOCKS = re.findall(r"```python\n(.*?)```", RECIPES, re.DOTALL)
+PACKAGES = ("duckdb", "cleanlab", "wandb")
+
+
+@pytest.mark.parametrize("block", range(len(BLOCKS)))
+def test_recipes_for_other_tools_run(block, data, tmp_path, monkeypatch):
+    """On the real package where it is installed."""
+    for package in PACKAGES:
+        if re.search(rf"^(import|from) {package}\b", BLOCKS[block], re.MULTILINE):
+            pytest.importorskip(package)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("WANDB_DIR", str(tmp_path))
+    vectors = clipnb.similarity.unit_norm(data["scores"])
+    result = clipnb.evaluate(vectors, np.eye(6), data["labels"])
+    write_predictions("predictions.parquet", data["ids"], result, NAMES)
+    names: dict = {}
+    exec(BLOCKS[block], names)
+    wrong = {name for name, p, y in zip(data["ids"], result.predictions, data["labels"]) if p != y and y >= 0}
+    if "suspects" in names:
+        known = names["suspects"].dropna(subset="label")
+        assert set(known["id"]) <= wrong and names["suspects"]["margin"].is_monotonic_increasing
+    if "worst" in names:
+        assert [row[1] for row in names["worst"]] == pytest.approx(sorted(result.per_class_accuracy))
+    if "issues" in names:
+        assert names["issues"].shape == (58,) and 0 < names["issues"].sum() < 58
+    if "folder" in names:
+        labels, places = (json.loads(Path("fiftyone", name).read_text()) for name in ("labels.json", "data.json"))
+        assert labels["labels"].keys() == places.keys() and len(places) == 60
+        assert {row["label"] for row in labels["labels"].values()} <= set(labels["classes"])
+    if "run" in names:
+        assert list(tmp_path.glob("wandb/offline-run-*"))
+
+
+def test_every_package_of_the_recipes_has_its_recipe():
+    assert len(BLOCKS) == 5 and all(
+        f"import {package}" in RECIPES or f"from {package}" in RECIPES for package in PACKAGES
+    )
