@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from clipnb._arrays import HAS_TORCH
 from clipnb._checks import text_of
 from clipnb.errors import InputError
 
@@ -11,12 +12,18 @@ if TYPE_CHECKING:
     import torch
 
 
-def find_device(device: str) -> torch.device:
+def find_device(device: str) -> torch.device | str:
     """The device of that name; "auto" is CUDA if there is one, else the CPU.
 
-    >>> find_device("cpu")
-    device(type='cpu')
+    Where torch is not installed, the CPU is the only device, by its name.
+
+    >>> str(find_device("cpu"))
+    'cpu'
     """
+    if not HAS_TORCH:
+        if text_of(device, "device") not in ("cpu", "auto"):
+            raise InputError(f"Device {device!r} cannot be used here: torch is not installed; try auto or cpu")
+        return "cpu"
     import torch  # a second, which only computing needs
 
     if (device if isinstance(device, str) else text_of(device, "device")) == "auto":

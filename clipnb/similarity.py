@@ -6,6 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
+from clipnb._arrays import HAS_TORCH, as_tensor, count_cores
 from clipnb._checks import as_numpy, floats, whole_number
 from clipnb.errors import InputError
 
@@ -108,9 +109,13 @@ def block_slices(count: int, num_classes: int) -> list[slice]:
 def tensor(array: np.ndarray):
     """The torch tensor that shares the memory of a NumPy array; a read-only array is copied, since torch would warn.
 
-    >>> tensor(np.zeros(2)).shape
-    torch.Size([2])
+    Where torch is not installed, it is a NumPy array that answers as one (`_arrays`).
+
+    >>> tuple(tensor(np.zeros(2)).shape)
+    (2,)
     """
+    if not HAS_TORCH:
+        return as_tensor(np.require(array, requirements=["C", "W"]))
     import torch  # not at the top: whoever computes metrics only should not wait for it
 
     return torch.from_numpy(np.require(array, requirements=["C", "W"]))
@@ -165,6 +170,8 @@ def number_of_cores() -> int:
     >>> number_of_cores() >= 1
     True
     """
+    if not HAS_TORCH:
+        return count_cores()
     import torch
 
     return torch.get_num_threads()
@@ -187,6 +194,9 @@ def in_order(visit, items):
     >>> list(in_order(abs, [-1, 2]))
     [1, 2]
     """
+    if not HAS_TORCH:  # NumPy's matrix products use all cores by themselves
+        yield from map(visit, items)
+        return
     import torch
 
     threads = number_of_cores()

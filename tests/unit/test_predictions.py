@@ -617,8 +617,7 @@ def test_recipes_for_other_tools_run(block, data, tmp_path, monkeypatch):
     exec(BLOCKS[block], names)
     wrong = {name for name, p, y in zip(data["ids"], result.predictions, data["labels"]) if p != y and y >= 0}
     if "suspects" in names:
-        known = names["suspects"].dropna(subset="label")
-        assert set(known["id"]) <= wrong and names["suspects"]["margin"].is_monotonic_increasing
+        assert set(names["suspects"]["id"]) <= wrong and names["suspects"]["margin"].is_monotonic_increasing
     if "worst" in names:
         assert [row[1] for row in names["worst"]] == pytest.approx(sorted(result.per_class_accuracy))
     if "issues" in names:
