@@ -59,6 +59,7 @@ PUBLIC = {
         "audit",
         "load_model",
         "load_dataset",
+        "load_splits",
         "encode_images",
         "encode_texts",
         "zero_shot_classifier",
@@ -200,6 +201,7 @@ PUBLIC = {
     "report": ["audit", "compare", "Report", "Upgrade"],
     "datasets": [
         "load_dataset",
+        "load_splits",
         "with_classes",
         "scored_classnames",
         "LabeledImages",
