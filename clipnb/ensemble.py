@@ -42,7 +42,7 @@ METHODS = ("uniform", "zpe", "autoclip", "cmm", "greedy")
 LIFT_BYTES = 256 * 2**20  # of weighted image vectors that `evaluate_per_image` holds at a time
 
 
-def softmax_weights(scores, temperature: float, top_m: int | None = None) -> np.ndarray:
+def softmax_weights(scores: npt.ArrayLike, temperature: float, top_m: int | None = None) -> np.ndarray:
     """Softmax of scores / temperature over the first axis, so that weights sum to 1; NaN scores give equal weights.
 
     Args:
@@ -71,7 +71,9 @@ def softmax_weights(scores, temperature: float, top_m: int | None = None) -> np.
     return weights / weights.sum(axis=0)
 
 
-def prompt_margins(vectors, bank, labels=None, reduction: str = "image") -> np.ndarray:
+def prompt_margins(
+    vectors: npt.ArrayLike, bank: npt.ArrayLike, labels: npt.ArrayLike | None = None, reduction: str = "image"
+) -> np.ndarray:
     """Class-wise matching margin that each prompt gives to each class: (P, C) cosine differences, NaN as in CMM.
 
     Args:
@@ -90,7 +92,7 @@ def prompt_margins(vectors, bank, labels=None, reduction: str = "image") -> np.n
     return evaluate_prompts(vectors, bank, labels).cmm[one_of(reduction, "reduction", ("image", "class"))]
 
 
-def zpe_scores(vectors, bank, reference=None) -> np.ndarray:
+def zpe_scores(vectors: npt.ArrayLike, bank: npt.ArrayLike, reference: npt.ArrayLike | None = None) -> np.ndarray:
     """Zero-shot prompt ensembling's score of each prompt (arXiv 2302.06235): (P,) cosines, higher is better.
 
     The mean over images of the highest similarity, after each text's mean similarity is taken off: half of it measured on
@@ -119,7 +121,7 @@ def zpe_scores(vectors, bank, reference=None) -> np.ndarray:
     return np.sum(parallel_map(best, block_slices(len(vectors), bank.shape[1])), axis=0) / len(vectors)
 
 
-def autoclip_weights(vectors, bank, entropy: float = 0.85) -> np.ndarray:
+def autoclip_weights(vectors: npt.ArrayLike, bank: npt.ArrayLike, entropy: float = 0.85) -> np.ndarray:
     """Weights of the prompts for each image by itself, as AutoCLIP tunes them (arXiv 2309.16414): (N, P), rows sum to 1.
 
     From equal weights, one step up the gradient of logsumexp over classes of the weighted similarities; the step is as long
@@ -166,7 +168,7 @@ def _with_entropy(scores: np.ndarray, share: float) -> np.ndarray:
     return weights
 
 
-def _greedy_weights(vectors, bank: np.ndarray, labels) -> np.ndarray:
+def _greedy_weights(vectors: npt.ArrayLike, bank: np.ndarray, labels: npt.ArrayLike | None) -> np.ndarray:
     """Forward selection with replacement (Caruana 2004): add the prompt that lifts accuracy most, while one does."""
     if labels is None or not (np.asarray(labels) >= 0).any():
         raise InputError("Expected `labels` with method 'greedy', got none: it is the reference that sees labels")
@@ -182,16 +184,16 @@ def _greedy_weights(vectors, bank: np.ndarray, labels) -> np.ndarray:
 
 
 def prompt_weights(
-    vectors,
-    bank,
-    labels=None,
+    vectors: npt.ArrayLike,
+    bank: npt.ArrayLike,
+    labels: npt.ArrayLike | None = None,
     method: str = "cmm",
     temperature: float = 0.01,
     worst_k: int | None = None,
     per_class: bool = False,
     reduction: str = "image",
     top_m: int | None = None,
-    reference=None,
+    reference: npt.ArrayLike | None = None,
     entropy: float = 0.85,
 ) -> np.ndarray:
     """Weight of each prompt in an ensemble, without training and, but for "greedy", without labels.
@@ -247,7 +249,7 @@ def prompt_weights(
     return softmax_weights(margins[:, seen].mean(axis=1), temperature, top_m)
 
 
-def weighted_classifier(bank, weights) -> np.ndarray:
+def weighted_classifier(bank: npt.ArrayLike, weights: npt.ArrayLike) -> np.ndarray:
     """Class vectors as the weighted, renormalised mean over prompts: (C, D) float32, rows of unit norm.
 
     Args:
@@ -276,7 +278,13 @@ def _check_weights(weights: np.ndarray) -> np.ndarray:
     return weights.astype(np.float32)
 
 
-def evaluate_per_image(vectors, bank, weights, labels=None, ks=(1, 5)) -> EvaluationResult:
+def evaluate_per_image(
+    vectors: npt.ArrayLike,
+    bank: npt.ArrayLike,
+    weights: npt.ArrayLike,
+    labels: npt.ArrayLike | None = None,
+    ks: Iterable[int] = (1, 5),
+) -> EvaluationResult:
     """`evaluate` where every image weights the prompts in its own way: similarity to class c is sum_p w_ip s(x_i, t_pc).
 
     That sum is one inner product of the concatenated w_ip x_i with the concatenated t_pc, so blocks of images go through
@@ -312,7 +320,13 @@ def evaluate_per_image(vectors, bank, weights, labels=None, ks=(1, 5)) -> Evalua
     return EvaluationResult.merge(part(slice(start, start + step)) for start in range(0, len(vectors), step))
 
 
-def evaluate_on_halves(vectors, fit, labels=None, ks=(1, 5), seed: int = 0) -> EvaluationResult:
+def evaluate_on_halves(
+    vectors: npt.ArrayLike,
+    fit: Callable[[np.ndarray], npt.ArrayLike],
+    labels: npt.ArrayLike | None = None,
+    ks: Iterable[int] = (1, 5),
+    seed: int = 0,
+) -> EvaluationResult:
     """`evaluate` where each half of the images is scored by what was fitted on the other half.
 
     No image takes part in setting what scores it, and yet every image is scored: the control for weights that are
@@ -336,7 +350,12 @@ def evaluate_on_halves(vectors, fit, labels=None, ks=(1, 5), seed: int = 0) -> E
 
 
 def description_classifier(
-    classifier, descriptions, vectors=None, labels=None, temperature: float = 0.01, name_weight: float = 0.5
+    classifier: npt.ArrayLike,
+    descriptions: Mapping[int, npt.ArrayLike],
+    vectors: npt.ArrayLike | None = None,
+    labels: npt.ArrayLike | None = None,
+    temperature: float = 0.01,
+    name_weight: float = 0.5,
 ) -> tuple[np.ndarray, dict[int, np.ndarray]]:
     """Enrich some classes of a classifier with descriptions, weighted by the margin that each one gives to its class.
 
@@ -384,7 +403,7 @@ def description_classifier(
     return _enriched(classifier, descriptions, weights, name_weight), weights
 
 
-def _check_descriptions(c: int, texts, classifier: np.ndarray) -> np.ndarray:
+def _check_descriptions(c: int, texts: npt.ArrayLike, classifier: np.ndarray) -> np.ndarray:
     if isinstance(c, str) or not 0 <= c < len(classifier):
         raise InputError(f"Expected class indices in `descriptions` between 0 and {len(classifier) - 1}, got {c}")
     texts = floats(texts, f"descriptions[{c}]", 2)
@@ -395,7 +414,9 @@ def _check_descriptions(c: int, texts, classifier: np.ndarray) -> np.ndarray:
     return unit_rows(texts, f"descriptions[{c}]")
 
 
-def _enriched(classifier: np.ndarray, descriptions, weights, name_weight: float) -> np.ndarray:
+def _enriched(
+    classifier: np.ndarray, descriptions: dict[int, np.ndarray], weights: dict[int, np.ndarray], name_weight: float
+) -> np.ndarray:
     new = classifier.copy()
     for c, texts in descriptions.items():
         mean = unit_norm((weights[c].astype(np.float32) @ texts)[None])[0]
@@ -403,7 +424,9 @@ def _enriched(classifier: np.ndarray, descriptions, weights, name_weight: float)
     return unit_norm(new)
 
 
-def _members(vectors, classifier, classes: list[int], labels) -> dict[int, np.ndarray]:
+def _members(
+    vectors: np.ndarray, classifier: np.ndarray, classes: list[int], labels: npt.ArrayLike | None
+) -> dict[int, np.ndarray]:
     """Images of each class, by label or by prediction; without labels, a never-predicted class takes those nearest to it."""
     given = labels is not None
     labels = class_indices(

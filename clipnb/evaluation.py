@@ -121,13 +121,13 @@ class EvaluationResult:
             (self.predictions, self.leads, by_prediction),
         ):
             cmm.append(margin.mean_by_class(margins, target, self.num_classes))
-            cmm.append(margin.of_class_means(sums, target, self.classifier))
+            cmm.append(margin.class_margin_of_means(sums, target, self.classifier))
         return dict(zip(CMM, cmm))
 
     @cached_property
     def class_similarity(self) -> np.ndarray:
         """(C, C) float32: mean similarity of the images labelled with the row's class to the column's; NaN rows without images."""
-        means, present = margin.means_of(self.vector_sums[0], self.labels)
+        means, present = margin.class_means(self.vector_sums[0], self.labels)
         found = np.full((self.num_classes, self.num_classes), np.nan, dtype=np.float32)
         images, scorer = tensor(means), Scorer(self.classifier)
 
@@ -165,7 +165,7 @@ class EvaluationResult:
     @cached_property
     def per_class_accuracy(self) -> np.ndarray:
         """(C,) accuracy (= recall) of each class, NaN without images."""
-        return _mean(*metrics.right_by_class(self.predictions, self.labels, self.num_classes))
+        return _mean(*metrics.correct_and_total(self.predictions, self.labels, self.num_classes))
 
     @cached_property
     def per_class_precision(self) -> np.ndarray:
@@ -210,7 +210,7 @@ class EvaluationResult:
             raise InputError(
                 f"Expected labelled images, got {len(self.labels)} with label -1: there is nothing to score"
             )
-        right, images = metrics.right_by_class(self.predictions, self.labels, self.num_classes)
+        right, images = metrics.correct_and_total(self.predictions, self.labels, self.num_classes)
         present = int((images > 0).sum())
         scores = {"accuracy": self._share(self.predictions == self.labels)}
         for depth in self.ks:
@@ -271,7 +271,13 @@ class EvaluationResult:
         return summary
 
 
-def evaluate(vectors, classifier, labels=None, ks=(1, 5), device: str = "cpu") -> EvaluationResult:
+def evaluate(
+    vectors: npt.ArrayLike,
+    classifier: npt.ArrayLike,
+    labels: npt.ArrayLike | None = None,
+    ks: Iterable[int] = (1, 5),
+    device: str = "cpu",
+) -> EvaluationResult:
     """Score a zero-shot classifier in one pass over the images; the (N, C) similarities never exist as a whole.
 
     Args:
@@ -349,7 +355,9 @@ class _Ranked(NamedTuple):
             values[rows] = part
 
 
-def evaluate_store(folder, classifier, ks=(1, 5), device: str = "cpu") -> EvaluationResult:
+def evaluate_store(
+    folder: str | Path, classifier: npt.ArrayLike, ks: Iterable[int] = (1, 5), device: str = "cpu"
+) -> EvaluationResult:
     """`evaluate` for an embeddings store of any size: shard by shard, so that vectors of one shard are in memory at a time.
 
     Args:
@@ -398,7 +406,13 @@ class PromptResults:
         )
 
 
-def evaluate_prompts(vectors, bank, labels=None, ks=(1, 5), device: str = "cpu") -> PromptResults:
+def evaluate_prompts(
+    vectors: npt.ArrayLike,
+    bank: npt.ArrayLike,
+    labels: npt.ArrayLike | None = None,
+    ks: Iterable[int] = (1, 5),
+    device: str = "cpu",
+) -> PromptResults:
     """Score every prompt of a bank as a classifier of its own, without an (N, P, C) tensor.
 
     Args:
@@ -438,7 +452,13 @@ def evaluate_prompts(vectors, bank, labels=None, ks=(1, 5), device: str = "cpu")
 
 
 def _evaluate_together(
-    vectors, images: torch.Tensor, bank, labels, label_sums, ks: tuple[int, ...], device
+    vectors: np.ndarray,
+    images: torch.Tensor,
+    bank: np.ndarray,
+    labels: np.ndarray,
+    label_sums: np.ndarray,
+    ks: tuple[int, ...],
+    device: str | torch.device,
 ) -> list[tuple]:
     """Predictions, Recall@K, accuracies and margins of some prompts, which see a block of images while it is in the cache."""
     count, num_classes = len(vectors), bank.shape[1]
@@ -471,8 +491,8 @@ def _rank(scores: torch.Tensor, labels: np.ndarray, depth: int) -> tuple[np.ndar
         similarity, topk = (found[:, :deep].cpu().numpy() for found in scores.sort(dim=1, descending=True, stable=True))
     known = labels >= 0
     target, own = np.where(known, labels, topk[:, 0]), np.where(known, own, similarity[:, 0])
-    margins, rivals = margin.from_top_two(target, own, topk, similarity)
-    leads, _ = margin.from_top_two(topk[:, 0], similarity[:, 0], topk, similarity)
+    margins, rivals = margin.margins_from_top2(target, own, topk, similarity)
+    leads, _ = margin.margins_from_top2(topk[:, 0], similarity[:, 0], topk, similarity)
     return topk[:, :depth], similarity[:, :depth], margins, rivals, leads
 
 
@@ -484,11 +504,11 @@ def _mean(sums: np.ndarray, counts: np.ndarray) -> np.ndarray:
     return np.divide(sums, counts, out=np.full(len(counts), np.nan), where=counts > 0)
 
 
-def _check_labels(labels, count: int, num_classes: int) -> np.ndarray:
+def _check_labels(labels: npt.ArrayLike | None, count: int, num_classes: int) -> np.ndarray:
     return class_indices(np.full(count, -1) if labels is None else labels, "labels", count, num_classes, unknown=True)
 
 
-def check_depths(ks) -> tuple[int, ...]:
+def check_depths(ks: Iterable[int]) -> tuple[int, ...]:
     """Check depths of Recall@K: at least one, each at least 1; ascending and each once.
 
     >>> check_depths([5, 1, 5])

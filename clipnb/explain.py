@@ -20,11 +20,11 @@ SAME_TEXT = 1e-5  # a cosine this near to 1 is one vector, as far as float32 can
 
 
 def explain_classes(
-    classes,
-    confusion,
-    cmm,
-    classifier,
-    classnames,
+    classes: npt.ArrayLike,
+    confusion: npt.ArrayLike,
+    cmm: npt.ArrayLike,
+    classifier: npt.ArrayLike,
+    classnames: Sequence[str],
     *,
     min_images: int | None = None,
     synonym_cosine: float | None = None,
@@ -190,7 +190,7 @@ def _strongest_rival(wrong: np.ndarray, pull: np.ndarray, own: int) -> tuple[int
     return rival, float(min(1.0, p[rival] * others.sum()))
 
 
-def label_order(predictions, labels, num_classes: int) -> tuple[float, np.ndarray] | None:
+def label_order(predictions: npt.ArrayLike, labels: npt.ArrayLike, num_classes: int) -> tuple[float, np.ndarray] | None:
     """Whether labels and classnames look as if they were in different orders: a clean confusion matrix, but permuted.
 
     Looked for only where the accuracy is near chance. The order that fits best is found on one half of the images and
@@ -234,7 +234,7 @@ def label_order(predictions, labels, num_classes: int) -> tuple[float, np.ndarra
     return float(rest.mean()), order
 
 
-def order_finding(predictions, labels, classnames) -> Finding | None:
+def order_finding(predictions: npt.ArrayLike, labels: npt.ArrayLike, classnames: Sequence[str]) -> Finding | None:
     """What `label_order` found, as `prompts.lint` reports things; None if labels and classnames seem to be in one order.
 
     >>> labels = np.repeat(np.arange(3), 20)

@@ -412,7 +412,7 @@ def _correlation_score(value: np.ndarray, samples: np.ndarray, classes: int, con
     return Score(float(value[0]), *percentile_interval(samples, confidence))
 
 
-def _comparable(scores, names, y, nan: str):
+def _comparable(scores: Sequence[npt.ArrayLike], names: Sequence[str], y: npt.ArrayLike, nan: str):
     """Scores and `y` over the classes on which all have a value."""
     y = floats(y, "y", 1, finite=False).astype(float)
     scores = [floats(x, name, 1, finite=False).astype(float) for x, name in zip(scores, names, strict=True)]

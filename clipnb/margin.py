@@ -30,7 +30,9 @@ from clipnb.similarity import (
 )
 
 
-def from_top_two(target, own, topk, topk_similarity) -> tuple[np.ndarray, np.ndarray]:
+def margins_from_top2(
+    target: npt.ArrayLike, own: np.ndarray, topk: np.ndarray, topk_similarity: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
     """Margins and rivals of images whose best two classes are known.
 
     Args:
@@ -41,7 +43,7 @@ def from_top_two(target, own, topk, topk_similarity) -> tuple[np.ndarray, np.nda
     Returns:
         (margins (N,) float, rivals (N,) int64); NaN and -1 where there is only one class.
 
-    >>> from_top_two([1], [.3], np.array([[0, 1]]), np.array([[.5, .3]]))
+    >>> margins_from_top2([1], [.3], np.array([[0, 1]]), np.array([[.5, .3]]))
     (array([-0.2]), array([0]))
     """
     target = np.asarray(target)
@@ -52,7 +54,7 @@ def from_top_two(target, own, topk, topk_similarity) -> tuple[np.ndarray, np.nda
     return own - best_other, np.where(right, topk[:, 1], topk[:, 0])
 
 
-def mean_by_class(values, target, num_classes: int) -> np.ndarray:
+def mean_by_class(values: npt.ArrayLike, target: npt.ArrayLike, num_classes: int) -> np.ndarray:
     """Mean of `values` (N,) over the images of each class: (C,), NaN for a class without images; target -1 is left out.
 
     >>> mean_by_class([1., 3., 5.], [0, 0, 2], 3)
@@ -90,10 +92,10 @@ def add_by_class(sums: np.ndarray, target: np.ndarray, vectors: np.ndarray) -> N
     tensor(sums).index_add_(0, tensor(target % len(sums)), tensor(vectors).double())
 
 
-def means_of(sums: np.ndarray, target: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def class_means(sums: np.ndarray, target: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Mean vectors (C', D) float32 of the C' classes that have images, from `sum_by_class`, and which classes they are.
 
-    >>> means_of(np.array([[0., 0.], [1., 1.]]), np.array([1, 1]))
+    >>> class_means(np.array([[0., 0.], [1., 1.]]), np.array([1, 1]))
     (array([[0.5, 0.5]], dtype=float32), array([1]))
     """
     count = np.bincount(target[target >= 0], minlength=len(sums))
@@ -101,30 +103,30 @@ def means_of(sums: np.ndarray, target: np.ndarray) -> tuple[np.ndarray, np.ndarr
     return (sums[present] / count[present, None]).astype(np.float32), present
 
 
-def of_class_means(sums: np.ndarray, target: np.ndarray, classifier: np.ndarray) -> np.ndarray:
+def class_margin_of_means(sums: np.ndarray, target: np.ndarray, classifier: np.ndarray) -> np.ndarray:
     """CMM with reduction "class": (C,) cosines, NaN for a class without images; target -1 is left out.
 
     The mean similarity of a class's images to t_j is the similarity of their mean vector, so C x D sums suffice
     (`sum_by_class`).
 
-    >>> of_class_means(np.array([[1., 1.], [0., 0.]]), np.array([0, 0]), np.eye(2))
+    >>> class_margin_of_means(np.array([[1., 1.], [0., 0.]]), np.array([0, 0]), np.eye(2))
     array([ 0., nan])
     """
-    means, present = means_of(sums, target)
+    means, present = class_means(sums, target)
     images, scorer = tensor(means), Scorer(classifier.astype(np.float32, copy=False))
     cmm = np.full(len(classifier), np.nan)
 
     def visit(rows: slice) -> None:
-        cmm[present[rows]] = to_best_other(scorer(images[rows]).numpy(), present[rows])
+        cmm[present[rows]] = margin_to_best_other(scorer(images[rows]).numpy(), present[rows])
 
     parallel_map(visit, block_slices(len(means), len(classifier)))
     return cmm
 
 
-def to_best_other(similarity, target) -> np.ndarray:
+def margin_to_best_other(similarity: np.ndarray, target: npt.ArrayLike) -> np.ndarray:
     """Similarity of each row (B, C) to its target class (B,) minus that to the best other class: (B,); NaN where there is only one.
 
-    >>> to_best_other(np.array([[.5, .3], [.5, .3]]), [0, 1]).round(3)
+    >>> margin_to_best_other(np.array([[.5, .3], [.5, .3]]), [0, 1]).round(3)
     array([ 0.2, -0.2])
     """
     rows = np.arange(len(similarity))
@@ -133,7 +135,9 @@ def to_best_other(similarity, target) -> np.ndarray:
     return similarity[rows, target] - others.max(axis=1) if similarity.shape[1] > 1 else np.full(len(rows), np.nan)
 
 
-def image_margins(vectors, classifier, labels=None) -> tuple[np.ndarray, np.ndarray]:
+def image_margins(
+    vectors: npt.ArrayLike, classifier: npt.ArrayLike, labels: npt.ArrayLike | None = None
+) -> tuple[np.ndarray, np.ndarray]:
     """Margin of each image and the rival class it is measured against.
 
     Args:
@@ -156,11 +160,11 @@ def image_margins(vectors, classifier, labels=None) -> tuple[np.ndarray, np.ndar
         best = top_k(block, min(2, len(classifier)))
         target[rows] = np.where(target[rows] >= 0, target[rows], best[:, 0])
         own = np.take_along_axis(block, target[rows, None], axis=1)[:, 0]
-        margins[rows], rivals[rows] = from_top_two(target[rows], own, best, np.take_along_axis(block, best, axis=1))
+        margins[rows], rivals[rows] = margins_from_top2(target[rows], own, best, np.take_along_axis(block, best, axis=1))
     return margins, rivals
 
 
-def pseudo_labels(vectors, classifier) -> np.ndarray:
+def pseudo_labels(vectors: npt.ArrayLike, classifier: npt.ArrayLike) -> np.ndarray:
     """Predictions of a reference classifier, to stand in for labels: (N,) int64.
 
     >>> pseudo_labels(np.eye(2), np.eye(2))
@@ -170,7 +174,9 @@ def pseudo_labels(vectors, classifier) -> np.ndarray:
     return np.concatenate([top_k(block, 1)[:, 0] for _, block in similarity_blocks(vectors, classifier)])
 
 
-def class_wise_matching_margin(vectors, classifier, labels=None, reduction: str = "image") -> np.ndarray:
+def class_wise_matching_margin(
+    vectors: npt.ArrayLike, classifier: npt.ArrayLike, labels: npt.ArrayLike | None = None, reduction: str = "image"
+) -> np.ndarray:
     """Class-wise matching margin of every class (reconstructed from arXiv 2310.03324; see the module's text).
 
     Args:
@@ -191,11 +197,11 @@ def class_wise_matching_margin(vectors, classifier, labels=None, reduction: str 
     """
     vectors, classifier, labels = _targets(vectors, classifier, labels, reduction)
     if reduction == "class":
-        return of_class_means(sum_by_class(vectors, labels, len(classifier)), labels, classifier)
+        return class_margin_of_means(sum_by_class(vectors, labels, len(classifier)), labels, classifier)
     return mean_by_class(image_margins(vectors, classifier, labels)[0], labels, len(classifier))
 
 
-def _targets(vectors, classifier, labels, reduction: str):
+def _targets(vectors: npt.ArrayLike, classifier: npt.ArrayLike, labels: npt.ArrayLike, reduction: str):
     """Check the arguments of a class-wise margin; without labels, predictions take their place."""
     one_of(reduction, "reduction", ("image", "class"))
     vectors, classifier = check_vectors(vectors, classifier)
@@ -205,7 +211,11 @@ def _targets(vectors, classifier, labels, reduction: str):
 
 
 def margin_intervals(
-    vectors, classifier, labels=None, reduction: str = "image", confidence: float = 0.95
+    vectors: npt.ArrayLike,
+    classifier: npt.ArrayLike,
+    labels: npt.ArrayLike | None = None,
+    reduction: str = "image",
+    confidence: float = 0.95,
 ) -> np.ndarray:
     """Student's t interval of every class's matching margin: (C, 2), low and high.
 
@@ -241,7 +251,7 @@ def margin_intervals(
     return intervals
 
 
-def worst_first(cmm) -> np.ndarray:
+def worst_first(cmm: npt.ArrayLike) -> np.ndarray:
     """Class indices from worst to best margin: (C,); NaN (nobody is predicted as it) first, ties to the lower index.
 
     >>> worst_first([.2, float("nan"), -.1])
@@ -251,7 +261,7 @@ def worst_first(cmm) -> np.ndarray:
     return np.argsort(np.where(np.isnan(cmm), -np.inf, cmm), kind="stable")
 
 
-def worst_found(cmm, per_class, k: int) -> float:
+def worst_found(cmm: npt.ArrayLike, per_class: npt.ArrayLike, k: int) -> float:
     """Share of the k truly worst classes that are among the k worst by margin (precision at k), in [0, 1].
 
     Classes as bad as the k-th worst count as truly worst too, since nothing tells them apart.
@@ -263,7 +273,7 @@ def worst_found(cmm, per_class, k: int) -> float:
     return float(worst[worst_first(cmm)[:k]].mean())
 
 
-def worst_auc(cmm, per_class, k: int) -> float:
+def worst_auc(cmm: npt.ArrayLike, per_class: npt.ArrayLike, k: int) -> float:
     """Probability that one of the k truly worst classes has a lower score than one of the others, in [0, 1].
 
     The area under the ROC curve of "low score = among the k worst", as the Mann-Whitney statistic: ties count half,
@@ -280,7 +290,7 @@ def worst_auc(cmm, per_class, k: int) -> float:
     return float(1 - (rank[worst].sum() - few * (few + 1) / 2) / (few * many))
 
 
-def _truly_worst(cmm, per_class, k: int) -> tuple[np.ndarray, np.ndarray]:
+def _truly_worst(cmm: npt.ArrayLike, per_class: npt.ArrayLike, k: int) -> tuple[np.ndarray, np.ndarray]:
     """Scores of the classes that have an accuracy, and which of those are at most as good as the k-th worst."""
     cmm, per_class = floats(cmm, "cmm", 1, finite=False), floats(per_class, "per_class", 1, finite=False)
     if cmm.shape != per_class.shape:
@@ -290,7 +300,7 @@ def _truly_worst(cmm, per_class, k: int) -> tuple[np.ndarray, np.ndarray]:
     return cmm[scored], per_class[scored] <= np.sort(per_class[scored])[k - 1]
 
 
-def softmax_confidence(vectors, classifier, logit_scale: float = 100.0) -> np.ndarray:
+def softmax_confidence(vectors: npt.ArrayLike, classifier: npt.ArrayLike, logit_scale: float = 100.0) -> np.ndarray:
     """Softmax probability of each image's prediction: (N,) fractions in [1/C, 1].
 
     Args:
@@ -313,7 +323,7 @@ def softmax_confidence(vectors, classifier, logit_scale: float = 100.0) -> np.nd
     )
 
 
-def nearest_text(classifier) -> tuple[np.ndarray, np.ndarray]:
+def nearest_text(classifier: npt.ArrayLike) -> tuple[np.ndarray, np.ndarray]:
     """Of each class, the other class whose text is most similar, and that cosine: (C,) int64, (C,) float.
 
     -1 and NaN where there is only one class.
@@ -331,7 +341,9 @@ def nearest_text(classifier) -> tuple[np.ndarray, np.ndarray]:
     return nearest, cosine
 
 
-def baseline_scores(vectors, classifier, logit_scale: float = 100.0) -> dict[str, np.ndarray]:
+def baseline_scores(
+    vectors: npt.ArrayLike, classifier: npt.ArrayLike, logit_scale: float = 100.0
+) -> dict[str, np.ndarray]:
     """Label-free scores of classes that cost next to nothing and that a margin has to beat; low = suspicious.
 
     Args:
@@ -358,7 +370,14 @@ def baseline_scores(vectors, classifier, logit_scale: float = 100.0) -> dict[str
     }
 
 
-def compare_scores(scores, per_class, k: int, resamples: int = 1000, seed: int = 0, confidence: float = 0.95):
+def compare_scores(
+    scores: Mapping[str, npt.ArrayLike],
+    per_class: npt.ArrayLike,
+    k: int,
+    resamples: int = 1000,
+    seed: int = 0,
+    confidence: float = 0.95,
+):
     """How well each score tells which classes are bad: one table for margins and baselines.
 
     Args:
@@ -399,7 +418,9 @@ def compare_scores(scores, per_class, k: int, resamples: int = 1000, seed: int =
     return pd.DataFrame.from_dict(rows, orient="index")
 
 
-def find_worst(vectors, classifier, k: int | None = None, reduction: str = "image") -> np.ndarray:
+def find_worst(
+    vectors: npt.ArrayLike, classifier: npt.ArrayLike, k: int | None = None, reduction: str = "image"
+) -> np.ndarray:
     """Classes that a classifier is likely to fail on, worst first, found without labels: (k,) class indices.
 
     By pseudo-CMM, never-predicted classes first; among these, which all have no margin, the class comes first that is
@@ -423,7 +444,9 @@ def find_worst(vectors, classifier, k: int | None = None, reduction: str = "imag
     return worst_first(cmm)[:k]
 
 
-def nearest_images(vectors, classifier, classes, count: int) -> tuple[np.ndarray, np.ndarray]:
+def nearest_images(
+    vectors: np.ndarray, classifier: np.ndarray, classes: np.ndarray, count: int
+) -> tuple[np.ndarray, np.ndarray]:
     """For each of `classes` the `count` images it is nearest to winning, and how far off: (K, count) rows and gaps <= 0."""
     count = min(count, len(vectors))
     place, gap = np.empty((len(classes), 0), dtype=np.int64), np.empty((len(classes), 0))

@@ -15,7 +15,12 @@ from clipnb.errors import InputError
 MAX_CLASSES = 2**15  # a larger confusion matrix would need more than 8 GB
 
 
-def _labelled(predictions, labels, num_classes=None, sample_weight=None):
+def _labelled(
+    predictions: npt.ArrayLike,
+    labels: npt.ArrayLike,
+    num_classes: int | None = None,
+    sample_weight: npt.ArrayLike | None = None,
+):
     """Predictions, labels and weights of the images that have a label."""
     predictions = class_indices(predictions, "predictions", num_classes=num_classes)
     labels = class_indices(labels, "labels", len(predictions), num_classes, unknown=True)
@@ -57,7 +62,7 @@ def accuracy(predictions: npt.ArrayLike, labels: npt.ArrayLike, sample_weight: n
     return float(weights[predictions == labels].sum() / weights.sum()) if weights.any() else float("nan")
 
 
-def label_rank(similarity, labels) -> np.ndarray:
+def label_rank(similarity: npt.ArrayLike, labels: npt.ArrayLike) -> np.ndarray:
     """Position of each image's label in its ranking, 0 = best; (N,) int64, ties go to the lower class index.
 
     >>> label_rank([[.1, .9, .5]], [2])
@@ -98,7 +103,7 @@ def recall_at_k(
     return float(weights[hits].sum() / weights.sum()) if weights.any() else float("nan")
 
 
-def retrieval_recall_at_k(similarity, relevant, k: int) -> float:
+def retrieval_recall_at_k(similarity: npt.ArrayLike, relevant: npt.ArrayLike, k: int) -> float:
     """Share of all relevant items that are found in the top k, averaged over queries (macro), in [0, 1].
 
     Args:
@@ -176,10 +181,12 @@ def confusion_matrix(
     return np.bincount(cells, minlength=num_classes**2).reshape(num_classes, num_classes).astype(np.int64, copy=False)
 
 
-def right_by_class(predictions, labels, num_classes: int) -> tuple[np.ndarray, np.ndarray]:
+def correct_and_total(
+    predictions: npt.ArrayLike, labels: npt.ArrayLike, num_classes: int
+) -> tuple[np.ndarray, np.ndarray]:
     """(images predicted right, images) of each class, (C,) int64 each: diagonal and row sums of `confusion_matrix`, without the matrix.
 
-    >>> right_by_class([0, 1, 1], [0, 0, 1], num_classes=2)
+    >>> correct_and_total([0, 1, 1], [0, 0, 1], num_classes=2)
     (array([1, 1]), array([2, 1]))
     """
     num_classes = whole_number(num_classes, "num_classes", 1, MAX_CLASSES)
@@ -187,7 +194,7 @@ def right_by_class(predictions, labels, num_classes: int) -> tuple[np.ndarray, n
     return np.bincount(labels[predictions == labels], minlength=num_classes), np.bincount(labels, minlength=num_classes)
 
 
-def check_counts(confusion) -> np.ndarray:
+def check_counts(confusion: npt.ArrayLike) -> np.ndarray:
     """Return a confusion matrix if it is square, (C, C), and holds counts >= 0.
 
     >>> check_counts([[8, 2], [0, 0]]).shape
@@ -203,11 +210,11 @@ def check_counts(confusion) -> np.ndarray:
     return confusion
 
 
-def _share(part, whole) -> np.ndarray:
+def _share(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
     return np.divide(part, whole, out=np.full(len(part), np.nan), where=whole > 0)
 
 
-def per_class_accuracy(confusion) -> np.ndarray:
+def per_class_accuracy(confusion: npt.ArrayLike) -> np.ndarray:
     """Accuracy (= recall) of each class: (C,) fractions in [0, 1]; NaN where a class has no images, never 0.
 
     >>> per_class_accuracy([[8, 2], [0, 0]])
@@ -217,7 +224,7 @@ def per_class_accuracy(confusion) -> np.ndarray:
     return _share(np.diag(confusion), confusion.sum(axis=1))
 
 
-def per_class_precision(confusion) -> np.ndarray:
+def per_class_precision(confusion: npt.ArrayLike) -> np.ndarray:
     """Precision of each class: of the images predicted as c, the share that are c; NaN where c is never predicted.
 
     >>> per_class_precision([[8, 2], [2, 2]])
@@ -227,7 +234,7 @@ def per_class_precision(confusion) -> np.ndarray:
     return _share(np.diag(confusion), confusion.sum(axis=0))
 
 
-def mean_per_class_accuracy(confusion) -> float:
+def mean_per_class_accuracy(confusion: npt.ArrayLike) -> float:
     """Mean of the per-class accuracies over classes that have images (macro average, "balanced accuracy"), in [0, 1].
 
     >>> mean_per_class_accuracy([[98, 0], [2, 0]])
@@ -261,7 +268,9 @@ def mean_per_class_f1(confusion: npt.ArrayLike) -> float:
     return float(np.nanmean(f1)) if np.isfinite(f1).any() else float("nan")
 
 
-def precision_recall_curve(scores, positives) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def precision_recall_curve(
+    scores: npt.ArrayLike, positives: npt.ArrayLike
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Precision and recall at every threshold, laid out as scikit-learn does.
 
     Args:
@@ -293,7 +302,7 @@ def precision_recall_curve(scores, positives) -> tuple[np.ndarray, np.ndarray, n
     return np.append(precision[::-1], 1.0), np.append(recall[::-1], 0.0), scores[order][last_of_tie][::-1]
 
 
-def average_precision(scores, positives) -> float:
+def average_precision(scores: npt.ArrayLike, positives: npt.ArrayLike) -> float:
     """Area under the precision-recall steps, sum of (R_n - R_{n-1}) P_n, in [0, 1]; chance = share of positives.
 
     >>> round(average_precision([.9, .8, .3], [True, False, True]), 3)
@@ -303,7 +312,9 @@ def average_precision(scores, positives) -> float:
     return float(-np.sum(np.diff(recall) * precision[:-1]))
 
 
-def calibration_bins(confidence, correct, bins: int = 10) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def calibration_bins(
+    confidence: npt.ArrayLike, correct: npt.ArrayLike, bins: int = 10
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Confidence against accuracy, in `bins` bins of equal width over [0, 1].
 
     Bin b holds the confidences from b / B up to, but not including, (b + 1) / B; the last one also holds 1.
@@ -336,7 +347,7 @@ def calibration_bins(confidence, correct, bins: int = 10) -> tuple[np.ndarray, n
     )
 
 
-def expected_calibration_error(confidence, correct, bins: int = 10) -> float:
+def expected_calibration_error(confidence: npt.ArrayLike, correct: npt.ArrayLike, bins: int = 10) -> float:
     """Mean gap between confidence and accuracy over the bins, weighted by images (Naeini 2015), in [0, 1].
 
     It depends on `bins`, and on few images noise alone makes it positive. NaN without images.

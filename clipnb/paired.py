@@ -25,7 +25,11 @@ SIGNIFICANCE = 0.05  # of all comparisons with the baseline together
 
 
 def compare(
-    results: Mapping[str, EvaluationResult], k: int = 10, flagged=None, baseline: str = "bare", seed: int = 0
+    results: Mapping[str, EvaluationResult],
+    k: int = 10,
+    flagged: npt.ArrayLike | None = None,
+    baseline: str = "bare",
+    seed: int = 0,
 ) -> list[dict]:
     """Methods on the same images, ready for JSON: every score with its interval, and how it differs from the baseline.
 
@@ -79,7 +83,12 @@ def compare(
 
 
 def paired_differences(
-    result: EvaluationResult, base: EvaluationResult, k: int, flagged=None, comparisons: int = 1, seed: int = 0
+    result: EvaluationResult,
+    base: EvaluationResult,
+    k: int,
+    flagged: npt.ArrayLike | None = None,
+    comparisons: int = 1,
+    seed: int = 0,
 ) -> dict[str, dict]:
     """How one result differs from another on the same images.
 
@@ -110,7 +119,7 @@ def differences_of_predictions(
     labels: npt.ArrayLike,
     num_classes: int,
     k: int,
-    flagged=None,
+    flagged: npt.ArrayLike | None = None,
     comparisons: int = 1,
     seed: int = 0,
 ) -> dict[str, dict]:
@@ -135,8 +144,8 @@ def differences_of_predictions(
     -1
     """
     first, second = (class_indices(p, name) for p, name in ((predictions, "predictions"), (before, "before")))
-    right_by, images = metrics.right_by_class(first, labels, num_classes)
-    before_by, _ = metrics.right_by_class(second, labels, num_classes)
+    right_by, images = metrics.correct_and_total(first, labels, num_classes)
+    before_by, _ = metrics.correct_and_total(second, labels, num_classes)
     labels = class_indices(labels, "labels", len(first), num_classes, unknown=True)
     known = labels >= 0
     if not known.any():
@@ -145,7 +154,9 @@ def differences_of_predictions(
     confidence = 1 - SIGNIFICANCE / whole_number(comparisons, "comparisons", 1, 10**6)
     right, right_before = known & (first == labels), known & (second == labels)
 
-    def entry(part: np.ndarray, lower_is_better: bool = False, of=(right, right_before)) -> dict:
+    def entry(
+        part: np.ndarray, lower_is_better: bool = False, of: tuple[np.ndarray, np.ndarray] = (right, right_before)
+    ) -> dict:
         return _entry(of[0][part], of[1][part], confidence, comparisons, lower_is_better)
 
     differences = {"accuracy": entry(known)}
@@ -219,5 +230,5 @@ def _entry(first: np.ndarray, second: np.ndarray, confidence: float, comparisons
     }
 
 
-def _of_classes(labels: np.ndarray, classes, num_classes: int) -> np.ndarray:
+def _of_classes(labels: np.ndarray, classes: npt.ArrayLike, num_classes: int) -> np.ndarray:
     return np.isin(labels, class_indices(classes, "flagged", num_classes=num_classes))

@@ -54,14 +54,14 @@ def _share(value: float) -> str:
     return f"{value:.1%}".replace("%", " %")
 
 
-def _percent(axis, upper: float | None = None) -> None:
+def _percent(axis: XAxis | YAxis, upper: float | None = None) -> None:
     axis.set_major_formatter(PercentFormatter(1, decimals=None, symbol=" %"))
     axis.set_major_locator(MaxNLocator(6, steps=[1, 2, 2.5, 5, 10]))  # labels such as "12.5 %" need room
     if upper:
         (axis.axes.set_xlim if axis.axis_name == "x" else axis.axes.set_ylim)(0, upper)
 
 
-def _vector(name: str, values, like: tuple[str, int] | None = None, finite: bool = False) -> np.ndarray:
+def _vector(name: str, values: npt.ArrayLike, like: tuple[str, int] | None = None, finite: bool = False) -> np.ndarray:
     values = floats(values, name, 1, finite).astype(float)
     letter, length = like or ("C", None)
     expected = f"({letter},)" + (f" = ({length},)" if like else "")
@@ -87,7 +87,7 @@ def _number(name: str, value: float | None, low: float = 0) -> None:
 
 
 def per_class_accuracy(
-    per_class, ax: Axes | None = None, chance: float | None = None, mean: float | None = None
+    per_class: npt.ArrayLike, ax: Axes | None = None, chance: float | None = None, mean: float | None = None
 ) -> Axes:
     """Draw the accuracy of every class, worst first, with the classes at zero marked.
 
@@ -148,7 +148,7 @@ def per_class_accuracy(
 
 
 def confusion(
-    confusion, classnames: Sequence[str], classes: Sequence[int] | None = None, ax: Axes | None = None
+    confusion: npt.ArrayLike, classnames: Sequence[str], classes: Sequence[int] | None = None, ax: Axes | None = None
 ) -> Axes:
     """Draw a confusion matrix: colour is the share of the actual class, numbers are images.
 
@@ -215,7 +215,7 @@ def confusion(
     return ax
 
 
-def _counts(confusion, classes) -> tuple[np.ndarray, np.ndarray]:
+def _counts(confusion: npt.ArrayLike, classes: Sequence[int] | None) -> tuple[np.ndarray, np.ndarray]:
     counts = metrics.check_counts(confusion)
     return counts, np.arange(len(counts)) if classes is None else unique_indices(classes, "classes", len(counts))
 
@@ -228,7 +228,7 @@ def _largest_in_blocks(values: np.ndarray, block: int) -> np.ndarray:
     return padded.reshape(rows // block, block, columns // block, block).max(axis=(1, 3))
 
 
-def cluster_order(confusion, classes: Sequence[int] | None = None) -> np.ndarray:
+def cluster_order(confusion: npt.ArrayLike, classes: Sequence[int] | None = None) -> np.ndarray:
     """Order classes so that those which are taken for each other stand side by side: `classes` for `confusion`.
 
     Hierarchical clustering (average linkage); two classes are near when large shares of their images go from one to the other.
@@ -253,7 +253,7 @@ def cluster_order(confusion, classes: Sequence[int] | None = None) -> np.ndarray
     return chosen[leaves_list(linkage(squareform(distance, checks=False), "average"))]
 
 
-def with_rivals(confusion, classes: Sequence[int], most: int = 2) -> np.ndarray:
+def with_rivals(confusion: npt.ArrayLike, classes: Sequence[int], most: int = 2) -> np.ndarray:
     """`classes` and, after them, their most frequent wrong answers, each once: a zoom for `confusion`.
 
     Args:
@@ -312,7 +312,11 @@ def recall_curve(recall_at_k: Mapping[int, float], num_classes: int, ax: Axes | 
 
 
 def precision_recall(
-    precision, recall, ax: Axes | None = None, average_precision: float | None = None, base_rate: float | None = None
+    precision: npt.ArrayLike,
+    recall: npt.ArrayLike,
+    ax: Axes | None = None,
+    average_precision: float | None = None,
+    base_rate: float | None = None,
 ) -> Axes:
     """Draw precision against recall as the step curve that average precision adds up.
 
@@ -347,7 +351,9 @@ def precision_recall(
     return ax
 
 
-def margin_accuracy(margin, per_class, ax: Axes | None = None, spearman: float | None = None) -> Axes:
+def margin_accuracy(
+    margin: npt.ArrayLike, per_class: npt.ArrayLike, ax: Axes | None = None, spearman: float | None = None
+) -> Axes:
     """Scatter the accuracy of each class against its class-wise matching margin.
 
     Args:
@@ -385,7 +391,7 @@ def margin_accuracy(margin, per_class, ax: Axes | None = None, spearman: float |
     return ax
 
 
-def calibration(confidence, correct, ax: Axes | None = None, bins: int = 10) -> Axes:
+def calibration(confidence: npt.ArrayLike, correct: npt.ArrayLike, ax: Axes | None = None, bins: int = 10) -> Axes:
     r"""Draw a reliability diagram: accuracy against confidence, with how many images each point stands for.
 
     A point below the diagonal is overconfident. Lines are 95 % Wilson intervals, bars below the share of images in the bin.
@@ -551,7 +557,7 @@ def image_strip(images: Sequence, titles: Sequence[str], ax: Axes | None = None,
     return ax
 
 
-def weights(weights, labels: Sequence[str], ax: Axes | None = None, top: int = 12) -> Axes:
+def weights(weights: npt.ArrayLike, labels: Sequence[str], ax: Axes | None = None, top: int = 12) -> Axes:
     """Draw the weights of the heaviest prompts beside the uniform weight 1 / P.
 
     Args:

@@ -28,7 +28,7 @@ DRAWING_TEMPLATES = (
 )
 
 
-def check_templates(templates, name: str = "templates") -> list[str]:
+def check_templates(templates: Sequence[str], name: str = "templates") -> list[str]:
     """Return the templates as a list if each is a non-empty string with exactly one slot "{}" and none occurs twice.
 
     >>> check_templates(["a photo of a {}."])
@@ -48,7 +48,7 @@ def check_templates(templates, name: str = "templates") -> list[str]:
     return templates
 
 
-def check_classnames(classnames, argument: str = "classnames") -> list[str]:
+def check_classnames(classnames: Sequence[str], argument: str = "classnames") -> list[str]:
     """Return the classnames as a list if each is a non-empty string; twins are allowed here (see `twins`).
 
     >>> check_classnames(["dog", "cat"])
@@ -64,7 +64,7 @@ def check_classnames(classnames, argument: str = "classnames") -> list[str]:
     return classnames
 
 
-def twins(classnames) -> dict[str, list[int]]:
+def twins(classnames: Sequence[str]) -> dict[str, list[int]]:
     """Classnames that occur more than once, with their indices; the later ones can never be predicted (ties).
 
     >>> twins(["missile", "dog", "Missile"])
@@ -73,7 +73,7 @@ def twins(classnames) -> dict[str, list[int]]:
     return _groups([_plain(name) for name in check_classnames(classnames)])
 
 
-def near_twins(classnames) -> dict[str, list[int]]:
+def near_twins(classnames: Sequence[str]) -> dict[str, list[int]]:
     """Classnames that are equal but for case, spaces, punctuation or a plural, with their indices; `twins` are among them.
 
     A name counts as a plural only where its singular is in the list too, so "bus" and "glass" are left alone.
@@ -122,7 +122,7 @@ class Finding:
         return f"{self.what}: {', '.join(self.where[:3])}{more}; {self.advice}"
 
 
-def lint(classnames, templates=("{}",), model=None) -> list[Finding]:
+def lint(classnames: Sequence[str], templates: Sequence[str] = ("{}",), model: Model | None = None) -> list[Finding]:
     """What is wrong or doubtful about classnames and templates, found before anything is encoded.
 
     Reported, not raised: empty classnames, duplicates (`twins`), near-duplicates (`near_twins`), names that a model cannot
@@ -266,7 +266,7 @@ def _prefix(names: list[str]) -> re.Pattern:
     return _PREFIX if len(names) > 1 and all(_PREFIX.match(name) for name in names) else _CLEAR_PREFIX
 
 
-def fix_names(classnames) -> tuple[list[str], list[tuple[str, str]]]:
+def fix_names(classnames: Sequence[str]) -> tuple[list[str], list[tuple[str, str]]]:
     """Safe repairs of classnames: WordNet ids become names; positions, underscores, CamelCase, slashes, odd blanks go.
 
     Args:
@@ -302,11 +302,11 @@ def _fixed(name: str, prefix: re.Pattern) -> str:
     )
 
 
-def _places(strings, positions) -> tuple[str, ...]:
+def _places(strings: Sequence[str], positions: Iterable[int]) -> tuple[str, ...]:
     return tuple(f"{i} {strings[i]!r}" for i in positions)
 
 
-def too_long(model, prompts) -> dict[str, int]:
+def too_long(model: Model, prompts: Sequence[str]) -> dict[str, int]:
     """Prompts that the model's tokenizer cuts off, with their number of tokens, longest first.
 
     Args:
@@ -330,7 +330,7 @@ def too_long(model, prompts) -> dict[str, int]:
     return {doubtful[i]: length[i] for i in sorted(range(len(doubtful)), key=lambda i: -length[i]) if lost[i]}
 
 
-def _no_twins(strings, name: str) -> None:
+def _no_twins(strings: Iterable[str], name: str) -> None:
     seen = set()
     for string in strings:
         if string in seen:
@@ -383,7 +383,7 @@ def load_templates(source: str | Path) -> list[str]:
         raise InputError(f"{error}, in {source}") from None
 
 
-def template_provenance(source: str | Path, templates) -> dict:
+def template_provenance(source: str | Path, templates: Sequence[str]) -> dict:
     """Where templates are from and what they were: source, origin, count, and a hash of the strings (16 hex digits).
 
     >>> template_provenance("single", template_set("single"))

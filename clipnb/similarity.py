@@ -35,7 +35,9 @@ def unit_norm(vectors: np.ndarray) -> np.ndarray:
     return vectors / norm
 
 
-def check_vectors(vectors, classifier, name: str = "vectors") -> tuple[np.ndarray, np.ndarray]:
+def check_vectors(
+    vectors: npt.ArrayLike, classifier: npt.ArrayLike, name: str = "vectors"
+) -> tuple[np.ndarray, np.ndarray]:
     """Return image and class vectors as float32 arrays of one width D, with at least one row each, of unit norm.
 
     >>> check_vectors([[1, 0]], [[1, 0], [0, 1]])[1].dtype
@@ -52,7 +54,7 @@ def check_vectors(vectors, classifier, name: str = "vectors") -> tuple[np.ndarra
     return unit_rows(vectors, name), unit_rows(classifier, "classifier")
 
 
-def check_classifier(classifier) -> np.ndarray:
+def check_classifier(classifier: npt.ArrayLike) -> np.ndarray:
     """Return class vectors as a float32 array (C, D) with C >= 1, rows of unit norm.
 
     >>> check_classifier([[1, 0]]).shape
@@ -64,7 +66,7 @@ def check_classifier(classifier) -> np.ndarray:
     return unit_rows(classifier, "classifier")
 
 
-def check_bank(bank) -> np.ndarray:
+def check_bank(bank: npt.ArrayLike) -> np.ndarray:
     """Return the text vectors of P prompts for C classes as a float32 array (P, C, D), with P, C >= 1, of unit norm.
 
     >>> check_bank([[[1, 0]]]).shape
@@ -127,11 +129,11 @@ class Scorer:
     [[1.0, 0.0], [0.0, 1.0]]
     """
 
-    def __init__(self, classifier: np.ndarray, device="cpu"):
+    def __init__(self, classifier: np.ndarray, device: str | torch.device = "cpu"):
         self.columns = tensor(classifier).to(device).T.contiguous()  # a tenth faster in blocks than the transposed view
         self.later, self.first = _repeats(classifier)
 
-    def __call__(self, vectors):
+    def __call__(self, vectors: torch.Tensor):
         """(B, D) vectors on the scorer's device to (B, C)."""
         scores = vectors @ self.columns
         if self.later:
@@ -170,7 +172,7 @@ def number_of_cores() -> int:
     return torch.get_num_threads()
 
 
-def parallel_map(visit, items) -> list:
+def parallel_map(visit: Callable[[Item], Result], items: Iterable[Item]) -> list:
     """Results of `visit(item)` for every item, from as many threads as torch uses, each with one core to itself.
 
     One thread for all work on a block beats all threads on each step of it: nobody waits at every step for the slowest.
@@ -181,7 +183,7 @@ def parallel_map(visit, items) -> list:
     return list(in_order(visit, items))
 
 
-def in_order(visit, items):
+def in_order(visit: Callable[[Item], Result], items: Iterable[Item]):
     """The same as an iterator: yields each result as soon as it and those before it are there.
 
     >>> list(in_order(abs, [-1, 2]))

@@ -13,7 +13,7 @@ from clipnb._checks import MAX_RESAMPLES, floats, generator, listed, real_number
 from clipnb._class_prior import sample_accuracies
 from clipnb.errors import InputError
 from clipnb.intervals import NAN, Score, check_confidence, check_right, percentile_interval, proportion
-from clipnb.metrics import right_by_class
+from clipnb.metrics import correct_and_total
 
 MAX_IMAGES = 10**9  # of a class
 FEW_IMAGES = (
@@ -22,7 +22,7 @@ FEW_IMAGES = (
 HALVES = 4  # random halves for each draw of the accuracies
 
 
-def _fractions(per_class) -> np.ndarray:
+def _fractions(per_class: npt.ArrayLike) -> np.ndarray:
     per_class = floats(per_class, "per_class", 1, finite=False).astype(float)
     present = per_class[~np.isnan(per_class)]
     if not len(present):
@@ -32,7 +32,7 @@ def _fractions(per_class) -> np.ndarray:
     return per_class
 
 
-def worst_classes(per_class, k: int) -> np.ndarray:
+def worst_classes(per_class: npt.ArrayLike, k: int) -> np.ndarray:
     """Indices of the k classes with the lowest accuracy, worst first; ties go to the lower index, NaN is left out.
 
     >>> worst_classes([.5, 0., .9, 0.], k=3)
@@ -43,7 +43,7 @@ def worst_classes(per_class, k: int) -> np.ndarray:
     return np.argsort(per_class, kind="stable")[: whole_number(k, "k", 1, present)]  # argsort puts NaN last
 
 
-def worst_k_accuracy(per_class, k: int) -> float:
+def worst_k_accuracy(per_class: npt.ArrayLike, k: int) -> float:
     """Mean accuracy of the k worst classes, a fraction in [0, 1].
 
     On few images a class this is biased downward, because the worst classes are chosen by the same draw that
@@ -60,7 +60,7 @@ def worst_k_accuracy(per_class, k: int) -> float:
     return float(per_class[worst_classes(per_class, k)].mean())
 
 
-def classes_at_zero(per_class) -> int:
+def classes_at_zero(per_class: npt.ArrayLike) -> int:
     """Number of classes that have images and an accuracy of exactly 0.
 
     >>> classes_at_zero([0., float("nan"), .5])
@@ -69,7 +69,7 @@ def classes_at_zero(per_class) -> int:
     return int((_fractions(per_class) == 0).sum())
 
 
-def harmonic_mean(per_class, floor: float = 0.0) -> float:
+def harmonic_mean(per_class: npt.ArrayLike, floor: float = 0.0) -> float:
     """Harmonic mean of the per-class accuracies, in [0, 1]; 0 as soon as one class is at 0.
 
     Args:
@@ -84,7 +84,7 @@ def harmonic_mean(per_class, floor: float = 0.0) -> float:
     return float(scipy.stats.hmean(_raised(per_class, floor)))
 
 
-def geometric_mean(per_class, floor: float = 0.0) -> float:
+def geometric_mean(per_class: npt.ArrayLike, floor: float = 0.0) -> float:
     """Geometric mean of the per-class accuracies, in [0, 1]; 0 as soon as one class is at 0 (`floor` as above).
 
     >>> round(geometric_mean([.25, 1.]), 6)
@@ -93,7 +93,7 @@ def geometric_mean(per_class, floor: float = 0.0) -> float:
     return float(scipy.stats.gmean(_raised(per_class, floor)))
 
 
-def _raised(per_class, floor: float) -> np.ndarray:
+def _raised(per_class: npt.ArrayLike, floor: float) -> np.ndarray:
     values = _fractions(per_class)
     return np.maximum(values[~np.isnan(values)], _fraction(floor))
 
@@ -202,7 +202,7 @@ def worst_k_reports(
     """
     splits = whole_number(splits, "splits", 1, MAX_RESAMPLES)
     check_confidence(confidence)
-    right, images = right_by_class(predictions, labels, num_classes)
+    right, images = correct_and_total(predictions, labels, num_classes)
     usable = np.flatnonzero(images >= 2)
     ks = listed(ks, "ks", "numbers")
     if not ks:
@@ -246,7 +246,15 @@ def worst_k_reports(
     return reports
 
 
-def _split_half(right, images, sample, k: int, splits: int, rng, confidence: float) -> Score:
+def _split_half(
+    right: np.ndarray,
+    images: np.ndarray,
+    sample: np.ndarray,
+    k: int,
+    splits: int,
+    rng: np.random.Generator,
+    confidence: float,
+) -> Score:
     """Mean accuracy, on the second half of the images, of the k worst classes on the first half."""
     first = images // 2
 
@@ -255,7 +263,7 @@ def _split_half(right, images, sample, k: int, splits: int, rng, confidence: flo
         order = right_first / first + rng.random(right_first.shape) / (2 * first.max() ** 2)
         return np.argpartition(order, k - 1, axis=1)[:, :k]
 
-    def measured(right: np.ndarray, size) -> np.ndarray:
+    def measured(right: np.ndarray, size: tuple[int, ...]) -> np.ndarray:
         # The number of right images in a random half of a class is hypergeometric.
         right_first = rng.hypergeometric(right, images - right, first, size=size)
         rows = chosen(right_first)
