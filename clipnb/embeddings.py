@@ -29,8 +29,8 @@ class Embeddings:
     """Vectors of N images with what they belong to.
 
     `vectors` (N, D) float32 of unit norm, `labels` (N,) int64 with -1 = unknown, `ids` N strings, `classnames` C
-    strings, `provenance` a dict (model, fingerprints, data set), `skipped` the reason for each id of an image that could
-    not be read and has no vector.
+    strings, `provenance` a dict (model, fingerprints, data set), `skipped` the reason for each id of an image that
+    could not be read and has no vector.
     """
 
     vectors: np.ndarray

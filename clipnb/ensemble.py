@@ -1,11 +1,12 @@
 """Weighted prompt ensembles: weights for prompts, what scores with them, and methods compared on the same images.
 
-Every weighting is a `method` of `prompt_weights`; weights score through `weighted_classifier` (one weight a prompt, or a prompt
-and class) or `evaluate_per_image` (a prompt and image).
+Every weighting is a `method` of `prompt_weights`; weights score through `weighted_classifier` (one weight a prompt, or
+a prompt and class) or `evaluate_per_image` (a prompt and image).
 
-The paper's CPE (arXiv 2310.03324) is "cmm". Confirmed: the class-wise matching margin estimates how well a prompt will do, and
-a weighted ensemble highlights the efficient prompts, without labels. Reconstructed: the score of a prompt is the mean
-(pseudo-)margin it gives to the worst classes (or to all, or to one class), and weights are softmax(score / temperature).
+The paper's CPE (arXiv 2310.03324) is "cmm". Confirmed: the class-wise matching margin estimates how well a prompt will
+do, and a weighted ensemble highlights the efficient prompts, without labels. Reconstructed: the score of a prompt is
+the mean (pseudo-)margin it gives to the worst classes (or to all, or to one class), and weights are softmax(score /
+temperature).
 """
 
 from __future__ import annotations
@@ -95,9 +96,9 @@ def prompt_margins(
 def zpe_scores(vectors: npt.ArrayLike, bank: npt.ArrayLike, reference: npt.ArrayLike | None = None) -> np.ndarray:
     """Zero-shot prompt ensembling's score of each prompt (arXiv 2302.06235): (P,) cosines, higher is better.
 
-    The mean over images of the highest similarity, after each text's mean similarity is taken off: half of it measured on
-    `reference`, images like those of the training, half on the images themselves. A text that everything is similar to would
-    win otherwise.
+    The mean over images of the highest similarity, after each text's mean similarity is taken off: half of it measured
+    on `reference`, images like those of the training, half on the images themselves. A text that everything is similar
+    to would win otherwise.
 
     Args:
         vectors: (N, D) unit-norm image vectors.
@@ -124,15 +125,15 @@ def zpe_scores(vectors: npt.ArrayLike, bank: npt.ArrayLike, reference: npt.Array
 def autoclip_weights(vectors: npt.ArrayLike, bank: npt.ArrayLike, entropy: float = 0.85) -> np.ndarray:
     """Weights of the prompts for each image by itself, as AutoCLIP tunes them (arXiv 2309.16414): (N, P), rows sum to 1.
 
-    From equal weights, one step up the gradient of logsumexp over classes of the weighted similarities; the step is as long
-    as brings the weights' entropy down to `entropy` of its maximum. The gradient orders prompts by their mean similarity to
-    the image, classes weighted by their softmax under equal weights.
+    From equal weights, one step up the gradient of logsumexp over classes of the weighted similarities; the step is as
+    long as brings the weights' entropy down to `entropy` of its maximum. The gradient orders prompts by their mean
+    similarity to the image, classes weighted by their softmax under equal weights.
 
     Args:
         vectors: (N, D) unit-norm image vectors.
         bank: (P, C, D) unit-norm text vectors.
-        entropy: share of the entropy of equal weights, in (0, 1]; 0.85 is the authors' choice. Where several prompts tie for
-            the best, weights come as near to it as they can.
+        entropy: share of the entropy of equal weights, in (0, 1]; 0.85 is the authors' choice. Where several prompts
+            tie for the best, weights come as near to it as they can.
 
     >>> autoclip_weights(np.eye(2)[:1], np.stack([np.eye(2), -np.eye(2)]), entropy=0.5).round(2)
     array([[0.89, 0.11]])
@@ -203,8 +204,8 @@ def prompt_weights(
         bank: (P, C, D) unit-norm text vectors, from `clipnb.prompt_vectors`.
         labels: (N,) class indices, -1 left out, for "cmm" and "greedy"; None: pseudo-labels by the uniform ensemble.
         method: "uniform" (every prompt 1 / P), "zpe" (softmax of `zpe_scores`), "autoclip" (`autoclip_weights`, for
-            each image), "cmm" (softmax of the mean margin), or "greedy" (forward selection by accuracy on `labels`: what
-            weights could reach if they saw labels, no method to use).
+            each image), "cmm" (softmax of the mean margin), or "greedy" (forward selection by accuracy on `labels`:
+            what weights could reach if they saw labels, no method to use).
         temperature: of the softmax of "zpe" and "cmm", in units of cosine.
         worst_k: of "cmm": average the margin over the k worst classes (by the prompts' mean margin; fewer if fewer have
             images) instead of all.
@@ -287,8 +288,8 @@ def evaluate_per_image(
 ) -> EvaluationResult:
     """`evaluate` where every image weights the prompts in its own way: similarity to class c is sum_p w_ip s(x_i, t_pc).
 
-    That sum is one inner product of the concatenated w_ip x_i with the concatenated t_pc, so blocks of images go through
-    `evaluate` in P x D dimensions. (As in AutoCLIP, the weighted mean is not renormalised.)
+    That sum is one inner product of the concatenated w_ip x_i with the concatenated t_pc, so blocks of images go
+    through `evaluate` in P x D dimensions. (As in AutoCLIP, the weighted mean is not renormalised.)
 
     Args:
         vectors: (N, D) unit-norm image vectors.
@@ -364,7 +365,8 @@ def description_classifier(
     name_weight * t_c + (1 - name_weight) * (weighted mean of the descriptions), renormalised.
 
     Without labels it takes two rounds, because the classes that need descriptions are those that `classifier` hardly
-    predicts: the first weights descriptions equally, and what it predicts are the pseudo-labels of the second. A class that
+    predicts: the first weights descriptions equally, and what it predicts are the pseudo-labels of the second. A class
+        that
     is still never predicted takes the N / C images (at least one) that it is nearest to winning.
 
     Args:

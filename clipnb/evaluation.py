@@ -183,16 +183,18 @@ class EvaluationResult:
     def scores(self, k: int = 10, seed: int = 0) -> dict[str, Score]:
         """Every score with its 95 % interval (`clipnb.intervals`, `clipnb.worst`); all but `classes_at_zero` are fractions.
 
-        The naive `worst_k` and both means have no interval: noise pulls them down by an amount that depends on all classes, and no
-        interval around them holds a truth. What the worst k classes are truly like is said by the three scores beside it.
+        The naive `worst_k` and both means have no interval: noise pulls them down by an amount that depends on all
+        classes, and no interval around them holds a truth. What the worst k classes are truly like is said by the three
+        scores beside it.
 
         Args:
             k: how many worst classes (all of them if fewer classes have images).
             seed: of the intervals that rest on random numbers.
 
         Returns:
-            Score by name: accuracy, recall_at_<depth>, mean_per_class_accuracy, worst_k, worst_k_truly_worst, worst_k_listed and
-            worst_k_split_half (where the classes can be split), classes_at_zero, harmonic_mean, geometric_mean.
+            Score by name: accuracy, recall_at_<depth>, mean_per_class_accuracy, worst_k, worst_k_truly_worst,
+            worst_k_listed and worst_k_split_half (where the classes can be split), classes_at_zero, harmonic_mean,
+            geometric_mean.
 
         Raises:
             InputError: no image has a label.
@@ -224,7 +226,8 @@ class EvaluationResult:
             report = worst.worst_k_report(self.predictions, self.labels, self.num_classes, k, seed=seed)
             for name in ("truly_worst", "listed", "split_half"):
                 scores[f"worst_k_{name}"] = getattr(report, name)
-        # A sum of unlike coins varies less than one of equal coins (Hoeffding 1956), so the interval over the classes is safe.
+        # A sum of unlike coins varies less than one of equal coins (Hoeffding 1956), so the interval over the classes
+        # is safe.
         scores["classes_at_zero"] = Score(
             *(present * end for end in proportion(worst.classes_at_zero(self.per_class_accuracy), present))
         )
@@ -235,10 +238,11 @@ class EvaluationResult:
     def summary(self, k: int = 10, seed: int = 0) -> dict:
         """`scores` as numbers for JSON: each with its interval beside it as `<name>_ci`, None where there is none.
 
-        The names of the worst-k scores carry the k that was asked for (`worst_10`, `worst_10_truly_worst`, ...); `worst_k` is that k,
-        and `worst_k_classes` the number of classes that they are means of. Where few images a class leave a range in place of a
-        value, the value is None and the range stands as its interval. `worst_k_fits` says whether the counts look like the family
-        that three of the scores rest on, `worst_k_possible` what any family allows.
+        The names of the worst-k scores carry the k that was asked for (`worst_10`, `worst_10_truly_worst`, ...);
+        `worst_k` is that k, and `worst_k_classes` the number of classes that they are means of. Where few images a
+        class leave a range in place of a value, the value is None and the range stands as its interval. `worst_k_fits`
+        says whether the counts look like the family that three of the scores rest on, `worst_k_possible` what any
+        family allows.
 
         Args:
             k, seed: as in `scores`.

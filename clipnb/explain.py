@@ -50,19 +50,20 @@ def explain_classes(
         cmm: (C,) class-wise matching margins, cosines; NaN without images.
         classifier: (C, D) unit-norm class vectors.
         classnames: C names.
-        min_images: default: the fewest images n for which 0 right of n lies below the overall accuracy (upper end of the
-            95 % Wilson interval); with fewer, even a class at 0 % cannot be told from an average one.
+        min_images: default: the fewest images n for which 0 right of n lies below the overall accuracy (upper end of
+            the 95 % Wilson interval); with fewer, even a class at 0 % cannot be told from an average one.
         synonym_cosine: default: the 0.9 quantile, over all classes, of the cosine to the nearest other text.
         majority: share of the wrong answers, in (0, 1].
         significance: in (0, 1).
         rivals: how many of the most frequent wrong answers to list.
 
     Returns:
-        DataFrame, one row a class in the order of `classes`, with classname, verdict, sentence, and the evidence: images,
-        accuracy, margin, wrong (number of wrong answers), rivals (the most frequent: list of (classname, count)), rival,
-        rival_count, rival_p and rival_cosine (the one that chance explains least, the probability in 3, the cosine of the
-        texts), same_name (list of (class, classname)), to_same_name and to_synonyms (wrong answers that count in 1 and
-        in 2), nearest_text (classname) and nearest_cosine. The thresholds that were used are in its `attrs`.
+        DataFrame, one row a class in the order of `classes`, with classname, verdict, sentence, and the evidence:
+        images, accuracy, margin, wrong (number of wrong answers), rivals (the most frequent: list of (classname,
+        count)), rival, rival_count, rival_p and rival_cosine (the one that chance explains least, the probability in 3,
+        the cosine of the texts), same_name (list of (class, classname)), to_same_name and to_synonyms (wrong answers
+        that count in 1 and in 2), nearest_text (classname) and nearest_cosine. The thresholds that were used are in its
+        `attrs`.
 
     Raises:
         InputError: shapes differ, or an index or a threshold is out of range.
@@ -179,7 +180,8 @@ def _fewest_images(overall: float) -> float:
 def _strongest_rival(wrong: np.ndarray, pull: np.ndarray, own: int) -> tuple[int, float]:
     """The rival that chance explains least and the probability of one as strong; (-1, 1.0) without wrong answers.
 
-    `pull` counts the wrong answers that other classes give; one is added to each, so that "never seen" is not "impossible".
+    `pull` counts the wrong answers that other classes give; one is added to each, so that "never seen" is not
+    "impossible".
     """
     others = np.arange(len(wrong)) != own
     if not wrong.any():

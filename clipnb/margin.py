@@ -160,7 +160,9 @@ def image_margins(
         best = top_k(block, min(2, len(classifier)))
         target[rows] = np.where(target[rows] >= 0, target[rows], best[:, 0])
         own = np.take_along_axis(block, target[rows, None], axis=1)[:, 0]
-        margins[rows], rivals[rows] = margins_from_top2(target[rows], own, best, np.take_along_axis(block, best, axis=1))
+        margins[rows], rivals[rows] = margins_from_top2(
+            target[rows], own, best, np.take_along_axis(block, best, axis=1)
+        )
     return margins, rivals
 
 
@@ -219,8 +221,8 @@ def margin_intervals(
 ) -> np.ndarray:
     """Student's t interval of every class's matching margin: (C, 2), low and high.
 
-    With reduction "class" the rival is the one that the class's mean similarities choose, and the interval is that of the images'
-    margins against this rival.
+    With reduction "class" the rival is the one that the class's mean similarities choose, and the interval is that of
+    the images' margins against this rival.
 
     Args:
         vectors, classifier, labels, reduction: as in `class_wise_matching_margin`.
@@ -352,8 +354,9 @@ def baseline_scores(
         logit_scale: of the softmax, as in `softmax_confidence`.
 
     Returns:
-        Of (C,) each, "frequency" (images predicted as the class), "top-1 similarity" and "confidence" (mean cosine and mean
-        softmax probability of these images; NaN without any), "text only" (minus the cosine to the nearest other text).
+        Of (C,) each, "frequency" (images predicted as the class), "top-1 similarity" and "confidence" (mean cosine and
+        mean softmax probability of these images; NaN without any), "text only" (minus the cosine to the nearest other
+        text).
 
     >>> scores = baseline_scores([[1., 0.], [.8, .6]], [[1., 0.], [0., 1.]])
     >>> scores["frequency"], scores["top-1 similarity"].round(3)

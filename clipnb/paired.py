@@ -1,10 +1,11 @@
 """Methods compared on the same images: what differs beyond chance, with one correction for many comparisons.
 
-Each method is held against one baseline. A verdict ("better" or "worse") is given only for a statistic whose rate of false verdicts
-holds (`benchmarks/coverage.py`): the accuracy of all images and of classes chosen without these images, both by McNemar's exact test;
-the accuracy on the classes that the baseline does worst on, chosen on one half of the images and compared on the other; and the number
-of classes at 0 %, by the exact sign test of the classes that only one of the two leaves at 0 %. The naive worst-k accuracy and the
-harmonic mean get no verdict: both depend on how unlucky the other classes are, so they change where no class has changed.
+Each method is held against one baseline. A verdict ("better" or "worse") is given only for a statistic whose rate of
+false verdicts holds (`benchmarks/coverage.py`): the accuracy of all images and of classes chosen without these images,
+both by McNemar's exact test; the accuracy on the classes that the baseline does worst on, chosen on one half of the
+images and compared on the other; and the number of classes at 0 %, by the exact sign test of the classes that only one
+of the two leaves at 0 %. The naive worst-k accuracy and the harmonic mean get no verdict: both depend on how unlucky
+the other classes are, so they change where no class has changed.
 """
 
 from __future__ import annotations
@@ -33,15 +34,15 @@ def compare(
 ) -> list[dict]:
     """Methods on the same images, ready for JSON: every score with its interval, and how it differs from the baseline.
 
-    Scores are those of `EvaluationResult.summary`, and the harmonic mean with accuracies raised to FLOOR at least. All differences
-    from the baseline are corrected for the number of methods (Bonferroni): with 95 % confidence every interval of one statistic holds,
-    and p-values are multiplied likewise.
+    Scores are those of `EvaluationResult.summary`, and the harmonic mean with accuracies raised to FLOOR at least. All
+    differences from the baseline are corrected for the number of methods (Bonferroni): with 95 % confidence every
+    interval of one statistic holds, and p-values are multiplied likewise.
 
     Args:
         results: name -> result of `evaluate`, all with the same labels; the baseline among them.
         k: how many worst classes (fewer if fewer classes have images).
-        flagged: class indices that were chosen on other images or without labels (`margin.find_worst`); their images get an
-            accuracy of their own, a tail without selection bias.
+        flagged: class indices that were chosen on other images or without labels (`margin.find_worst`); their images
+            get an accuracy of their own, a tail without selection bias.
         baseline: its name.
         seed: of the random halves and intervals.
 
@@ -53,7 +54,8 @@ def compare(
         InputError: the baseline is missing, or results have other labels.
 
     >>> from clipnb import evaluate
-    >>> results = {"bare": evaluate(np.eye(2), np.eye(2), [0, 1]), "other": evaluate(np.eye(2), np.eye(2)[::-1], [0, 1])}
+    >>> results = {"bare": evaluate(np.eye(2), np.eye(2), [0, 1]), "other": evaluate(np.eye(2), np.eye(2)[::-1], [0,
+    1])}
     >>> rows = compare(results, k=1)
     >>> rows[1]["accuracy"], rows[1]["difference"]["accuracy"]["value"], rows[1]["difference"]["accuracy"]["verdict"]
     (0.0, -1.0, 'no')
@@ -132,10 +134,11 @@ def differences_of_predictions(
         k, flagged, comparisons, seed: as in `paired_differences`.
 
     Returns:
-        {statistic: {"a", "b", "value", "ci", "p", "verdict"}} for "accuracy", "flagged_accuracy" (with `flagged`), "worst_k_chosen" (the
-        k classes that the second does worst on by one half of the images, compared on the other), "classes_at_zero" (a count) and
-        "harmonic_mean_floored". "a" and "b" are the scores of both, "value" their difference. "ci" and "p" are None where there is no
-        interval or test; "verdict" is "better", "worse", "no", or None where none can be given.
+        {statistic: {"a", "b", "value", "ci", "p", "verdict"}} for "accuracy", "flagged_accuracy" (with `flagged`),
+        "worst_k_chosen" (the k classes that the second does worst on by one half of the images, compared on the other),
+        "classes_at_zero" (a count) and "harmonic_mean_floored". "a" and "b" are the scores of both, "value" their
+        difference. "ci" and "p" are None where there is no interval or test; "verdict" is "better", "worse", "no", or
+        None where none can be given.
 
     Raises:
         InputError: shapes or indices are off, or no image has a label.
@@ -179,8 +182,8 @@ def chosen_on_halves(
 ) -> np.ndarray:
     """The images of the k worst classes, chosen without these images: (N,) booleans.
 
-    The images of each class are dealt at random into two halves. The k classes with the lowest accuracy on one half are measured on
-    their images of the other half, and the other way round, so that no image helps to choose its own class.
+    The images of each class are dealt at random into two halves. The k classes with the lowest accuracy on one half are
+    measured on their images of the other half, and the other way round, so that no image helps to choose its own class.
 
     Args:
         right: (N,) booleans, whether the method that chooses is right.

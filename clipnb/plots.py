@@ -152,9 +152,9 @@ def confusion(
 ) -> Axes:
     """Draw a confusion matrix: colour is the share of the actual class, numbers are images.
 
-    Up to 40 classes are named and annotated. Above 250 rows, blocks of neighbouring classes are drawn as one square that
-    takes the largest share in the block, so that a single confusion stays visible among 1,000 classes. Many classes are
-    read best in the order of `cluster_order`, and the worst with their rivals: `with_rivals`.
+    Up to 40 classes are named and annotated. Above 250 rows, blocks of neighbouring classes are drawn as one square
+    that takes the largest share in the block, so that a single confusion stays visible among 1,000 classes. Many
+    classes are read best in the order of `cluster_order`, and the worst with their rivals: `with_rivals`.
 
     Args:
         confusion: (C, C) counts, [actual, predicted].
@@ -231,7 +231,8 @@ def _largest_in_blocks(values: np.ndarray, block: int) -> np.ndarray:
 def cluster_order(confusion: npt.ArrayLike, classes: Sequence[int] | None = None) -> np.ndarray:
     """Order classes so that those which are taken for each other stand side by side: `classes` for `confusion`.
 
-    Hierarchical clustering (average linkage); two classes are near when large shares of their images go from one to the other.
+    Hierarchical clustering (average linkage); two classes are near when large shares of their images go from one to the
+    other.
 
     Args:
         confusion: (C, C) counts, [actual, predicted].
@@ -394,7 +395,8 @@ def margin_accuracy(
 def calibration(confidence: npt.ArrayLike, correct: npt.ArrayLike, ax: Axes | None = None, bins: int = 10) -> Axes:
     r"""Draw a reliability diagram: accuracy against confidence, with how many images each point stands for.
 
-    A point below the diagonal is overconfident. Lines are 95 % Wilson intervals, bars below the share of images in the bin.
+    A point below the diagonal is overconfident. Lines are 95 % Wilson intervals, bars below the share of images in the
+    bin.
 
     Args:
         confidence: (N,) probability of the prediction, fractions in [0, 1].
@@ -468,7 +470,8 @@ def bars_with_intervals(
 
     Example:
         >>> from matplotlib.figure import Figure
-        >>> table = pd.DataFrame({"method": ["bare", "cmm"], "worst": [0.1, 0.3], "low": [0.0, 0.2], "high": [0.2, 0.4]})
+        >>> table = pd.DataFrame({"method": ["bare", "cmm"], "worst": [0.1, 0.3], "low": [0.0, 0.2], "high": [0.2,
+        0.4]})
         >>> ax = bars_with_intervals(table, "worst", "low", "high", "method", ax=Figure().subplots(), baseline=0.1)
         >>> [tick.get_text() for tick in ax.get_yticklabels()]
         ['cmm', 'bare']

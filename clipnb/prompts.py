@@ -125,10 +125,10 @@ class Finding:
 def lint(classnames: Sequence[str], templates: Sequence[str] = ("{}",), model: Model | None = None) -> list[Finding]:
     """What is wrong or doubtful about classnames and templates, found before anything is encoded.
 
-    Reported, not raised: empty classnames, duplicates (`twins`), near-duplicates (`near_twins`), names that a model cannot
-    read as words (synset ids, numbers, CamelCase, underscores, slashes, index prefixes), names of missing values and of
-    splits, ImageNet's names that are known to be wrong; templates that are empty, repeated, or do not have one slot; with
-    `model`, prompts longer than its context, whose end it never sees.
+    Reported, not raised: empty classnames, duplicates (`twins`), near-duplicates (`near_twins`), names that a model
+    cannot read as words (synset ids, numbers, CamelCase, underscores, slashes, index prefixes), names of missing values
+    and of splits, ImageNet's names that are known to be wrong; templates that are empty, repeated, or do not have one
+    slot; with `model`, prompts longer than its context, whose end it never sees.
 
     Args:
         classnames: C names.
@@ -273,7 +273,8 @@ def fix_names(classnames: Sequence[str]) -> tuple[list[str], list[tuple[str, str
         classnames: C names.
 
     Returns:
-        The C repaired names, and (old, new) of those that changed. A repair can make two names equal, which `lint` reports.
+        The C repaired names, and (old, new) of those that changed. A repair can make two names equal, which `lint`
+        reports.
 
     >>> fix_names(["AnnualCrop", "river"])
     (['annual crop', 'river'], [('AnnualCrop', 'annual crop')])
