@@ -199,7 +199,7 @@ def mean_with_t(values: npt.ArrayLike, confidence: float = 0.95) -> Score:
     >>> f"{mean_with_t([1.0, 2.0, 3.0]):.2f}"
     '2.00 [-0.48, 4.48]'
     """
-    values = floats(values, "values", 1)
+    values = floats(values, "values", 1).astype(float)
     n = len(values)
     tail = (1 - check_confidence(confidence)) / 2
     if not n or np.abs(values).max() > MAX_VALUE:

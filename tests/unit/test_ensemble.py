@@ -168,7 +168,7 @@ def test_autoclip_at_the_ends_of_its_entropy():
 @pytest.mark.parametrize("blocks", [1, 5])
 def test_per_image_weights_that_do_not_differ_are_one_ensemble(monkeypatch, blocks):
     vectors, bank, labels = case()
-    monkeypatch.setattr(ensemble, "LIFT_BYTES", 4 * 4 * 32 * len(vectors) // blocks)
+    monkeypatch.setattr(ensemble, "WEIGHTED_BYTES", 4 * 4 * 32 * len(vectors) // blocks)
     weights = np.array([0.5, 0.3, 0.2, 0.0])
     mean = np.einsum("p,pcd->cd", weights, bank)
     found = ensemble.evaluate_per_image(vectors, bank, np.tile(weights, (len(vectors), 1)), labels)

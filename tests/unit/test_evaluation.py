@@ -26,7 +26,7 @@ def same(result, other, vectors):
     assert np.array_equal(result.labels, other.labels) and result.ks == other.ks
     for name in ("topk", "rivals"):
         assert same_classes(getattr(result, name), getattr(other, name), scores), name
-    for name in ("topk_similarity", "margins", "leads"):
+    for name in ("topk_similarity", "margins", "pseudo_margins"):
         assert np.allclose(getattr(result, name), getattr(other, name), rtol=0, atol=1e-6, equal_nan=True), name
     if np.array_equal(result.topk, other.topk):  # no near tie
         for name in ("predictions", "confusion", "per_class_accuracy", "per_class_precision"):
@@ -109,20 +109,18 @@ def test_the_lower_of_equal_classes_is_predicted_however_images_are_cut(num_clas
         result = evaluate(vectors[rows], classifier)
         assert not np.isin(result.predictions, [1, num_classes - 1]).any()
         best = result.predictions == 0
-        assert best.any() and (result.leads[best] == 0).all() and (result.topk[best, 1] == 1).all()
+        assert best.any() and (result.pseudo_margins[best] == 0).all() and (result.topk[best, 1] == 1).all()
         prompts = evaluate_prompts(vectors[rows], classifier[None])
         assert not np.isin(prompts.predictions, [1, num_classes - 1]).any()
 
 
-def test_parts_that_do_not_belong_together_are_told():
+def test_parts_that_do_not_belong_together_raise():
     result = evaluate(np.eye(3), np.eye(3), [0, 1, 2])
     for other, text in (
-        (evaluate(np.eye(3), np.eye(3)[::-1], [0, 1, 2]), "got `ks` = (1, 5) and another classifier"),
-        (evaluate(np.eye(3), np.eye(3), [0, 1, 2], ks=(1,)), "got `ks` = (1,)"),
+        (evaluate(np.eye(3), np.eye(3)[::-1], [0, 1, 2]), "one `classifier`, got another classifier"),
+        (evaluate(np.eye(3), np.eye(3), [0, 1, 2], ks=(1,)), "one `ks` = (1, 5), got `ks` = (1,)"),
     ):
-        with pytest.raises(
-            InputError, match=re.escape(f"Expected parts with one classifier and `ks` = (1, 5), {text}") + "$"
-        ):
+        with pytest.raises(InputError, match=re.escape(f"Expected parts with {text}") + "$"):
             EvaluationResult.merge([result, other])
     with pytest.raises(InputError, match="Expected at least one result to merge, got none"):
         EvaluationResult.merge([])

@@ -22,6 +22,7 @@ HOMES = {
 }
 # The rooms of the house, lowest first: a module imports only from rooms before its own.
 FLOW = [
+    "_arrays",
     "_moved",
     "errors",
     "_checks",
@@ -169,12 +170,12 @@ PUBLIC = {
         "template_set",
         "load_templates",
         "DRAWING_TEMPLATES",
-        "twins",
-        "near_twins",
+        "duplicate_classnames",
+        "near_duplicate_classnames",
         "lint",
         "fix_names",
         "check_templates",
-        "too_long",
+        "truncated_prompts",
     ],
     "plots": [
         "per_class_accuracy",
@@ -225,6 +226,20 @@ def test_public_names_are_found_from_the_top(module):
         assert hasattr(place, name), name
     if module:
         assert module.split(".")[0] in clipnb.__all__ and module.split(".")[0] in dir(clipnb)
+
+
+@pytest.mark.parametrize(
+    "name, new",
+    [
+        ("twins", "duplicate_classnames"),
+        ("near_twins", "near_duplicate_classnames"),
+        ("too_long", "truncated_prompts"),
+    ],
+)
+def test_functions_with_a_new_name_warn_and_work(name, new):
+    with pytest.warns(DeprecationWarning, match=f"prompts.{name} has moved to clipnb.prompts.{new}"):
+        old = getattr(clipnb.prompts, name)
+    assert old is getattr(clipnb.prompts, new)
 
 
 @pytest.mark.parametrize(
