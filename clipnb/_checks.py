@@ -193,7 +193,8 @@ def texts_of(values: Iterable[str], name: str, length: int | None = None) -> lis
     """
     texts = [text_of(value, name) for value in listed(values, name)]
     if not texts or length not in (None, len(texts)):
-        raise InputError(f"Expected `{name}` to hold {length or 'some'} texts, got {len(texts)}")
+        count = f"{length} texts" if length else "at least one text"
+        raise InputError(f"Expected `{name}` to hold {count}, got {len(texts)}")
     return texts
 
 

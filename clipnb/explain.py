@@ -184,7 +184,7 @@ def _verdict(
     if images < min_images:
         return "too few images", (
             f"{images} image{'s' if images != 1 else ''}: with fewer than {min_images}, even a class at 0 % "
-            "cannot be told from an average one."
+            "cannot be distinguished from an average one."
         )
     if not wrong:
         return "unclear", f"No wrong answer among {images} images."

@@ -118,7 +118,7 @@ def _effective_proportion(value: float, n: float, confidence: float) -> Score:
     tail = (1 - check_confidence(confidence)) / 2
     right = value * n
     wrong = (1 - value) * n
-    if min(right, wrong) < FEW:
+    if min(right, wrong) < FEW - 1e-6:  # the tolerance keeps 10 successes from counting as 9.999...
         low = scipy.stats.beta.ppf(tail, right, wrong + 1) if right > 0 else 0.0
         high = scipy.stats.beta.ppf(1 - tail, right + 1, wrong) if wrong > 0 else 1.0
         return Score(float(value), float(low), float(high))

@@ -360,7 +360,7 @@ def precision_recall(
     ax.plot(recall, precision, color=BLUE, drawstyle="steps-post", label=label)
     if base_rate is not None:
         ax.axhline(base_rate, color=ORANGE, linestyle="--", label=f"chance {_percent_text(base_rate)}")
-    ax.set(xlabel="recall: share of the positives found", ylabel="precision: share of the found that is right")
+    ax.set(xlabel="recall: share of the positives found", ylabel="precision: share of the retrieved that is positive")
     _percent(ax.xaxis, upper=1.02)
     _percent(ax.yaxis, upper=1.02)
     _legend(ax)

@@ -12,7 +12,7 @@ from tests.support.shared import same_classes, unit_rows
 
 
 def case(seed=0, classes=12, per_class=20, prompts=4, width=32):
-    """Vectors around their class's direction; a bank whose first prompt is best, the next ones noisier, the last useless."""
+    """Vectors around their class's direction; the first prompt is best, the next are noisier, the last is useless."""
     rng = np.random.default_rng(seed)
     truth = unit_rows(rng, classes, width)
     labels = np.repeat(np.arange(classes), per_class)
@@ -378,7 +378,7 @@ VECTORS, BANK, LABELS = case()
         ),
     ],
 )
-def test_wrong_input_is_told(call, text):
+def test_wrong_input_raises(call, text):
     with pytest.raises(InputError, match="^" + re.escape(text)):
         call()
 

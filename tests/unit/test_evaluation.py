@@ -21,7 +21,7 @@ NAN = float("nan")
 
 
 def same(result, other, vectors):
-    """Whether two results are the same as promised: classes and counts, except for near ties; similarities up to rounding."""
+    """Whether two results have the same classes and counts, except for near ties, and similarities up to rounding."""
     scores = np.asarray(vectors, dtype=float) @ result.classifier.astype(float).T
     assert np.array_equal(result.labels, other.labels) and result.ks == other.ks
     for name in ("topk", "rivals"):
@@ -287,7 +287,7 @@ def test_a_depth_above_the_number_of_classes_counts_as_all():
         ),
     ],
 )
-def test_wrong_input_is_told(call, text):
+def test_wrong_input_raises(call, text):
     with pytest.raises(InputError, match="^" + re.escape(text)):
         call()
 

@@ -35,7 +35,7 @@ def set_row(confusion, c, right, **wrong):
         confusion[c, int(j[1:])] = count
 
 
-def test_a_name_collision_is_told_by_name_and_by_text():
+def test_a_name_collision_is_recognised_by_name_and_by_text():
     confusion, cmm, texts, names = world()
     names[4], names[9] = "missile", "Missile"
     texts[9] = texts[4]
@@ -59,7 +59,7 @@ def test_a_twin_that_takes_no_answers_is_not_blamed():
     assert found.verdict == "visual confusion" and found.same_name == [(4, "missile")] and found.to_same_name == 0
 
 
-def test_a_near_synonym_is_told_by_the_texts():
+def test_a_near_synonym_is_recognised_by_the_texts():
     confusion, cmm, texts, names = world()
     texts[7] = unit_norm(texts[6] + 0.1 * texts[7])
     set_row(confusion, 7, 20, c6=25, c30=5)
@@ -98,7 +98,7 @@ def test_too_few_images_and_unclear():
     assert found.verdict.tolist() == ["too few images", "unclear"] and found.attrs["min_images"] == 5
     assert (
         found.loc[3, "sentence"]
-        == "2 images: with fewer than 5, even a class at 0 % cannot be told from an average one."
+        == "2 images: with fewer than 5, even a class at 0 % cannot be distinguished from an average one."
     )
     assert (
         found.loc[5, "sentence"]
@@ -185,7 +185,7 @@ def test_on_the_result_of_evaluate():
         ({"rivals": 0}, "Expected `rivals` >= 1, got 0"),
     ],
 )
-def test_wrong_input_is_told(change, text):
+def test_wrong_input_raises(change, text):
     arguments = {
         "classes": [0],
         "confusion": [[1, 1], [0, 2]],

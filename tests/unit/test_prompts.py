@@ -31,7 +31,7 @@ from clipnb.errors import InputError
         ),
     ],
 )
-def test_wrong_input_is_told(call, text):
+def test_wrong_input_raises(call, text):
     with pytest.raises(InputError, match="^" + re.escape(text) + "$"):
         call()
 
@@ -161,5 +161,5 @@ def test_templates_say_where_they_are_from(tmp_path):
         "open_clip "
     )
     path.write_text("{}\n{}\n")
-    with pytest.raises(InputError, match="^Expected `templates` without repeats, got '{}' twice, in .*mine.txt$"):
+    with pytest.raises(InputError, match=r"^Expected `templates` without repeats, got '{}' twice, in .*mine.txt$"):
         prompts.load_templates(path)
