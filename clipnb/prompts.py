@@ -21,10 +21,17 @@ if TYPE_CHECKING:
 
 
 class TokenizingModel(Protocol):
-    """What these functions need of a model from `clipnb.load_model`."""
+    """The part of a model from `clipnb.load_model` that counts tokens."""
 
-    tokenizer: Any  # (texts, context_length=...) -> (N, L) tokens
-    padding_id: int
+    @property
+    def tokenizer(self) -> Any:
+        """Function of texts and `context_length` that returns (N, L) tokens."""
+        ...
+
+    @property
+    def padding_id(self) -> int:
+        """The token that fills up short texts."""
+        ...
 
     def prompt_lengths(self, tokens: torch.Tensor) -> torch.Tensor:
         """Number of tokens of each row, without padding."""
