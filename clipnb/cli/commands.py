@@ -477,7 +477,7 @@ def describe(
     from clipnb import margin as margins
     from clipnb._files import write_atomically
     from clipnb.describe.llm import Asker, ask, estimate
-    from clipnb.prompts import too_long
+    from clipnb.prompts import truncated_prompts
 
     own = load_dataset(dataset)
     default = texts.DRAWING_QUERY if own.drawings else texts.QUERY
@@ -531,7 +531,7 @@ def describe(
             count,
             template,
             allow_rivals,
-            lambda lines: too_long(loaded, lines),
+            lambda lines: truncated_prompts(loaded, lines),
             lambda line: click.echo(line, err=True),
         )
         found = answers.descriptions(asker, template)

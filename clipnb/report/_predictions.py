@@ -237,7 +237,7 @@ def _folder(images: str | Path) -> Path:
 
 def _classes(result: EvaluationResult, names: list[str]) -> pd.DataFrame:
     """All classes, worst first; those without images last."""
-    right, images = result.right_by_class
+    right, images = result.correct_and_total
     scores = [proportion(int(hits), int(n)) for hits, n in zip(right, images)]
     table = pd.DataFrame(
         {
@@ -266,7 +266,7 @@ def _confusions(result: EvaluationResult, names: list[str]) -> pd.DataFrame:
             "label": [names[c] for c in actual],
             "prediction": [names[c] for c in predicted],
             "count": wrong[actual, predicted],
-            "share": wrong[actual, predicted] / result.right_by_class[1][actual],
+            "share": wrong[actual, predicted] / result.correct_and_total[1][actual],
             "label_class": actual,
             "prediction_class": predicted,
         }
@@ -365,7 +365,7 @@ def _advice(
         if len(rows := bad[bad["verdict"] == verdict]):
             steps.append(advice.format(first_names(rows)))
     few = bad.attrs.get("min_images")
-    images = result.right_by_class[1]
+    images = result.correct_and_total[1]
     if few and not guessing and (count := int(((images > 0) & (images < few)).sum())):
         steps.append(
             f"Add images to the {count} classes with fewer than {few}: too few to tell a bad class from an average one."
