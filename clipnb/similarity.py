@@ -7,6 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 
 from clipnb._checks import as_numpy, floats, whole_number
+from clipnb._runtime import one_thread_each
 from clipnb.errors import InputError
 
 BLOCK_ROWS = (
@@ -187,15 +188,10 @@ def in_order(visit, items):
     >>> list(in_order(abs, [-1, 2]))
     [1, 2]
     """
-    import torch
-
-    threads = number_of_cores()
-    try:
-        with ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,)) as pool:
-            torch.set_num_threads(1)  # here too: what is done with a result must not take the workers' cores
-            yield from pool.map(visit, items)
-    finally:
-        torch.set_num_threads(threads)  # torch also keeps the last number set as the default of threads to come
+    cores = number_of_cores()
+    # One thread here too: whatever is done with a result must not take the workers' cores.
+    with one_thread_each() as limit, ThreadPoolExecutor(cores, initializer=limit) as pool:
+        yield from pool.map(visit, items)
 
 
 def top_k(similarity: np.ndarray, k: int) -> np.ndarray:

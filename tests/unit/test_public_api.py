@@ -27,6 +27,7 @@ FLOW = [
     "_checks",
     "_files",
     "_device",
+    "_runtime",
     "_wordnet",
     "prompts",
     "similarity",
