@@ -464,7 +464,7 @@ def describe(
     from clipnb import load_dataset, zero_shot_classifier
     from clipnb import margin as margins
     from clipnb._files import write_atomically
-    from clipnb.describe.llm import Asker, ask, estimate
+    from clipnb.describe.llm import LLMSettings, ask, estimate
     from clipnb.prompts import too_long
 
     own = load_dataset(dataset)
@@ -476,7 +476,7 @@ def describe(
     if llm is not None:
         text_of(llm, "--llm")
     template = texts.load_query(query_file) if query_file else default
-    asker = llm and Asker(
+    asker = llm and LLMSettings(
         llm, cache, api_base, parse_prices(price), max_cost, concurrency, per_minute, retries=retries, timeout=timeout
     )
     images, loaded, data, facts = _encode(source, own, store, fix_names)

@@ -87,9 +87,11 @@ def test_a_changed_shard_changes_the_fingerprint(shards):
 
 
 def test_ids_are_unique_and_labels_complete(shards):
-    with pytest.raises(InputError, match="^Expected every image of x to have an id of its own, got 'b' twice or more$"):
+    with pytest.raises(
+        InputError, match=r"^Expected every image of x to have an id of its own, got 'b' twice or more$"
+    ):
         LabeledImages("x", ["a", "b", "b"], np.zeros(3, dtype=np.int64), ["c"], None)
-    with pytest.raises(InputError, match="^Expected a label for each of the 2 ids of x, got 3$"):
+    with pytest.raises(InputError, match=r"^Expected a label for each of the 2 ids of x, got 3$"):
         LabeledImages("x", ["a", "b"], np.zeros(3, dtype=np.int64), ["c"], None)
     folder, write = shards
     write("a-1.tar", [("000", 30, 1), ("000", 40, 0)])
@@ -120,7 +122,7 @@ def test_a_damaged_file_is_read_or_named_and_nothing_else(tmp_path, format):
 def test_a_decompression_bomb_is_refused(tmp_path, monkeypatch):
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1000)
     Image.new("RGB", (100, 100)).save(tmp_path / "a.png")
-    with pytest.raises(InputError, match="Cannot read image 'a.png' .* could be decompression bomb"):
+    with pytest.raises(InputError, match=r"Cannot read image 'a.png' .* could be decompression bomb"):
         load_dataset(f"folder:{tmp_path}")[0]
 
 
@@ -207,7 +209,7 @@ def test_sixteen_bits_are_scaled_not_clipped(format):
 
 def test_pixels_without_a_known_range_are_refused(tmp_path):
     Image.fromarray(np.full((8, 8), 0.5, dtype=np.float32)).save(tmp_path / "a.tif")
-    with pytest.raises(InputError, match="Cannot read image 'a.tif' .*pixels of mode 'F' have no known range"):
+    with pytest.raises(InputError, match=r"Cannot read image 'a.tif' .*pixels of mode 'F' have no known range"):
         load_dataset(f"folder:{tmp_path}")[0]
 
 

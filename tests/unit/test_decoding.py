@@ -69,7 +69,7 @@ def test_damaged_files_are_told_as_pillow_tells_them(tiny, photos, workers):
         for name in ("pillow", "device")
     )
     assert one.skipped == other.skipped and set(other.skipped) == {"a/0.jpg", "c/5.jpg"} and len(other) == len(data) - 2
-    with pytest.raises(InputError, match="^Cannot read image 'a/0.jpg' of folder:.*truncated"):
+    with pytest.raises(InputError, match=r"^Cannot read image 'a/0.jpg' of folder:.*truncated"):
         encode_images(tiny, data, decoder="device", workers=workers)
 
 
@@ -96,11 +96,11 @@ def test_what_cannot_decode_is_told(tiny, photos, monkeypatch):
     import dataclasses
 
     data = load_dataset(f"folder:{photos}")
-    with pytest.raises(InputError, match="^Expected `decoder` to be"):
+    with pytest.raises(InputError, match=r"^Expected `decoder` to be"):
         encode_images(tiny, data, decoder="nvjpeg")
     with pytest.raises(
         InputError,
-        match="Expected the preprocessing of tiny-clip to be a list of transforms for the decoder 'device', got one function$",
+        match=r"Expected the preprocessing of tiny-clip to be a list of transforms for the decoder 'device', got one function$",
     ):
         encode_images(dataclasses.replace(tiny, preprocess=lambda image: None), data, decoder="device")
     monkeypatch.setitem(sys.modules, "torchcodec.decoders", None)

@@ -221,7 +221,7 @@ def test_abilities_are_measured_once(tiny_weights, pictures):
 def test_an_unreadable_picture_stops_the_run_by_name(tiny, pictures, tmp_path):
     (pictures / "dog" / "1.png").write_bytes(b"")
     for store in (None, tmp_path / "s"):
-        with pytest.raises(InputError, match="Cannot read image 'dog/1.png' of folder:"):
+        with pytest.raises(InputError, match=r"Cannot read image 'dog/1.png' of folder:"):
             encode_images(tiny, load_dataset(f"folder:{pictures}"), store)
     assert [path.name for path in (tmp_path / "s").iterdir()] == ["provenance.json"]
 
@@ -366,7 +366,7 @@ def test_bad_images_are_skipped_and_listed_or_stop_the_run(tiny, pictures, tmp_p
         rows = [data.ids.index(name) for name in found.ids]
         assert np.array_equal(found.labels, data.labels[rows])
         assert np.allclose(found.vectors, encode_images(tiny, data.take(rows)).vectors, atol=1e-6)
-    with pytest.raises(InputError, match="^Cannot read image 'cat/1.png' of folder:"):
+    with pytest.raises(InputError, match=r"^Cannot read image 'cat/1.png' of folder:"):
         encode_images(tiny, data, **options)
     with pytest.raises(
         InputError, match=f"^Expected images in {data.name}, none of 6 can be read: Cannot read image 'cat/1.png'"

@@ -295,7 +295,7 @@ def test_extreme_shapes(root, size, fits):
         assert data[1][0].size == size
     else:
         with pytest.raises(
-            InputError, match="Cannot read image 'cat/b.png' .*2000 x 1 pixels, more than 1000 to 1; crop it"
+            InputError, match=r"Cannot read image 'cat/b.png' .*2000 x 1 pixels, more than 1000 to 1; crop it"
         ):
             data[1]
 

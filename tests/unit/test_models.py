@@ -240,6 +240,9 @@ def test_every_registered_tag_is_built_with_the_settings_of_its_record(monkeypat
             self.quick_gelu, self.visual = quick_gelu, torch.nn.Identity()
             self.visual.image_size = config["vision_cfg"].get("image_size", 224)
 
+        def encode_text(self, tokens):
+            return torch.ones(len(tokens), 4)
+
     for name in ("CLIP", "CustomTextCLIP", "CoCa"):
         monkeypatch.setattr(factory, name, Recorder)
     monkeypatch.setattr(factory, "download_pretrained", lambda *_, **__: "no file")

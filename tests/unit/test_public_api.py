@@ -148,6 +148,7 @@ PUBLIC = {
         "DRAWING_QUERY",
         "unmatched",
         "questions",
+        "AnswerError",
         "check_answer",
         "refusal",
         "shuffled",
@@ -165,7 +166,7 @@ PUBLIC = {
         "template_pool",
         "pool_results",
     ],
-    "describe.llm": ["Asker", "ask", "estimate"],
+    "describe.llm": ["LLMSettings", "ask", "estimate"],
     "prompts": [
         "template_set",
         "load_templates",

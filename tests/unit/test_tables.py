@@ -105,9 +105,9 @@ def test_a_table_that_cannot_be_used_is_told(tmp_path, content, text):
 
 def test_a_broken_or_missing_parquet_file_is_told(tmp_path):
     (tmp_path / "set.parquet").write_bytes(b"PAR1")
-    with pytest.raises(InputError, match="^Cannot read the table .*set.parquet: "):
+    with pytest.raises(InputError, match=r"^Cannot read the table .*set.parquet: "):
         load_dataset(f"table:{tmp_path / 'set.parquet'}")
-    with pytest.raises(InputError, match="^Expected a CSV or Parquet table in 'table:.*', found none$"):
+    with pytest.raises(InputError, match=r"^Expected a CSV or Parquet table in 'table:.*', found none$"):
         load_dataset(f"table:{tmp_path / 'no-*.parquet'}")
 
 
@@ -197,5 +197,5 @@ def test_a_mapping_of_names_with_synonyms(pictures, file, content):
 def test_classnames_that_do_not_fit_are_told(pictures, file, content, text):
     with pytest.raises(InputError, match=text):
         named(pictures, file, content)
-    with pytest.raises(InputError, match="Expected a file of classnames, got .*nowhere.txt: No such file"):
+    with pytest.raises(InputError, match=r"Expected a file of classnames, got .*nowhere.txt: No such file"):
         with_classes(load_dataset(f"folder:{pictures}"), pictures / "nowhere.txt")
