@@ -52,7 +52,7 @@ def encode_images(
 
     A model in bf16 or fp16 is compared with itself in fp32 on PRECISION_SAMPLE of the images, spread over the set, for
     which it is loaded once more: `provenance["precision_check"]` holds the share of zero-shot predictions that change.
-    The precision stays as it is, whatever the check finds.
+    The result of this check does not change the precision.
 
     Args:
         model: from `clipnb.load_model`.

@@ -98,7 +98,7 @@ class TextCache:
         """One transaction."""
         self.path.parent.mkdir(parents=True, exist_ok=True)
         with contextlib.closing(sqlite3.connect(self.path, timeout=30)) as database, database:
-            database.execute("PRAGMA synchronous = OFF")  # losing the cache with the machine is no loss
+            database.execute("PRAGMA synchronous = OFF")  # a cache that is lost in a crash is computed again
             yield database
 
     @contextlib.contextmanager

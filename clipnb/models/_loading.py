@@ -1,4 +1,4 @@
-"""Load a CLIP model through open_clip with the settings its weights were trained with, or say in one line why not."""
+"""Load a CLIP model through open_clip with the settings its weights were trained with."""
 
 from __future__ import annotations
 
@@ -116,13 +116,13 @@ def _open(name: str, pretrained: str | Path | None, trust_pickle: bool, like: st
         check_asset(EMBEDDED_DIR / "open_clip_model.safetensors")
         return *_from_folder(EMBEDDED_DIR, trust_pickle), "shipped"
     if name.startswith(FOLDER):
-        _refuse_options(name, pretrained, like, "its weights and settings lie in the folder")
+        _refuse_options(name, pretrained, like, "its weights and settings are in the folder")
         folder = Path(name.removeprefix(FOLDER))
         if not (folder / CONFIG).is_file():
             raise InputError(f"Expected a folder with {CONFIG}, got {folder}")
         return *_from_folder(folder, trust_pickle), folder.name
     if name.startswith(HUB):
-        _refuse_options(name, pretrained, like, "its weights and settings lie in the repository")
+        _refuse_options(name, pretrained, like, "its weights and settings are in the repository")
         return *_from_hub(name), name.rpartition("/")[2]
     return _from_architecture(name, pretrained, trust_pickle, like)
 
@@ -193,7 +193,7 @@ def _tag_of(name: str, pretrained: str | Path | None) -> str | None:
     if Path(pretrained).is_dir():
         raise InputError(
             f"Expected `pretrained` to be a tag or a checkpoint file, got the folder {str(pretrained)!r}; "
-            f"name the file in it, or, where {CONFIG} lies beside it, --model local-dir:{pretrained}"
+            f"name the file in it, or, if {CONFIG} is beside it, --model local-dir:{pretrained}"
         )
     sibling = name.removesuffix("-quickgelu") if name.endswith("-quickgelu") else f"{name}-quickgelu"
     other = f"; it is a tag of {sibling}" if find_tag(sibling, str(pretrained)) else ""
@@ -286,7 +286,7 @@ def _tokenizer(name: str) -> Any:
 
 
 def _refuse(error: Exception, problem: str, name: str, way: str = "") -> NoReturn:
-    """Say in one line why weights cannot be loaded."""
+    """Raise InputError with one line on why weights cannot be loaded."""
     if isinstance(error, pickle.UnpicklingError):
         raise InputError(
             f"{problem}expected a file of tensors only, this is damaged or a pickle that can run any code; "

@@ -1,7 +1,7 @@
-"""Shorter ways through towers that are built as open_clip 3 builds its own.
+"""Shorter ways through towers that are built as open_clip 3 builds its own; `_capabilities` measures their exactness.
 
-`_capabilities` measures that they are exact. They read the towers' parts by name, some of them private (`_embeds`,
-`_pool`): where one is missing, an AttributeError is raised, and the model takes the slow way with one warning. PyTorch types every part as "Tensor or Module", so that
+They read the towers' parts by name, some of them private (`_embeds`, `_pool`): where one is missing, an AttributeError
+is raised, and the model takes the slow way with one warning. PyTorch types every part as "Tensor or Module", so that
 towers are `Any` here.
 """
 

@@ -14,7 +14,7 @@ from clipnb.errors import InputError
 from tests.support.shared import TINY
 
 
-def test_without_ray_it_is_told(monkeypatch, pictures, tmp_path):
+def test_without_ray_it_is_reported(monkeypatch, pictures, tmp_path):
     monkeypatch.setitem(sys.modules, "ray", None)
     with pytest.raises(
         InputError, match=r"^Engine 'ray' needs Ray, which is not installed: pip install 'clipnb\[ray\]'$"

@@ -43,7 +43,7 @@ FAULTS = {  # what happens: (what comes of it, {the test that proves it: for whi
         "answers so far are kept; only the others are asked again",
         {
             "test_faults.py::test_a_language_model_half_asked": ("describe",),
-            "test_llm.py::test_a_killed_run_goes_on_where_it_stopped": ("describe",),
+            "test_llm.py::test_a_killed_run_resumes_where_it_stopped": ("describe",),
         },
     ),
     "Ctrl-C, to all processes of the command": (
@@ -98,7 +98,7 @@ FAULTS = {  # what happens: (what comes of it, {the test that proves it: for whi
         "named: delete it to ask again",
         {
             "test_faults.py::test_what_is_kept_and_broken_is_named_or_made_again": ("describe",),
-            "test_llm.py::test_a_spoilt_cache_is_told": ("describe",),
+            "test_llm.py::test_a_spoilt_cache_is_reported": ("describe",),
         },
     ),
     "one bit of the shipped weights or pictures flips": (

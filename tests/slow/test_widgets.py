@@ -78,7 +78,7 @@ def every_figure(data, result):
     }
 
 
-# The numbers -----------------------------------------------------------------------------------------------------------
+# The numbers ----------------------------------------------------------------------------------------------------------
 
 
 def test_recall_is_over_labelled_pictures_and_ranks_start_at_one():
@@ -161,7 +161,7 @@ def test_prompt_weights_keep_the_order_of_the_prompts():
     assert figure.effective_number(1e6) == pytest.approx(3) and figure.effective_number(1e-3) == pytest.approx(1)
 
 
-# Wrong input -----------------------------------------------------------------------------------------------------------
+# Wrong input ----------------------------------------------------------------------------------------------------------
 
 
 def test_data_over_the_limit_is_refused():
@@ -184,7 +184,7 @@ def test_data_over_the_limit_is_refused():
             lambda d, r: widgets.RecallAtKExplorer(d, r, indices=[9]),
             r"`indices` as indices from 0 to 8, each once, got \[9\]",
         ),
-        (lambda d, r: widgets.RecallAtKExplorer(d, r, indices=[8]), "`indices` of labelled pictures"),
+        (lambda d, r: widgets.RecallAtKExplorer(d, r, indices=[8]), "`indices` of labelled images"),
         (lambda d, r: setattr(widgets.RecallAtKExplorer(d, r), "k", 4), "`k` from 1 to 3, got 4"),
         (lambda d, r: widgets.ConfusionExplorer(d, r, classes=[1]), "`classes` with at least two different classes"),
         (
@@ -211,11 +211,12 @@ def test_viewers_without_script_get_a_still_picture(toy):
         assert Image.open(io.BytesIO(base64.b64decode(bundle["image/png"]))).width > 200
 
 
-# In a browser ----------------------------------------------------------------------------------------------------------
+# In a browser ---------------------------------------------------------------------------------------------------------
 
 PAGE = """<!doctype html><html lang="en" data-theme="{theme}"><meta charset="utf-8">
 <meta name="viewport" content="width=device-width"><title>figures</title><link rel="icon" href="data:,">
-<style>body {{ margin: 8px }} html[data-theme="dark"] body {{ background: #14181d }} section {{ margin-bottom: 16px }}</style>
+<style>body {{ margin: 8px }} html[data-theme="dark"] body {{ background: #14181d }}
+section {{ margin-bottom: 16px }}</style>
 <link rel="stylesheet" href="figure.css"><main></main><script type="module">
 const states = await (await fetch("states.json")).json();
 window.models = {{}};

@@ -197,7 +197,7 @@ KINDS = {
     "indices": "predictions labels predictions_a predictions_b classes flagged indices",
     "truths": "relevant positives correct correct_a correct_b",
     "count": "k num_classes resamples seed splits bins n successes worst_k top_m batch_size workers batch_tokens rivals min_images count words "
-    "concurrency attempts retries max_tokens shard_size enrich most columns top per_cell",
+    "concurrency attempts retries max_tokens shard_size enrich most max_images columns top per_cell",
     "number": "confidence floor temperature entropy logit_scale synonym_cosine majority significance name_weight max_cost per_minute timeout "
     "chance mean spearman average_precision base_rate rare_share rare_recall common_accuracy",
     "strings": "classnames texts prompts",
@@ -208,14 +208,15 @@ KINDS = {
     "scores by depth": "recall_at_k",
     "file": "file path source folder",
     "folder": "store cache",
-    "thing": "model data asker question questions images result fit results table",
+    "thing": "model data questions images result fit results table",
     "flag": "progress trust_pickle partial letters fix_names allow_rivals per_class_weights complete",
     "axes": "ax",
-    "free": "said steps api_base price pretrained",
+    "free": "log settings question steps api_base price pretrained",
     "weights": "sample_weight",
 }
 KIND = {name: kind for kind, names in KINDS.items() for name in names.split()}
 
+UNCHECKED = {"data": "free", "result": "free"}  # what clipnb made itself is not checked again
 QUESTION = describe.Question("cat", ("dog",))
 ASKER = {"model": "openai/x", "cache": Path(tempfile.gettempdir(), "clipnb-no-answers"), "price": (0.0, 0.0)}
 VECTORS = {"vectors": EYE, "classifier": EYE}
@@ -448,8 +449,8 @@ ROWS = {
     "datasets.synsets": (dict, {}),
     "datasets.synset_names": (dict, {}),
     "datasets.check_order": (lambda: {"classnames": clipnb.datasets.imagenet_classnames()}, {}),
-    "datasets.scored_classnames": (lambda: {"data": made.data}, {"way": "free"}),
-    "datasets.check_readable": (lambda: {"data": made.data}, {}),
+    "datasets.scored_classnames": (lambda: {"data": made.data}, {"data": "free", "way": "free"}),
+    "datasets.check_readable": (lambda: {"data": made.data}, {"data": "free"}),
     "rehearsal.make_world": (lambda: {"classes": 60, "per_class": 2}, {"classes": "count", "per_class": "count"}),
     "reproduce.reproduce": (
         lambda: {
@@ -507,8 +508,11 @@ ROWS = {
     "prompts.too_long": (lambda: {"model": made.model, "prompts": ["cat"]}, {}),
     "report.compare": (lambda: {"a": made.report, "b": made.report}, {"a": "thing", "b": "thing"}),
     "report.Report.load": (dict, {}),
-    "datasets.with_classes": (lambda: {"data": made.data, "file": made.file("n.txt", "cat\ndog\n")}, {"file": "file"}),
-    "datasets.labelled": (lambda: {"data": made.data, "per_class": 1}, {"per_class": "count"}),
+    "datasets.with_classes": (
+        lambda: {"data": made.data, "file": made.file("n.txt", "cat\ndog\n")},
+        {"data": "free", "file": "file"},
+    ),
+    "datasets.labelled": (lambda: {"data": made.data, "per_class": 1}, {"data": "free", "per_class": "count"}),
     "datasets.every_second": (lambda: {"labels": [0, 0, 1]}, {}),
     "datasets.LabeledImages.take": (
         lambda: {"self": made.data, "indices": [0, 1]},
@@ -541,8 +545,14 @@ ROWS = {
         {"images": "pictures", "titles": "strings"},
     ),
     "plots.weights": (lambda: drawn(weights=[0.2, 0.5, 0.3], labels=["a {}", "b {}", "c {}"]), {"labels": "strings"}),
-    "widgets.RecallAtKExplorer": (lambda: {"data": made.data, "result": made.scored, "indices": [0, 1]}, {}),
-    "widgets.ConfusionExplorer": (lambda: {"data": made.data, "result": made.scored, "classes": [0, 1]}, {}),
+    "widgets.RecallAtKExplorer": (
+        lambda: {"data": made.data, "result": made.scored, "indices": [0, 1]},
+        dict(UNCHECKED),
+    ),
+    "widgets.ConfusionExplorer": (
+        lambda: {"data": made.data, "result": made.scored, "classes": [0, 1]},
+        dict(UNCHECKED),
+    ),
     "widgets.ThresholdExplorer": (
         lambda: {
             "data": made.data,
@@ -551,13 +561,13 @@ ROWS = {
             "indices": [0, 1],
             "name": "dog",
         },
-        {"name": "text"},
+        {"data": "free", "name": "text"},
     ),
     "widgets.ParadoxExplorer": (dict, {"n": "count", "rare": "text"}),
     "widgets.ParadoxExplorer.numbers": (lambda: {"self": made.paradox}, {"self": "free"}),
     "widgets.WorstStrip": (
         lambda: {"data": made.data, "result": made.scored, "classes": [0, 1]},
-        {"per_class": "count"},
+        UNCHECKED | {"per_class": "count"},
     ),
     "widgets.PromptWeightExplorer": (
         lambda: {"prompts": ["a {}", "b {}"], "scores": [0.1, 0.2], "accuracies": [0.5, 0.6], "temperature": 1.0},
@@ -709,7 +719,7 @@ ALLOWED = [  # function, argument, mutation (regular expressions), and why it is
     ),
     (r"plots.with_rivals", "classes", "wrong type: None", "all classes"),
     (r"plots.image_strip", "images", "NaN", "pixels without a value stay empty"),
-    (r"widgets.*", "top|most|count|per_cell|per_class", "huge", "all, if there are fewer"),
+    (r"widgets.*", "top|max_images|count|per_cell|per_class", "huge", "all, if there are fewer"),
     (r"widgets.*", "scores", "huge.*", "computed in double precision"),
 ]
 

@@ -106,11 +106,13 @@ def test_a_damaged_file_is_read_or_named_and_nothing_else(tmp_path, format):
     rng, file = np.random.default_rng(0), io.BytesIO()
     Image.fromarray(rng.integers(0, 256, (24, 24, 3), dtype=np.uint8)).save(file, format)
     content, named = file.getvalue(), 0
-    for i in range(60):
+    for _ in range(60):
         damaged = bytearray(content[: rng.integers(1, len(content) + 1)])
         for place in rng.integers(0, len(damaged), 3):
             damaged[place] = rng.integers(0, 256)
-        data = LabeledImages("x", ["a"], np.zeros(1, dtype=np.int64), ["c"], lambda _: Image.open(io.BytesIO(damaged)))
+        data = LabeledImages(
+            "x", ["a"], np.zeros(1, dtype=np.int64), ["c"], lambda _, file=bytes(damaged): Image.open(io.BytesIO(file))
+        )
         try:
             assert data[0][0].mode == "RGB"
         except InputError as error:
@@ -133,8 +135,11 @@ def test_an_animation_is_its_first_frame(tmp_path):
     assert [image.getpixel((0, 0)) for image, _ in load_dataset(f"folder:{tmp_path}")] == [(255, 0, 0)] * 3
 
 
-def test_wrong_specs_and_folders_are_told(pictures, tmp_path):
-    known = "known: emoji, emoji:SPLIT, icons, icons:validation, folder:PATH, imagenet:PATH, imagenet-partial:PATH, table:FILE, torchvision:NAME:PATH, webdataset:PATTERN"
+def test_wrong_specs_and_folders_are_reported(pictures, tmp_path):
+    known = (
+        "known: emoji, emoji:SPLIT, icons, icons:validation, folder:PATH, imagenet:PATH, imagenet-partial:PATH, "
+        "table:FILE, torchvision:NAME:PATH, webdataset:PATTERN"
+    )
     refuses("emojis", f"Unknown data set 'emojis'; {known}")
     refuses("", f"Unknown data set ''; {known}")
     refuses(
@@ -268,7 +273,7 @@ def test_webdataset(shards):
     assert [image.getpixel((0, 0))[0] for image, _ in data] == [10, 20, 30, 40]
 
 
-def test_wrong_webdatasets_are_told(shards):
+def test_wrong_webdatasets_are_reported(shards):
     folder, write = shards
     refuses(f"webdataset:{folder}/b-*.tar", f"Expected tar shards for 'webdataset:{folder}/b-*.tar', found none")
     for label, text in (
@@ -306,7 +311,7 @@ def test_a_torchvision_set_on_disk(tmp_path, monkeypatch):
     assert [image.getpixel((0, 0))[0] for image, _ in data] == [10, 200]
 
 
-def test_wrong_torchvision_sets_are_told(tmp_path):
+def test_wrong_torchvision_sets_are_reported(tmp_path):
     refuses(
         f"torchvision:CIFAR11:{tmp_path}",
         f"Unknown torchvision set 'CIFAR11' in 'torchvision:CIFAR11:{tmp_path}'; known: ",

@@ -59,7 +59,7 @@ def test_both_decoders_give_nearly_the_same_pixels_and_vectors(tiny, photos):
 
 
 @pytest.mark.parametrize("workers", [0, 2])
-def test_damaged_files_are_told_as_pillow_tells_them(tiny, photos, workers):
+def test_damaged_files_are_reported_as_by_pillow(tiny, photos, workers):
     whole = (photos / "a" / "0.jpg").read_bytes()
     (photos / "a" / "0.jpg").write_bytes(whole[: len(whole) // 2])
     (photos / "c" / "5.jpg").write_bytes(b"")
@@ -92,7 +92,7 @@ def test_a_store_keeps_to_one_decoder(tiny_weights, photos, tmp_path):
     assert refused.exit_code == 2 and "decoder" in refused.stderr and refused.stderr.count("\n") == 1
 
 
-def test_what_cannot_decode_is_told(tiny, photos, monkeypatch):
+def test_what_cannot_decode_is_reported(tiny, photos, monkeypatch):
     import dataclasses
 
     data = load_dataset(f"folder:{photos}")
@@ -100,12 +100,13 @@ def test_what_cannot_decode_is_told(tiny, photos, monkeypatch):
         encode_images(tiny, data, decoder="nvjpeg")
     with pytest.raises(
         InputError,
-        match=r"Expected the preprocessing of tiny-clip to be a list of transforms for the decoder 'device', got one function$",
+        match=r"Expected the preprocessing of tiny-clip to be a list of transforms for the decoder "
+        r"'device', got one function$",
     ):
         encode_images(dataclasses.replace(tiny, preprocess=lambda image: None), data, decoder="device")
     monkeypatch.setitem(sys.modules, "torchcodec.decoders", None)
     with pytest.raises(
         InputError,
-        match="^Expected torchcodec for the decoder 'device', it cannot be imported; pip install 'clipnb\\[gpu\\]'$",
+        match=r"^Expected torchcodec for the decoder 'device', it cannot be imported; pip install 'clipnb\[gpu\]'$",
     ):
         encode_images(tiny, data, decoder="device")

@@ -87,14 +87,14 @@ def test_a_file_is_read_back(tmp_path):
         ('{"classes": {"dog": [1]}}', "Expected a list of non-empty strings for class 'dog' in {path}"),
     ],
 )
-def test_a_wrong_file_is_told(tmp_path, content, text):
+def test_a_wrong_file_is_reported(tmp_path, content, text):
     path = tmp_path / "d.json"
     path.write_bytes(content if isinstance(content, bytes) else content.encode())
     with pytest.raises(InputError, match="^" + re.escape(text.replace("{path}", str(path)))):
         load_descriptions(path)
 
 
-def test_a_missing_file_is_told(tmp_path):
+def test_a_missing_file_is_reported(tmp_path):
     with pytest.raises(
         InputError,
         match=re.escape("Expected 'emoji', 'icons' or a JSON file of descriptions, got no.json: No such file"),

@@ -117,7 +117,7 @@ def test_a_tower_that_reads_its_padding_gets_the_full_context(tiny):
         ([None], "Expected `texts[0]` to be a non-empty string, got None"),
     ],
 )
-def test_wrong_texts_are_told(tiny, texts, text):
+def test_wrong_texts_are_reported(tiny, texts, text):
     with pytest.raises(InputError, match="^" + re.escape(text) + "$"):
         encode_texts(tiny, texts)
     with pytest.raises(InputError, match="Expected `batch_tokens` >= 1, got 0"):

@@ -212,7 +212,8 @@ def test_the_ceiling_holds_before_and_during_a_run(serve, tmp_path):
     )
     with pytest.raises(
         InputError,
-        match=r"^Expected a cost of at most \$0.0010, estimated are 3 calls, up to \d+ tokens in and 1800 out, up to \$0.00",
+        match=r"^Expected a cost of at most \$0.0010, estimated are 3 calls, up to \d+ tokens in "
+        r"and 1800 out, up to \$0.00",
     ):
         ask(server, tmp_path, max_cost=0.001)
     assert server.seen == [] and not (tmp_path / "cache").exists()
