@@ -27,7 +27,8 @@ from clipnb.models._settings import ARCHITECTURE, find_tag, known_tags, settings
 
 EMBEDDED = "clipnb-mini"
 EMBEDDED_DIR = Path(__file__).parents[1] / "assets" / EMBEDDED
-FOLDER, HUB = "local-dir:", "hf-hub:"  # open_clip's own prefixes
+FOLDER = "local-dir:"  # open_clip's own prefix, as the next one
+HUB = "hf-hub:"
 CONFIG = "open_clip_config.json"
 
 

@@ -63,7 +63,8 @@ def trees(tokens: np.ndarray, lengths: np.ndarray, nodes: int = MAX_NODES) -> It
         shared = min(shared, length)
         if prompts and count + length - shared > nodes:
             yield tree()
-            count, prompts, ends, shared = 0, [], [], 0
+            count = shared = 0
+            prompts, ends = [], []
         new = slice(count, count + length - shared)
         ids[new] = tokens[prompt, shared:length]
         positions[new] = np.arange(shared, length)
