@@ -324,3 +324,10 @@ def test_a_spoilt_cache_is_reported(serve, tmp_path):
 def test_wrong_options_are_reported(tmp_path, options, text):
     with pytest.raises(InputError, match="^" + re.escape(text) + "$"):
         llm.LLMSettings("openai/test-model", tmp_path, **options)
+
+
+def test_the_old_name_of_the_settings_works_with_a_warning():
+    with pytest.warns(DeprecationWarning, match=r"^clipnb\.describe\.llm\.Asker is now called LLMSettings$"):
+        assert llm.Asker is llm.LLMSettings
+    with pytest.raises(AttributeError, match="no attribute 'Questioner'"):
+        _ = llm.Questioner
