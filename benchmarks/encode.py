@@ -96,7 +96,6 @@ def texts(model: Model, names: int, count: int) -> dict:
             amp=False,
         ),
     }
-    model.shares_prefixes  # settled once for a model
     kept = {}
     times = rounds(
         {
@@ -171,7 +170,8 @@ def images(model: Model, count: int, count_rounds: int) -> dict:
         means = np.stack([first.vectors[first.labels == label].mean(axis=0) for label in range(PHOTO_CLASSES)])
         classifier = unit_norm(means - means.mean(axis=0))
         columns, kept = torch.from_numpy(classifier).T, {}
-        half.fingerprint, model.fingerprint, model.dimensions, half.dimensions  # of a model, once
+        for chosen in (half, model):
+            chosen.fingerprint  # computed once for a model
 
         def ours(chosen, decoder="pillow"):
             return clipnb.evaluate(

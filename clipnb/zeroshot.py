@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
+import numpy.typing as npt
 
 from clipnb._moved import redirect
 from clipnb.encode import encode_texts
+from clipnb.models import Model
 from clipnb.prompts import check_classnames, check_templates
 from clipnb.similarity import unit_norm
 
 _MOVED = ("evaluate", "evaluate_prompts", "evaluate_store", "EvaluationResult", "PromptResults")
 
 
-def prompt_vectors(model, classnames, templates) -> np.ndarray:
+def prompt_vectors(model: Model, classnames: Sequence[str], templates: Sequence[str]) -> npt.NDArray[np.float32]:
     """Text vectors of every template filled with every classname: (P, C, D) float32, unit norm.
 
     Args:
@@ -24,12 +28,15 @@ def prompt_vectors(model, classnames, templates) -> np.ndarray:
     >>> prompt_vectors(load_model(), ["dog", "cat"], ["{}", "a drawing of a {}."]).shape
     (2, 2, 256)
     """
-    classnames, templates = check_classnames(classnames), check_templates(templates)
+    classnames = check_classnames(classnames)
+    templates = check_templates(templates)
     texts = [template.replace("{}", name) for template in templates for name in classnames]
     return encode_texts(model, texts).reshape(len(templates), len(classnames), -1)
 
 
-def zero_shot_classifier(model, classnames, templates=("{}",)) -> np.ndarray:
+def zero_shot_classifier(
+    model: Model, classnames: Sequence[str], templates: Sequence[str] = ("{}",)
+) -> npt.NDArray[np.float32]:
     """One unit-norm class vector per classname: the renormalised mean of its prompts' vectors (CLIP, section 3.1.4).
 
     Args:

@@ -118,7 +118,7 @@ def check() -> None:
 @json_option
 def encode(source, dataset, store, bad_images, decoder, engine, json_file) -> None:
     """Encode a data set's images once into a folder of Parquet shards."""
-    from clipnb import load_dataset, load_model
+    from clipnb import load_dataset
     from clipnb.embeddings import read_provenance
     from clipnb.encode import encode_to_store
     from clipnb.encode._ray import encode_with_ray
@@ -126,7 +126,7 @@ def encode(source, dataset, store, bad_images, decoder, engine, json_file) -> No
     loaded, data, watched = _open(source, load_dataset(dataset))
     facts = echo_left_out(data)
     if engine == "ray":
-        skipped = encode_with_ray(partial(load_model, *source.values()), dataset, store, bad_images, decoder=decoder)
+        skipped = encode_with_ray(partial(_load, source), dataset, store, bad_images, decoder=decoder)
     else:
         skipped = encode_to_store(loaded, data, store, bad_images=bad_images, progress=watched, decoder=decoder)
     for reason in skipped.values():
@@ -136,7 +136,7 @@ def encode(source, dataset, store, bad_images, decoder, engine, json_file) -> No
         {
             "store": str(store),
             **read_provenance(store),
-            "dimensions": loaded.dimensions,
+            "dimensions": loaded.capabilities.dimensions,
             "device": str(loaded.device),
             "encoded": len(data) - len(skipped),
             "skipped": len(skipped),
@@ -476,7 +476,7 @@ def describe(
     from clipnb import load_dataset, zero_shot_classifier
     from clipnb import margin as margins
     from clipnb._files import write_atomically
-    from clipnb.describe.llm import Asker, ask, estimate
+    from clipnb.describe.llm import LLMSettings, ask, estimate
     from clipnb.prompts import truncated_prompts
 
     own = load_dataset(dataset)
@@ -488,7 +488,7 @@ def describe(
     if llm is not None:
         text_of(llm, "--llm")
     template = texts.load_query(query_file) if query_file else default
-    asker = llm and Asker(
+    asker = llm and LLMSettings(
         llm, cache, api_base, parse_prices(price), max_cost, concurrency, per_minute, retries=retries, timeout=timeout
     )
     images, loaded, data, facts = _encode(source, own, store, fix_names)
@@ -703,10 +703,15 @@ def audit(
         click.get_current_context().exit(3)
 
 
-def _open(source, data, loaded=None):
+def _load(source):
     from clipnb import load_model
 
-    loaded = loaded or load_model(*source.values())
+    options = dict(source)
+    return load_model(options.pop("model"), **options)
+
+
+def _open(source, data, loaded=None):
+    loaded = loaded or _load(source)
     watched = sys.stderr.isatty()  # in a pipe or a log, stderr holds errors and findings only
     if watched:
         fallback = " (there is no CUDA device)" if source["device"] == "auto" and loaded.device.type == "cpu" else ""

@@ -331,7 +331,9 @@ def run(
         chosen = list(dict.fromkeys([*([DOMAIN_TEMPLATES[name]] if name in DOMAIN_TEMPLATES else []), *chosen]))
         check_readable(data)
     with steps.step("load the model"):
-        loaded = load_model(model, pretrained, device, precision, trust_pickle, like)
+        loaded = load_model(
+            model, pretrained=pretrained, device=device, precision=precision, trust_pickle=trust_pickle, like=like
+        )
     with steps.step("encode images"):
         images = encode_images(loaded, data, store, progress=progress)
     names, changes = repair(data.classnames) if fix_names else (data.classnames, [])

@@ -99,7 +99,10 @@ def audit(
     own = descriptions or named.descriptions
     texts = load_descriptions(own).by_class if own else {}
     unused = unmatched(texts, named.classnames) if descriptions else None
-    model = load_model(model, pretrained, device, precision, trust_pickle, like) if isinstance(model, str) else model
+    if isinstance(model, str):
+        model = load_model(
+            model, pretrained=pretrained, device=device, precision=precision, trust_pickle=trust_pickle, like=like
+        )
     images = encode_images(model, data, store, bad_images="skip", progress=progress)
     missing = {item: reason for reason in MISSING for item in data.left_out.get(reason, [])}
     unreadable = pd.DataFrame(
@@ -235,7 +238,9 @@ def _explained(chosen: np.ndarray, result: EvaluationResult, names: list[str]) -
         mine = result.predictions == c
         rival = int(np.bincount(result.rivals[mine]).argmax())
         cosine = float(classifier[c] @ classifier[rival])
-        same = cosine > 1 - SAME_TEXT or any({c, rival} <= set(group) for group in prompts.near_duplicate_classnames(names).values())
+        same = cosine > 1 - SAME_TEXT or any(
+            {c, rival} <= set(group) for group in prompts.near_duplicate_classnames(names).values()
+        )
         rows.append(
             {
                 "class": int(c),

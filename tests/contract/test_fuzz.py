@@ -39,7 +39,7 @@ def parser(what):
 def answered(call, *arguments):
     try:
         return call(*arguments)
-    except InputError as error:
+    except (InputError, describe.AnswerError) as error:
         assert str(error) and "\n" not in str(error)
 
 

@@ -50,7 +50,7 @@ PROMISES = {
         "test_llm.py::test_a_bad_answer_is_asked_again_and_then_reported",
     ),
     "Keys are read from the environment only and appear in no file, message or error": (
-        "test_llm.py::test_a_refused_key_is_told_at_once_and_never_shown",
+        "test_llm.py::test_a_refused_key_is_reported_at_once_and_never_shown",
         "test_llm.py::test_a_key_that_comes_back_in_an_answer_is_not_kept",
         "test_security.py::test_no_command_says_or_stores_a_key",
     ),

@@ -43,7 +43,7 @@ FAULTS = {  # what happens: (what comes of it, {the test that proves it: for whi
         "answers so far are kept; only the others are asked again",
         {
             "test_faults.py::test_a_language_model_half_asked": ("describe",),
-            "test_llm.py::test_a_killed_run_goes_on_where_it_stopped": ("describe",),
+            "test_llm.py::test_a_killed_run_resumes_where_it_stopped": ("describe",),
         },
     ),
     "Ctrl-C, to all processes of the command": (
@@ -98,7 +98,7 @@ FAULTS = {  # what happens: (what comes of it, {the test that proves it: for whi
         "named: delete it to ask again",
         {
             "test_faults.py::test_what_is_kept_and_broken_is_named_or_made_again": ("describe",),
-            "test_llm.py::test_a_spoilt_cache_is_told": ("describe",),
+            "test_llm.py::test_a_spoilt_cache_is_reported": ("describe",),
         },
     ),
     "one bit of the shipped weights or pictures flips": (
@@ -135,19 +135,20 @@ from collections import Counter
 import matplotlib, open_clip, pandas, pyarrow.parquet, scipy.stats, torch
 weights = sys.argv[1]
 open_clip.add_model_config(os.path.join(os.path.dirname(weights), "tiny-clip.json"))
-from clipnb import cli, datasets, models, worst
+from clipnb import _runtime, cli, datasets, models, worst
 from clipnb.encode import _images as encode
 from clipnb.paper import methods, reproduce
 from clipnb.report import _audit as report
 from clipnb.describe import llm
 try:  # no server answers; but the library then loads everything that its first call loads
-    llm._litellm().completion("openai/x", [{"role": "user", "content": "x"}], api_base="http://127.0.0.1:9", num_retries=0, max_retries=0, timeout=1)
+    with _runtime.offline_litellm() as litellm:
+        litellm.completion("openai/x", [{"role": "user", "content": "x"}], api_base="http://127.0.0.1:9", num_retries=0, max_retries=0, timeout=1)
 except Exception:
     pass
 torch.set_num_threads(1)
 encode.SHARD_SIZE = 6
 loaded = models.load_model("tiny-clip", weights, "cpu", "fp32")
-models.load_model = report.load_model = reproduce.load_model = lambda *_: loaded
+models.load_model = report.load_model = reproduce.load_model = lambda *_, **__: loaded
 read, shards, replace, write_bytes, Pool = (datasets.LabeledImages.__getitem__, encode.encode_shards, os.replace, pathlib.Path.write_bytes,
                                             llm.ThreadPoolExecutor)
 

@@ -257,7 +257,7 @@ def test_swapped_folders_are_found_by_the_kit_or_by_file_names(folder, small, tm
     swap(folder, *small[3:5])
     refused(
         folder,
-        r"in the folder of its synset, got 4 elsewhere, as if folders were swapped: ILSVRC2012_val_\d+.JPEG lies in n01491361 and is of n01494475",
+        r"in the folder of its synset, got 4 elsewhere, as if folders were swapped: ILSVRC2012_val_\d+.JPEG is in n01491361 and belongs to n01494475",
         partial=True,
     )
     other = write_pictures(tmp_path / "hf", small, name="ILSVRC2012_val_{number:08}_{synset}.JPEG")

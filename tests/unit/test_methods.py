@@ -285,7 +285,7 @@ def test_describe_writes_no_file_of_nothing(clipnb, serve, tmp_path):
         and "none of 3 classes got an answer that can be used" in result.stderr
         and not (tmp_path / "d.json").exists()
     )
-    assert len(server.seen) == 9 and result.stderr.count("it is no whole JSON list") == 9
+    assert len(server.seen) == 9 and result.stderr.count("it is not a complete JSON list") == 9
 
 
 def test_describe_writes_the_query_to_be_edited(clipnb, tmp_path):

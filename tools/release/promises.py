@@ -30,8 +30,8 @@ LIMITS = [  # what, how much, where it is said in the code
     ("rows of a table in a report page", "1,000 (JSON and CSV have all)", "report._page.MAX_ROWS"),
     (
         "a server's request to wait",
-        "600 seconds; the run then ends and can be gone on with",
-        "describe.llm.LONGEST_WAIT",
+        "600 seconds; the run then stops and can be resumed",
+        "describe.llm.MAX_WAIT",
     ),
 ]
 
