@@ -212,7 +212,7 @@ class EvaluationResult:
 
     @property
     def has_similarities(self) -> bool:
-        """Whether image vectors were scored; False for `evaluate_predictions`, which knows no similarities and margins."""
+        """Whether image vectors were scored; False for `evaluate_predictions`, which knows no similarities."""
         return self.classifier.shape[1] > 0
 
     def _check_similarities(self) -> None:
@@ -393,17 +393,20 @@ def evaluate_predictions(
 ) -> EvaluationResult:
     """Score anyone's predictions: every score that needs no similarities, from class indices or names.
 
-    The result has no vectors: `margins`, `pseudo_margins` and, without `scores`, `topk_similarity` are NaN, `rivals` are -1, and `cmm` raises.
+    The result has no vectors: `margins`, `pseudo_margins` and, without `scores`, `topk_similarity` are NaN, `rivals`
+        are -1, and `cmm` raises.
 
     Args:
         predictions: (N,) class indices or classnames.
         labels: (N,) class indices or classnames; -1, None or NaN is unknown.
         classnames: C names; a class that occurs in neither counts all the same, as one without images.
-        topk: (N, K) the K best classes of each image, best first, as indices or names; gives Recall@5, or Recall@K where K < 5.
+        topk: (N, K) the K best classes of each image, best first, as indices or names; gives Recall@5, or Recall@K
+            where K < 5.
         scores: (N,) score of each prediction, or (N, K) those of `topk`; any finite numbers, higher is surer.
 
     Raises:
-        InputError: shapes differ, an index or a name is not among the classes, or `topk` does not begin with the prediction.
+        InputError: shapes differ, an index or a name is not among the classes, or `topk` does not begin with the
+            prediction.
 
     >>> result = evaluate_predictions(["cat", "dog", "dog"], ["cat", "cat", None], ["cat", "dog"])
     >>> result.accuracy, result.n, result.num_unlabelled
@@ -434,7 +437,7 @@ def evaluate_predictions(
 def result_of_predictions(
     predictions: np.ndarray, labels: np.ndarray, num_classes: int, topk: np.ndarray, scores: np.ndarray | None = None
 ) -> EvaluationResult:
-    """`evaluate_predictions` for class indices that were checked, of any integer type: counts are added up block by block.
+    """`evaluate_predictions` for checked class indices of any integer type; counts are added up block by block.
 
     >>> result_of_predictions(np.array([0]), np.array([0]), 2, np.array([[0]])).accuracy
     1.0
@@ -442,7 +445,8 @@ def result_of_predictions(
     if len(wrong := np.flatnonzero(topk[:, 0] != predictions)):
         i = int(wrong[0])
         raise InputError(
-            f"Expected `topk` to begin with the prediction, got {topk[i, 0]} first and the prediction {predictions[i]} in row {i}"
+            f"Expected `topk` to begin with the prediction, got {topk[i, 0]} first and the prediction "
+            f"{predictions[i]} in row {i}"
         )
     similarity = np.broadcast_to(np.float32(np.nan), topk.shape)
     if scores is not None:

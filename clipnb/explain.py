@@ -64,7 +64,8 @@ def explain_classes(
         classes: (K,) class indices, for example `worst.worst_classes(per_class, 10)`.
         confusion: (C, C) counts, [actual, predicted].
         cmm: (C,) class-wise matching margins, cosines; NaN without images. None: not known.
-        classifier: (C, D) unit-norm class vectors. None: not known, and then verdict 1 looks at names only and 2 is never given.
+        classifier: (C, D) unit-norm class vectors. None: not known, and then verdict 1 looks at names only and 2 is
+            never given.
         classnames: C names.
         min_images: with fewer images, even a class at 0 % cannot be distinguished from an average one. Default: the
             smallest n for which the 95 % interval of 0 correct of n (`intervals.proportion`) lies below the overall

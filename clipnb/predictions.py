@@ -1,7 +1,9 @@
 """Predictions in files: anyone's are read block by block, and clipnb's own are written.
 
-A table (CSV, Parquet, Arrow, JSON lines, JSON) holds one image a row, with a label and a prediction, or one column a class; a NumPy
-file holds the scores (N, C) of `predict_proba`. Memory grows by some twenty bytes a row, whatever the file holds besides.
+A table (CSV, Parquet, Arrow, JSON lines, JSON) holds one image a row, with a label and a prediction, or one column a
+class; a NumPy
+file holds the scores (N, C) of `predict_proba`. Memory grows by some twenty bytes a row, whatever the file holds
+besides.
 """
 
 from __future__ import annotations
@@ -27,34 +29,22 @@ from clipnb.evaluation import EvaluationResult, result_of_predictions
 from clipnb.metrics import MAX_CLASSES
 from clipnb.similarity import take_top
 
-# What columns are called, in the order of preference: the names of pandas, scikit-learn, FiftyOne, Hugging Face and others.
-IDS = (
-    "id",
-    "image_id",
-    "filepath",
-    "file_path",
-    "image_path",
-    "path",
-    "filename",
-    "file_name",
-    "image",
-    "_id",
-    "key",
-    "uid",
+# Names of columns in the order of preference, as pandas, scikit-learn, FiftyOne, Hugging Face and others have them.
+IDS = tuple("id image_id filepath file_path image_path path filename file_name image _id key uid".split())
+LABELS = tuple(
+    "label_class label labels ground_truth.label ground_truth target targets target_label y_true true_label "
+    "given_label "
+    "actual truth gt y class".split()
 )
-LABELS = (
-    "label_class", "label", "labels", "ground_truth.label", "ground_truth", "target", "targets", "target_label", "y_true",
-    "true_label", "given_label", "actual", "truth", "gt", "y", "class",
-)  # fmt: skip
-PREDICTIONS = (
-    "prediction_class", "prediction", "predictions.label", "predictions", "predicted", "predicted_label", "predicted_class",
-    "pred", "preds", "pred_label", "y_pred",
-)  # fmt: skip
-SCORES = ("score", "confidence", "predictions.confidence", "prediction.confidence", "probability", "similarity")
-TOPK = ("top5_class", "top5", "top_5", "topk", "top_k", "top5_names", "top5_labels")
-CLASS_SCORES = (
-    "probabilities", "predict_proba", "pred_probs", "proba", "probs", "logits", "predictions.logits", "y_score", "similarities", "scores",
-)  # fmt: skip
+PREDICTIONS = tuple(
+    "prediction_class prediction predictions.label predictions predicted predicted_label predicted_class pred preds "
+    "pred_label y_pred".split()
+)
+SCORES = tuple("score confidence predictions.confidence prediction.confidence probability similarity".split())
+TOPK = tuple("top5_class top5 top_5 topk top_k top5_names top5_labels".split())
+CLASS_SCORES = tuple(
+    "probabilities predict_proba pred_probs proba probs logits predictions.logits y_score similarities scores".split()
+)
 NAMES = ("classnames", "classes", "classes_")
 METADATA = b"clipnb"  # of the Parquet files that `write_predictions` writes
 DEPTH = 5  # of the best classes that are kept of scores by class
@@ -105,23 +95,30 @@ class Predictions:
 def read_predictions(
     path: str | Path, classnames: Sequence[str] | None = None, labels: npt.ArrayLike | str | Path | None = None
 ) -> Predictions:
-    """Read a file of predictions, block by block.
+    r"""Read a file of predictions, block by block.
 
-    - CSV (with any of , ; tab |), Parquet, Arrow, JSON lines, JSON (a list of rows): columns `id` (or filepath, image ...), `label` (or
-      target, ground_truth.label ...) and `prediction` (or predicted, predictions.label ...); optional `score` (or confidence) and a list
-      column `top5`. Without a column of predictions: one column a class, or a list column such as `logits`, with the score of each class.
-    - `.npy`: scores (N, C), with `labels`. `.npz`: scores under a name such as predict_proba, probabilities or logits, or `predictions`;
+    - CSV (with any of , ; tab |), Parquet, Arrow, JSON lines, JSON (a list of rows): columns `id` (or filepath, image
+      ...), `label` (or
+      target, ground_truth.label ...) and `prediction` (or predicted, predictions.label ...); optional `score` (or
+      confidence) and a list
+      column `top5`. Without a column of predictions: one column a class, or a list column such as `logits`, with the
+      score of each class.
+    - `.npy`: scores (N, C), with `labels`. `.npz`: scores under a name such as predict_proba, probabilities or
+      logits, or `predictions`;
       `labels` (or target, y_true) and, if they are there, `classnames` (or classes) and `id`.
-    - FiftyOne's `samples.json` or CSV, files of Hugging Face datasets (the names of ClassLabel are known), and `--predictions-out`.
+    - FiftyOne's `samples.json` or CSV, files of Hugging Face datasets (the names of ClassLabel are known), and
+      `--predictions-out`.
 
     Args:
         path: of the file.
-        classnames: C names, if the file does not know them all: then labels are these names, or numbers from 0 to C - 1. None: the
+        classnames: C names, if the file does not know them all: then labels are these names, or numbers from 0 to C -
+            1. None: the
             names that the file knows, the columns' names, or else the labels and predictions that occur, in order.
         labels: (N,) for a file without them: class indices or names, or a `.npy` file of them.
 
     Raises:
-        InputError: the file cannot be read; a column is missing; a row has no prediction; an id is there twice; a name is not among the
+        InputError: the file cannot be read; a column is missing; a row has no prediction; an id is there twice; a
+            name is not among the
             classes.
 
     >>> from tempfile import TemporaryDirectory
@@ -176,7 +173,8 @@ def _open(path: Path) -> _Source:
         return _open_numpy(path)
     if start.startswith((b"PK\x03\x04", *PICKLES, b"\x1f\x8b", b"\xd0\xcf\x11\xe0", b"BZh", b"\xfd7zXZ")):
         raise InputError(
-            f"Expected predictions as CSV, Parquet, JSON lines, .npy or .npz, got {path}: it is packed, pickled (.pt, .pkl) or a "
+            f"Expected predictions as CSV, Parquet, JSON lines, .npy or .npz, got {path}: it is packed, pickled "
+            f"(.pt, .pkl) or a "
             "spreadsheet; save arrays with numpy.savez(file, logits=..., labels=...), tables as CSV"
         )
     if path.suffix.casefold() in (".jsonl", ".ndjson") or (path.suffix.casefold() == ".json" and _is_json_lines(start)):
@@ -309,12 +307,14 @@ def _open_json(path: Path) -> _Source:
     content = json.loads(read_text(path))
     if isinstance(content, dict) and isinstance(content.get("metrics"), dict):
         raise InputError(
-            f"Expected predictions in {path}, got the scores that CLIP_benchmark writes, which hold no predictions: save what its "
+            f"Expected predictions in {path}, got the scores that CLIP_benchmark writes, which hold no predictions: "
+            f"save what its "
             "run_classification returns, numpy.savez(file, logits=logits, target=target)"
         )
     if isinstance(content, dict) and {"classes", "labels"} <= set(content):
         raise InputError(
-            f"Expected labels and predictions in {path}, got one field of FiftyOne's classification export: export both fields, as "
+            f"Expected labels and predictions in {path}, got one field of FiftyOne's classification export: export "
+            f"both fields, as "
             "FiftyOneDataset (samples.json) or CSVDataset"
         )
     rows = content.get("samples") if isinstance(content, dict) else content  # FiftyOne's, or a list of rows
@@ -334,7 +334,7 @@ def _is_classification(cell) -> bool:
 
 
 def _fiftyone_fields(fields: set[str], path: Path) -> dict[str, str]:
-    """FiftyOne's fields under our names: `ground_truth` holds the labels, and the only other classification the predictions."""
+    """FiftyOne's fields under our names: the only classification besides `ground_truth` holds the predictions."""
     others = sorted(fields - {"ground_truth"})
     if not fields or "predictions" in fields:
         return {}
@@ -412,7 +412,8 @@ def _members(path: Path) -> dict[str, tuple[tuple[int, ...], np.dtype, Callable[
                 shape, fortran, dtype = _header(file)
             if dtype.hasobject:
                 raise InputError(
-                    f"Expected arrays of numbers or texts in {path}, got Python objects in {member}: save names as .astype(str)"
+                    f"Expected arrays of numbers or texts in {path}, got Python objects in {member}: save names as "
+                    f".astype(str)"
                 )
             if fortran and len(shape) > 1:
                 raise InputError(
@@ -493,7 +494,8 @@ class _Vocabulary:
         new = [-1 if not text else self.place.setdefault(text, len(self.place)) for text in texts]
         if len(self.place) > MAX_CLASSES:
             raise InputError(
-                f"Expected at most {MAX_CLASSES} classes in the column {self.column!r} of {self.path}, got more different values: "
+                f"Expected at most {MAX_CLASSES} classes in the column {self.column!r} of {self.path}, got more "
+                f"different values: "
                 "is it the right column?"
             )
         codes = np.append(np.array(new, dtype=np.int64), -1)
@@ -565,7 +567,8 @@ class _Reader:
                 rest = []
             elif missing := [name for name in self.classnames if name not in rest]:
                 raise InputError(
-                    f"Expected a column for each of the {len(self.classnames)} classes in {self.path}, {len(missing)} are missing, such "
+                    f"Expected a column for each of the {len(self.classnames)} classes in {self.path}, "
+                    f"{len(missing)} are missing, such "
                     f"as {missing[0]!r}"
                 )
             return self.classnames if rest else self._no_predictions()
@@ -573,7 +576,8 @@ class _Reader:
 
     def _no_predictions(self) -> list[str]:
         raise InputError(
-            f"Expected a column of predictions in {self.path} (prediction, predicted ...), or one column a class, got {self._shown()}"
+            f"Expected a column of predictions in {self.path} (prediction, predicted ...), or one column a class, "
+            f"got {self._shown()}"
         )
 
     def read(self) -> Predictions:
@@ -602,7 +606,8 @@ class _Reader:
                 codes = predicted.codes(table[self.prediction])
                 if (codes < 0).any():
                     raise InputError(
-                        f"Expected a prediction in each row of {self.path}, got none in row {rows + int((codes < 0).argmax()) + 1} "
+                        f"Expected a prediction in each row of {self.path}, got none in row "
+                        f"{rows + int((codes < 0).argmax()) + 1} "
                         f"(column {self.prediction!r})"
                     )
                 parts["predictions"].append(codes)
@@ -654,7 +659,8 @@ class _Reader:
         if not np.isfinite(scores).all():
             row, c = np.argwhere(~np.isfinite(scores))[0]
             raise InputError(
-                f"Expected finite scores in {self.path}, got {scores[row, c]} in row {before + row + 1} for {self.classnames[c]!r}"
+                f"Expected finite scores in {self.path}, got {scores[row, c]} in row {before + row + 1} for "
+                f"{self.classnames[c]!r}"
             )
         best, values = take_top(scores, min(DEPTH, scores.shape[1]))
         return best.astype(np.int16), values[:, 0].astype(np.float32)
@@ -712,14 +718,15 @@ class _Reader:
     ) -> tuple[list[str], np.ndarray, np.ndarray]:
         """Classnames, and the class of each text of the labels and of the predictions, with -1 as the last of each."""
         names = self.classnames
-        texts = [text for text in (*labels.place, *predicted.place)]
+        texts = [*labels.place, *predicted.place]
         numbers = {side: [_is_whole(text) for text in side.place] for side in (labels, predicted)}
         if names is None:
             kinds = {"numbers" if all(flags) else "names" for side, flags in numbers.items() if flags}
             if len(kinds) > 1:
                 raise InputError(
                     f"Expected labels and predictions in {self.path} both as names or both as numbers, got "
-                    f"{next(iter(labels.place))!r} and {next(iter(predicted.place))!r}; give the classnames (--classes FILE)"
+                    f"{next(iter(labels.place))!r} and {next(iter(predicted.place))!r}; give the classnames "
+                    f"(--classes FILE)"
                 )
             whole = kinds == {"numbers"}
             unique = {str(int(float(text))) if whole else text for text in texts} - ({"-1"} if whole else set())
@@ -757,7 +764,8 @@ class _Reader:
             else:
                 row = "" if codes is None else f" in row {int((codes == code).argmax()) + 1}"
                 raise InputError(
-                    f"Expected the column {side.column!r} of {self.path} to hold {len(names)} classes, by name or as numbers from 0 to "
+                    f"Expected the column {side.column!r} of {self.path} to hold {len(names)} classes, by name or as "
+                    f"numbers from 0 to "
                     f"{len(names) - 1}, got {text!r}{row}"
                 )
         return np.array([*result, -1], dtype=np.int16)
@@ -843,8 +851,10 @@ def write_predictions(
 ) -> None:
     """Write the predictions of a result as Parquet: what `read_predictions` reads, and pandas, DuckDB and others.
 
-    The columns are id, label, prediction, top5 and their similarities, margin, and the indices of the classes (`label_class`,
-    `prediction_class`, `top5_class`), since two classes may share a name. The names of all classes and `about` are in the metadata
+    The columns are id, label, prediction, top5 and their similarities, margin, and the indices of the classes
+    (`label_class`,
+    `prediction_class`, `top5_class`), since two classes may share a name. The names of all classes and `about` are in
+    the metadata
     of the file, under "clipnb".
 
     Args:

@@ -18,10 +18,10 @@ if TYPE_CHECKING:
     from clipnb.report import PredictionsReport, Report, Upgrade
 
 # Options of `audit` that say which model sees which images; predictions come from elsewhere.
-OF_MODELS = (
-    "dataset", "fix_names", "model", "pretrained", "device", "precision", "trust_pickle", "like", "templates", "descriptions", "store",
-    "compared",
-)  # fmt: skip
+OF_MODELS = set(
+    "dataset fix_names model pretrained device precision trust_pickle like "
+    "templates descriptions store compared".split()
+)
 
 
 @dataclass(frozen=True)
@@ -83,7 +83,8 @@ def predictions_options(command: Callable) -> Callable:
         click.option(
             "--predictions",
             type=click.Path(path_type=Path),
-            help="File of predictions, in place of a model: CSV, Parquet, JSON lines (columns id, label, prediction, or one column "
+            help="File of predictions, in place of a model: CSV, Parquet, JSON lines (columns id, label, prediction, or one "
+            "column "
             "a class), .npy, .npz.",
         ),
         click.option(

@@ -104,14 +104,14 @@ def with_classes(data: LabeledImages, file: str | Path) -> LabeledImages:
 
 
 def read_classnames(file: str | Path) -> list[str]:
-    """The classnames in a file that lists them: text with a name a line, a JSON list, or COCO's categories.
+    r"""The classnames in a file that lists them: text with a name a line, a JSON list, or COCO's categories.
 
     Raises:
         InputError: the file cannot be read, lists nothing, or maps folders to names.
 
     >>> from tempfile import TemporaryDirectory
     >>> with TemporaryDirectory() as folder:
-    ...     _ = (Path(folder) / "names.txt").write_text("dog\\ncat\\n")
+    ...     _ = (Path(folder) / "names.txt").write_text("dog\ncat\n")
     ...     read_classnames(folder + "/names.txt")
     ['dog', 'cat']
     """

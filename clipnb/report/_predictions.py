@@ -39,7 +39,8 @@ class PredictionsReport(Report):
     `wordings`, `reliability` and `unreadable` are empty, and margins are missing or NaN.
 
     Attributes:
-        confusions: the most frequent confusions: label, prediction, count, share of the label's images, and two class indices.
+        confusions: the most frequent confusions: label, prediction, count, share of the label's images, and two class
+            indices.
     """
 
     confusions: pd.DataFrame = field(default_factory=pd.DataFrame)
@@ -55,7 +56,8 @@ class PredictionsReport(Report):
         s = self.summary
         return (
             f"Predictions of {s['predictions']}: right on {100 * s['accuracy']:.1f} % of {s['n']} labelled images in "
-            f"{s['classes_with_images']} of {s['classes']} classes; guessing would be right on {100 * s['chance']:.2f} %."
+            f"{s['classes_with_images']} of {s['classes']} classes; guessing would be right on "
+            f"{100 * s['chance']:.2f} %."
         )
 
     def sections(self) -> Iterator[dict]:
@@ -73,9 +75,12 @@ class PredictionsReport(Report):
     def _common(self) -> Iterator[dict]:
         fits = "fit" if self.summary.get("worst_k_fits", True) else "do not fit"
         text = (
-            "Each score has its 95 % interval where one can be given. The worst-k accuracy reads too low, because the same images "
-            "choose the classes and measure them. 'Truly worst' estimates the classes that are truly the worst, whichever they are, "
-            f"and 'listed' those that are listed; both rest on a family of distributions, which the counts {fits}. 'Split half' "
+            "Each score has its 95 % interval where one can be given. The worst-k accuracy reads too low, because "
+            "the same images "
+            "choose the classes and measure them. 'Truly worst' estimates the classes that are truly the worst, "
+            "whichever they are, "
+            f"and 'listed' those that are listed; both rest on a family of distributions, which the counts {fits}. "
+            f"'Split half' "
             "chooses on one half of the images and measures on the other."
         )
         yield {"title": "Scores", "text": text, **as_score_table(self.scores), "figure": self._figure()}
@@ -109,7 +114,7 @@ def audit_predictions(
     worst_k: int = 10,
     made: str | None = None,
 ) -> PredictionsReport:
-    """Find the classes that anyone's predictions get wrong, with every number of `audit` that needs no model.
+    r"""Find the classes that anyone's predictions get wrong, with every number of `audit` that needs no model.
 
     Args:
         predictions: a file for `read_predictions`, or what that returns.
@@ -193,7 +198,7 @@ def compare_predictions(
     worst_k: int = 10,
     made: str | None = None,
 ) -> Upgrade:
-    """Compare two files of predictions on the same images: what B gains over A, and which classes pay for it.
+    r"""Compare two files of predictions on the same images: what B gains over A, and which classes pay for it.
 
     Rows are matched by their ids, whatever their order; files without ids are matched row by row.
 
@@ -311,7 +316,8 @@ def _thumbnails(predictions: Predictions, bad: np.ndarray, folder: Path, remarks
         )
     if missing and not shown:
         raise InputError(
-            f"Expected the ids of {predictions.source} as paths in {folder}, got {missing[0]!r}, which is not an image there"
+            f"Expected the ids of {predictions.source} as paths in {folder}, got {missing[0]!r}, which is not an "
+            f"image there"
         )
     if missing:
         remarks.append(
@@ -321,7 +327,7 @@ def _thumbnails(predictions: Predictions, bad: np.ndarray, folder: Path, remarks
 
 
 def _thumbnail(folder: Path, text: str) -> str | None:
-    """An image inside the folder, by the path that an id is or by the last part of it; None if there is no such image."""
+    """An image inside the folder, by the path in an id or by the last part of that; None if there is none."""
     from clipnb.report._audit import _thumbnail as thumbnail
 
     for part in (Path(text), Path(Path(text).name)):
@@ -349,17 +355,20 @@ def _advice(
     guessing = summary["accuracy_ci"][0] <= summary["chance"]
     if guessing:
         steps.append(
-            "The predictions are not better than guessing beyond chance: check that labels and predictions number the classes alike."
+            "The predictions are not better than guessing beyond chance: check that labels and predictions number "
+            "the classes alike."
         )
     if count := summary["classes_at_zero"]:
         steps.append(
-            f"Do not rely on the predictions for the {count} classes of which no image is right; route them to a person."
+            f"Do not rely on the predictions for the {count} classes of which no image is right; route them to a "
+            f"person."
         )
     for verdict, advice in (
         ("name collision", "Give {} a name of its own: its images go to a class with nearly the same name."),
         (
             "visual confusion",
-            "Look at the images of {} beside those of the class they are taken for: one rival takes more of them than chance explains.",
+            "Look at the images of {} beside those of the class they are taken for: one rival takes more of them "
+            "than chance explains.",
         ),
     ):
         if len(rows := bad[bad["verdict"] == verdict]):

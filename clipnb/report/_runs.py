@@ -41,7 +41,8 @@ class RunTable(Page):
     """The result of `tabulate`: one row a run, in the order given.
 
     Attributes:
-        runs: run, model and data, each score with the columns `<score>`, `<score>_low` and `<score>_high`, and, where the predictions
+        runs: run, model and data, each score with the columns `<score>`, `<score>_low` and `<score>_high`, and, where
+            the predictions
             are known, the change of a score from the first run with its interval, p-value and verdict.
     """
 
@@ -110,8 +111,10 @@ class RunTable(Page):
 def tabulate(paths: Sequence[str | Path], k: int = 10, made: str | None = None) -> RunTable:
     """Put runs on the same images into one table, each held against the first.
 
-    Runs are tested where their predictions are known: a run names the file that `--predictions-out` wrote, and an audit lists its
-    images. All p-values and intervals of one statistic are corrected for the number of runs held against the first (Bonferroni).
+    Runs are tested where their predictions are known: a run names the file that `--predictions-out` wrote, and an
+        audit lists its
+    images. All p-values and intervals of one statistic are corrected for the number of runs held against the first
+    (Bonferroni).
 
     Args:
         paths: files that `clipnb evaluate --json` or `clipnb audit --json` wrote.

@@ -206,7 +206,7 @@ def test_scores_of_a_result_equal_those_of_vectors():
     assert np.isnan(mine.margins).all() and not mine.has_similarities and whole.has_similarities
     for name in ("cmm", "class_similarity"):
         with pytest.raises(
-            clipnb.InputError, match="^Expected a result of `evaluate`, got one of `evaluate_predictions`"
+            clipnb.InputError, match=r"^Expected a result of `evaluate`, got one of `evaluate_predictions`"
         ):
             getattr(mine, name)
 
@@ -260,23 +260,51 @@ def test_what_is_wrong_with_arrays_is_said(arguments, said):
 
 HEAD = "id,label,prediction\n"
 WRONG = {
-    "no labels": ("id,prediction\n1,cat\n", "Expected a column of labels in {file} (label, target, ground_truth ...), got the columns id, prediction"),
-    "no predictions": ("id,label,note\n1,cat,x\n", "Expected a column of predictions in {file} (prediction, predicted ...), or one column a class"),
-    "a gap": (HEAD + "1,cat,cat\n2,cat,\n", "Expected a prediction in each row of {file}, got none in row 2 (column 'prediction')"),
+    "no labels": (
+        "id,prediction\n1,cat\n",
+        "Expected a column of labels in {file} (label, target, ground_truth ...), got the columns id, prediction",
+    ),
+    "no predictions": (
+        "id,label,note\n1,cat,x\n",
+        "Expected a column of predictions in {file} (prediction, predicted ...), or one column a class",
+    ),
+    "a gap": (
+        HEAD + "1,cat,cat\n2,cat,\n",
+        "Expected a prediction in each row of {file}, got none in row 2 (column 'prediction')",
+    ),
     "no id": (HEAD + "1,cat,cat\n,cat,cat\n", "Expected an id in each row of {file}, got none in row 2 (column 'id')"),
-    "an id twice": (HEAD + "1,cat,cat\n2,dog,cat\n1,cat,dog\n", "Expected each id once in {file}, got '1' in rows 1 and 3"),
+    "an id twice": (
+        HEAD + "1,cat,cat\n2,dog,cat\n1,cat,dog\n",
+        "Expected each id once in {file}, got '1' in rows 1 and 3",
+    ),
     "rows only": (HEAD, "Expected rows in {file}, got none below the names of the columns"),
     "empty": ("", "Expected a column of labels in {file}"),
-    "a column twice": ("id,label,label,prediction\n1,a,b,c\n", "Expected columns with different names in {file}, got 'label' twice"),
-    "names and numbers": (HEAD + "1,cat,0\n2,dog,1\n", "Expected labels and predictions in {file} both as names or both as numbers, got 'cat' and '0'; give the classnames (--classes FILE)"),
-    "a row too long": (HEAD + "1,cat,cat\n2,cat,cat,cat\n", "Cannot read the predictions in {file}: CSV parse error: Row #3: Expected 3 columns, got 4"),
+    "a column twice": (
+        "id,label,label,prediction\n1,a,b,c\n",
+        "Expected columns with different names in {file}, got 'label' twice",
+    ),
+    "names and numbers": (
+        HEAD + "1,cat,0\n2,dog,1\n",
+        "Expected labels and predictions in {file} both as names or both as numbers, got 'cat' and '0'; give the "
+        "classnames (--classes FILE)",
+    ),
+    "a row too long": (
+        HEAD + "1,cat,cat\n2,cat,cat,cat\n",
+        "Cannot read the predictions in {file}: CSV parse error: Row #3: Expected 3 columns, got 4",
+    ),
     "not a number": ("id,label,cat,dog\n1,cat,0.5,x\n", "Cannot read the predictions in {file}: In CSV column #"),
     "not finite": ("id,label,cat,dog\n1,cat,0.5,inf\n", "Expected finite scores in {file}, got inf in row 1 for 'dog'"),
     "only unknown": (HEAD + "1,,cat\n2,,dog\n", "Expected labels in {file}, got 2 rows without: nothing can be scored"),
-    "one class": (HEAD + "1,cat,cat\n", "Expected at least two classes in {file}, got 'cat' only: every answer is right"),
+    "one class": (
+        HEAD + "1,cat,cat\n",
+        "Expected at least two classes in {file}, got 'cat' only: every answer is right",
+    ),
     "bytes": (b"id,label,prediction\n1,\xff\xfe,cat\n", "Cannot read the predictions in {file}: "),
-    "a pickle": (b"\x80\x04\x95abc", "Expected predictions as CSV, Parquet, JSON lines, .npy or .npz, got {file}: it is packed"),
-}  # fmt: skip
+    "a pickle": (
+        b"\x80\x04\x95abc",
+        "Expected predictions as CSV, Parquet, JSON lines, .npy or .npz, got {file}: it is packed",
+    ),
+}
 
 
 @pytest.mark.parametrize("case", WRONG)
@@ -293,12 +321,20 @@ def test_what_is_wrong_with_a_file_is_one_line_and_exit_code_2(case, tmp_path):
 @pytest.mark.parametrize(
     "classnames, text, said",
     [
-        (["cat", "dog"], HEAD + "1,cat,cat\n2,cat,cow\n", "to hold 2 classes, by name or as numbers from 0 to 1, got 'cow' in row 2"),
-        (["cat", "dog"], HEAD + "1,0,0\n2,1,2\n", "to hold 2 classes, by name or as numbers from 0 to 1, got '2' in row 2"),
+        (
+            ["cat", "dog"],
+            HEAD + "1,cat,cat\n2,cat,cow\n",
+            "to hold 2 classes, by name or as numbers from 0 to 1, got 'cow' in row 2",
+        ),
+        (
+            ["cat", "dog"],
+            HEAD + "1,0,0\n2,1,2\n",
+            "to hold 2 classes, by name or as numbers from 0 to 1, got '2' in row 2",
+        ),
         (["cat", "dog", "cat"], HEAD + "1,cat,dog\n", "got names, and two classes are called 'cat'"),
         (["cat", "dog", "pig"], "id,label,cat,dog\n1,cat,1,0\n", "Expected a column for each of the 3 classes in"),
     ],
-)  # fmt: skip
+)
 def test_names_that_do_not_fit_are_said(classnames, text, said, tmp_path):
     (tmp_path / "p.csv").write_text(text)
     with pytest.raises(clipnb.InputError, match=re.escape(said)):
@@ -354,7 +390,7 @@ def test_ids_with_one_hash_are_no_duplicates(data, tmp_path, monkeypatch):
     assert len(read_predictions(tmp_path / "a.csv")) == 60
 
 
-# Two files -------------------------------------------------------------------------------------------------------------
+# Two files ------------------------------------------------------------------------------------------------------------
 
 
 def test_two_files_are_compared_by_id(data, tmp_path):
@@ -376,8 +412,19 @@ def test_two_files_are_compared_by_id(data, tmp_path):
     )
     result = CliRunner().invoke(
         main,
-        ["audit", "--predictions", str(tmp_path / "a.csv"), "--compare-predictions", str(tmp_path / "b.csv")]
-        + ["--fail-under", "accuracy_change=0", "--json", str(tmp_path / "c.json"), "--out", str(tmp_path / "c.html")],
+        [
+            "audit",
+            "--predictions",
+            str(tmp_path / "a.csv"),
+            "--compare-predictions",
+            str(tmp_path / "b.csv"),
+            "--fail-under",
+            "accuracy_change=0",
+            "--json",
+            str(tmp_path / "c.json"),
+            "--out",
+            str(tmp_path / "c.html"),
+        ],
     )
     assert result.exit_code == 3 and "accuracy_change is -" in result.stderr
     assert json.loads((tmp_path / "c.json").read_text())["summary"]["accuracy_change"] == accuracy["difference"]
@@ -386,13 +433,25 @@ def test_two_files_are_compared_by_id(data, tmp_path):
 @pytest.mark.parametrize(
     "change, said",
     [
-        (lambda t: t.iloc[1:], r"Expected the same images in both files, got 1 only in .*a.csv \(such as 'd/00.jpg'\) and 0 only in"),
-        (lambda t: t.assign(id=t["id"].replace("d/05.jpg", "x")), r"1 only in .*a.csv \(such as 'd/05.jpg'\) and 1 only in .*b.csv \(such as 'x'\)$"),
-        (lambda t: t.assign(label=t["label"].replace("cat", "dog")), r"Expected the same labels in .* differ: 'd/\d\d.jpg' is 'cat' and 'dog'$"),
-        (lambda t: t.replace("cat", "lion"), r"Expected the same classes in .* differ first in 'cat' and 'cow'; give the classnames"),
+        (
+            lambda t: t.iloc[1:],
+            r"Expected the same images in both files, got 1 only in .*a.csv \(such as 'd/00.jpg'\) and 0 only in",
+        ),
+        (
+            lambda t: t.assign(id=t["id"].replace("d/05.jpg", "x")),
+            r"1 only in .*a.csv \(such as 'd/05.jpg'\) and 1 only in .*b.csv \(such as 'x'\)$",
+        ),
+        (
+            lambda t: t.assign(label=t["label"].replace("cat", "dog")),
+            r"Expected the same labels in .* differ: 'd/\d\d.jpg' is 'cat' and 'dog'$",
+        ),
+        (
+            lambda t: t.replace("cat", "lion"),
+            r"Expected the same classes in .* differ first in 'cat' and 'cow'; give the classnames",
+        ),
         (lambda t: t.drop(columns="id"), r"^Expected ids in both files, got none in .*b.csv, while .*a.csv has them$"),
     ],
-)  # fmt: skip
+)
 def test_files_on_different_images_are_refused(change, said, data, tmp_path):
     write_csv(data, tmp_path / "a.csv")
     names = NAMES if "labels" in said else None
@@ -401,7 +460,7 @@ def test_files_on_different_images_are_refused(change, said, data, tmp_path):
         compare_predictions(tmp_path / "a.csv", tmp_path / "b.csv", classnames=names)
 
 
-# The report ------------------------------------------------------------------------------------------------------------
+# The report -----------------------------------------------------------------------------------------------------------
 
 
 def test_the_report_holds_every_number_that_needs_no_model(data, tmp_path):
@@ -432,7 +491,9 @@ def test_images_of_a_folder_are_shown_and_nothing_outside_it(data, tmp_path, pic
     assert any("are not in photos, such as" in line for line in report.summary["remarks"])
     Image.new("RGB", (4, 4)).save(tmp_path / "secret.png")
     frame(data, id=["../secret.png#" * 0 + f"../x{i}/../secret.png" for i in range(60)]).to_csv(tmp_path / "b.csv")
-    with pytest.raises(clipnb.InputError, match="^Expected the ids of .* as paths in .*, which is not an image there$"):
+    with pytest.raises(
+        clipnb.InputError, match=r"^Expected the ids of .* as paths in .*, which is not an image there$"
+    ):
         audit_predictions(tmp_path / "b.csv", images=folder)
 
 
@@ -446,7 +507,7 @@ def test_many_images_are_not_listed_and_that_is_said(data, tmp_path, monkeypatch
     assert report.ids == data["ids"]
 
 
-# Out: files, cards, tables ---------------------------------------------------------------------------------------------
+# Out: files, cards, tables --------------------------------------------------------------------------------------------
 
 
 def test_predictions_out_keeps_classes_that_share_a_name(tmp_path):
@@ -478,7 +539,7 @@ def test_a_model_card_is_what_hugging_face_reads(data, tmp_path):
     assert found["accuracy"].task_type == "zero-shot-image-classification" and card.data.model_name == "a.csv"
     odd = ModelCard(model_card(summary | {"dataset": 'folder:a "b"\n: #x', "model": "- é 猫"}))
     assert odd.data.eval_results[0].dataset_name == 'folder:a "b"\n: #x' and odd.data.model_name == "- é 猫"
-    with pytest.raises(clipnb.InputError, match="^Expected `summary` with an accuracy, got none"):
+    with pytest.raises(clipnb.InputError, match=r"^Expected `summary` with an accuracy, got none"):
         model_card({"dataset": "x"})
 
 
@@ -562,9 +623,12 @@ def test_runs_on_different_images_are_refused_with_the_reason(changes, said, tmp
         (["--predictions", "a.csv", "--images", "none"], "Expected `images` to be a folder, got none"),
         (["--predictions", "a.csv", "--classes", "a.csv"], "Expected a list of classnames in a.csv, got a mapping"),
         (["--predictions", "a.csv", "--fail-under", "margin=1"], "Expected --fail-under to name a score"),
-        (["--predictions", "a.csv", "--compare-predictions", "a.csv", "--model-card", "x.md"], "Expected --predictions-out and"),
+        (
+            ["--predictions", "a.csv", "--compare-predictions", "a.csv", "--model-card", "x.md"],
+            "Expected --predictions-out and",
+        ),
     ],
-)  # fmt: skip
+)
 def test_options_that_do_not_fit_are_one_line_and_exit_code_2(options, said, data, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     write_csv(data, Path("a.csv"))
@@ -594,7 +658,7 @@ def test_csv_of_arrow_is_read_by_block_without_a_second_header(data, tmp_path):
     assert np.array_equal(read_predictions(tmp_path / "quoted.csv").labels >= 0, data["labels"] >= 0)
 
 
-# Recipes ---------------------------------------------------------------------------------------------------------------
+# Recipes --------------------------------------------------------------------------------------------------------------
 
 RECIPES = (Path(__file__).resolve().parents[2] / "book/recipes.md").read_text("utf-8")
 RECIPES = RECIPES.partition("(recipes-out)=")[2].partition("\n## Many runs")[0]
