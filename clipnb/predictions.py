@@ -123,7 +123,7 @@ def read_predictions(
 
     >>> from tempfile import TemporaryDirectory
     >>> with TemporaryDirectory() as folder:
-    ...     _ = Path(folder, "a.csv").write_text("id,label,prediction\\n1.jpg,cat,dog\\n2.jpg,dog,dog\\n")
+    ...     _ = Path(folder, "a.csv").write_text("id,label,prediction\n1.jpg,cat,dog\n2.jpg,dog,dog\n")
     ...     predictions = read_predictions(Path(folder, "a.csv"))
     >>> predictions.classnames, predictions.result().accuracy
     (['cat', 'dog'], 0.5)

@@ -231,7 +231,10 @@ def reports_of_counts(
     Args:
         right: (C,) number of images of each class that are predicted right.
         images: (C,) number of images of each class.
-        ks, splits, seed, confidence: as in `worst_k_report`.
+        ks: numbers of worst classes.
+        splits: as in `worst_k_report`.
+        seed: as there.
+        confidence: as there.
 
     Raises:
         InputError: shapes or counts are off, or too few classes can be split.

@@ -84,8 +84,7 @@ def predictions_options(command: Callable) -> Callable:
             "--predictions",
             type=click.Path(path_type=Path),
             help="File of predictions, in place of a model: CSV, Parquet, JSON lines (columns id, label, prediction, or one "
-            "column "
-            "a class), .npy, .npz.",
+            "column a class), .npy, .npz.",
         ),
         click.option(
             "--compare-predictions",

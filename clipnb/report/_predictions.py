@@ -119,7 +119,8 @@ def audit_predictions(
     Args:
         predictions: a file for `read_predictions`, or what that returns.
         images: folder in which the ids of the file are paths: some images of each bad class are shown on the page.
-        classnames, labels: as for `read_predictions`.
+        classnames: as for `read_predictions`.
+        labels: as for `read_predictions`.
         worst_k: how many classes to explain (fewer if fewer classes have images).
         made: time stamp in the page; None: now. All else is the same for the same input.
 
@@ -128,7 +129,7 @@ def audit_predictions(
 
     >>> from tempfile import TemporaryDirectory
     >>> with TemporaryDirectory() as folder:
-    ...     _ = Path(folder, "a.csv").write_text("id,label,prediction\\n1.jpg,cat,dog\\n2.jpg,dog,dog\\n")
+    ...     _ = Path(folder, "a.csv").write_text("id,label,prediction\n1.jpg,cat,dog\n2.jpg,dog,dog\n")
     ...     report = audit_predictions(Path(folder, "a.csv"), made="today")
     >>> report.summary["accuracy"], report.worst["classname"].tolist()
     (0.5, ['cat', 'dog'])
@@ -203,8 +204,10 @@ def compare_predictions(
     Rows are matched by their ids, whatever their order; files without ids are matched row by row.
 
     Args:
-        a, b: files for `read_predictions`, or what that returns.
-        classnames, labels: as for `read_predictions`, of both files.
+        a: a file for `read_predictions`, or what that returns.
+        b: the other one.
+        classnames: as for `read_predictions`, of both files.
+        labels: as for `read_predictions`, of both files.
         worst_k: how many of A's worst classes the comparison of the tail chooses.
         made: time stamp in the page; None: now.
 
@@ -214,8 +217,8 @@ def compare_predictions(
     >>> from tempfile import TemporaryDirectory
     >>> with TemporaryDirectory() as folder:
     ...     paths = [Path(folder, name) for name in ("a.csv", "b.csv")]
-    ...     _ = paths[0].write_text("id,label,prediction\\n1,cat,dog\\n2,dog,dog\\n")
-    ...     _ = paths[1].write_text("id,label,prediction\\n2,dog,dog\\n1,cat,cat\\n")
+    ...     _ = paths[0].write_text("id,label,prediction\n1,cat,dog\n2,dog,dog\n")
+    ...     _ = paths[1].write_text("id,label,prediction\n2,dog,dog\n1,cat,cat\n")
     ...     compare_predictions(*paths, made="today").summary["accuracy_change"]
     0.5
     """
