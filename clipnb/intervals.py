@@ -14,6 +14,7 @@ import numpy.typing as npt
 import scipy  # loads scipy.stats, a second of work, when it is first used
 
 from clipnb._checks import MAX_RESAMPLES, as_numpy, booleans, floats, generator, one_of, real_number, whole_number
+from clipnb._format import score_text
 from clipnb.errors import InputError
 
 NAN = float("nan")
@@ -49,17 +50,7 @@ class Score(NamedTuple):
         return not (math.isnan(self.low) or math.isnan(self.high))
 
     def __format__(self, spec: str) -> str:
-        percent = spec.endswith("%")
-
-        def text(number: float) -> str:
-            return format(number, spec).removesuffix("%")
-
-        unit = " %" if percent else ""
-        if not self.has_interval:
-            return text(self.value) + unit
-        if math.isnan(self.value):  # a range without a point
-            return f"{text(self.low)} to {text(self.high)}{unit}"
-        return f"{text(self.value)}{unit} [{text(self.low)}, {text(self.high)}]"
+        return score_text(self.value, self.low, self.high, spec)
 
 
 def check_confidence(confidence: float) -> float:

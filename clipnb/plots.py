@@ -29,6 +29,7 @@ from clipnb._checks import (
     unique_indices,
     whole_number,
 )
+from clipnb._format import percent
 from clipnb.errors import InputError
 
 BLUE, ORANGE, GREY, INK = "#0072b2", "#c4500a", "#8a949e", "#24292f"
@@ -48,10 +49,6 @@ def _legend(ax: Axes) -> None:
     """Above the axes, where no data can be."""
     if ax.get_legend_handles_labels()[0]:
         ax.legend(frameon=False, loc="lower left", bbox_to_anchor=(0, 1), ncols=3, borderaxespad=0.2, handlelength=1.6)
-
-
-def _share(value: float) -> str:
-    return f"{value:.1%}".replace("%", " %")
 
 
 def _percent(axis, upper: float | None = None) -> None:
@@ -120,9 +117,9 @@ def per_class_accuracy(
     else:
         ax.fill_between(places, values, step="mid", color=BLUE, linewidth=0)
     if mean is not None:
-        ax.axhline(mean, color=INK, linestyle=":", label=f"mean {_share(mean)}")
+        ax.axhline(mean, color=INK, linestyle=":", label=f"mean {percent(mean)}")
     if chance is not None:
-        ax.axhline(chance, color=ORANGE, linestyle="--", label=f"chance {_share(chance)}")
+        ax.axhline(chance, color=ORANGE, linestyle="--", label=f"chance {percent(chance)}")
     zero = int((values == 0).sum())
     if zero:
         ax.plot(
@@ -339,7 +336,7 @@ def precision_recall(
     label = "model" if average_precision is None else f"average precision {average_precision:.3f}"
     ax.plot(recall, precision, color=BLUE, drawstyle="steps-post", label=label)
     if base_rate is not None:
-        ax.axhline(base_rate, color=ORANGE, linestyle="--", label=f"chance {_share(base_rate)}")
+        ax.axhline(base_rate, color=ORANGE, linestyle="--", label=f"chance {percent(base_rate)}")
     ax.set(xlabel="recall: share of the positives found", ylabel="precision: share of the found that is right")
     _percent(ax.xaxis, upper=1.02)
     _percent(ax.yaxis, upper=1.02)
@@ -424,8 +421,8 @@ def calibration(confidence, correct, ax: Axes | None = None, bins: int = 10) -> 
     ax.vlines(mean[used], *interval.T, color=BLUE, linewidth=1.6)
     ax.plot(mean[used], accurate[used], "o-", color=BLUE, markersize=5, label="model")
     ax.set_title(
-        f"{len(confidence)} images, {_share(np.mean(correct))} right at {_share(np.mean(confidence))} mean confidence\n"
-        f"expected calibration error {_share(error)}",
+        f"{len(confidence)} images, {percent(np.mean(correct))} right at {percent(np.mean(confidence))} mean confidence\n"
+        f"expected calibration error {percent(error)}",
         loc="left",
         fontsize="medium",
         pad=24,
@@ -482,7 +479,7 @@ def bars_with_intervals(
     ax.hlines(places, table[low], table[high], color=INK, linewidth=1.6)
     for place, number, end in zip(places, table[value], table[[value, high]].max(axis=1), strict=True):
         ax.annotate(
-            _share(number),
+            percent(number),
             (end, place),
             (5, 0),
             textcoords="offset points",
@@ -492,7 +489,7 @@ def bars_with_intervals(
             bbox={"boxstyle": "square,pad=0.1", "color": ax.get_facecolor()},
         )
     if baseline is not None:
-        ax.axvline(baseline, color=ORANGE, linestyle="--", label=f"baseline {_share(baseline)}")
+        ax.axvline(baseline, color=ORANGE, linestyle="--", label=f"baseline {percent(baseline)}")
     ax.set_yticks(places, [str(name) for name in table[label]], parse_math=False)
     ax.invert_yaxis()
     ax.set_xlabel(f"{value.replace('_', ' ')} (line: interval)")
@@ -578,7 +575,7 @@ def weights(weights, labels: Sequence[str], ax: Axes | None = None, top: int = 1
     ax.axvline(1 / len(weights), color=ORANGE, linestyle="--", label=f"uniform, 1 / {len(weights)}")
     ax.set_yticks(np.arange(len(shown)), [labels[i] for i in shown], parse_math=False)
     ax.invert_yaxis()
-    together = f" (the other {len(rest)}: {_share(weights[rest].sum())} together)" if len(rest) else ""
+    together = f" (the other {len(rest)}: {percent(weights[rest].sum())} together)" if len(rest) else ""
     ax.set_xlabel(f"weight{together}")
     _percent(ax.xaxis)
     _legend(ax)

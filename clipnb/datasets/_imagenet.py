@@ -12,9 +12,10 @@ from pathlib import Path
 
 from clipnb._checks import require_attribute
 from clipnb._files import path_of
+from clipnb._format import first_line
 from clipnb._wordnet import synset_names, synsets
 from clipnb.datasets._folder import LeaveOut, existing_folder, from_files, images_below, ledger
-from clipnb.datasets._images import LabeledImages, first_line, is_hidden
+from clipnb.datasets._images import LabeledImages, is_hidden
 from clipnb.errors import InputError
 from clipnb.prompts import check_classnames, twins
 from clipnb.similarity import parallel_map

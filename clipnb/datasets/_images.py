@@ -17,6 +17,7 @@ import numpy as np
 from PIL import Image, ImageFile, ImageOps
 
 from clipnb._checks import as_numpy, class_indices, whole_number
+from clipnb._format import first_line
 from clipnb.errors import InputError
 
 ORIENTATION = 0x0112  # the EXIF tag that says how an image is to be turned
@@ -205,11 +206,6 @@ def orientation(image: Image.Image) -> int:
     except Exception:  # Pillow raises anything on broken EXIF data, which viewers pass over
         return 1
     return value if value in range(1, 9) else 1
-
-
-def first_line(error: Exception) -> str:
-    """What an error says, as one line."""
-    return (str(error).strip().splitlines() or [type(error).__name__])[0][:300]
 
 
 def some(items: Sequence[str]) -> str:

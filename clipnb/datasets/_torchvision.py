@@ -6,8 +6,9 @@ from pathlib import Path
 
 import numpy as np
 
+from clipnb._format import first_line
 from clipnb.datasets._folder import existing_folder
-from clipnb.datasets._images import LabeledImages, first_line
+from clipnb.datasets._images import LabeledImages
 from clipnb.errors import InputError
 
 

@@ -21,6 +21,7 @@ from pathlib import Path
 
 from clipnb._checks import listed, real_number, require_attribute, text_of, whole_number
 from clipnb._files import path_of, write_atomically
+from clipnb._format import first_line
 from clipnb.describe import QUERY, Descriptions, Question, check_answer, query
 from clipnb.errors import InputError
 
@@ -274,7 +275,7 @@ class _Run:
                 return response.choices[0].message.content or "", tokens
             except Exception as error:  # litellm maps every provider's own kinds to its own, all with a status
                 status = getattr(error, "status_code", None)
-                line = f"{type(error).__name__}: {without_keys(_first_line(error))}"
+                line = f"{type(error).__name__}: {without_keys(first_line(error))}"
                 if not (status in (408, 409, 429) or (isinstance(status, int) and status >= 500)):
                     raise _NoAnswer(line) from None
                 wait = _retry_after(error)
@@ -374,10 +375,6 @@ def _retry_after(error: Exception) -> float | None:
         return max(0.0, (parsedate_to_datetime(value) - datetime.now(UTC)).total_seconds())
     except (TypeError, ValueError):
         return None
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or ["no details"])[0][:300]
 
 
 def _now() -> str:

@@ -280,7 +280,7 @@ def _wordings(
                     difference = differences[statistic]
                     row |= {
                         column: difference["a"],
-                        f"{column}change_of_class": difference["value"],
+                        f"{column}_change": difference["value"],
                         f"{column}_low": difference["ci"][0],
                         f"{column}_high": difference["ci"][1],
                     }

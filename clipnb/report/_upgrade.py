@@ -129,7 +129,7 @@ def compare(a: Report, b: Report) -> Upgrade:
     }
     for row in rows:
         summary |= {
-            f"{row['score']}change_of_class": row["difference"],
+            f"{row['score']}_change": row["difference"],
             f"{row['score']}_change_ci": (row["low"], row["high"]),
         }
     low, high = summary["accuracy_change_ci"]

@@ -86,15 +86,6 @@ def evaluated(data, result, *names: str) -> list[np.ndarray]:
     return [aligned(f"result.{name}", getattr(result, name), len(data)) for name in names]
 
 
-def thumbnail(image: Image.Image) -> str:
-    """A small WebP copy as a data URI."""
-    image = image.convert("RGB")
-    image.thumbnail((SIDE, SIDE), Image.Resampling.LANCZOS)
-    buffer = io.BytesIO()
-    image.save(buffer, "WEBP", quality=75, method=6)
-    return "data:image/webp;base64," + base64.b64encode(buffer.getvalue()).decode()
-
-
 def new_figure(width: float, height: float) -> Figure:
     """An empty figure that a notebook shows where it is returned, and not a second time at the end of the cell."""
     figure = plt.figure(figsize=(width, height), layout="constrained")
@@ -106,15 +97,6 @@ def decode(src: str) -> Image.Image:
     return Image.open(io.BytesIO(base64.b64decode(src.partition(",")[2])))
 
 
-def number(value) -> float | None:
-    """A plain float; None (JSON has no NaN) where it is undefined."""
-    return None if np.isnan(value) else float(value)
-
-
 def ratio(part, whole) -> np.ndarray:
     part, whole = np.asarray(part, dtype=float), np.asarray(whole, dtype=float)
     return np.divide(part, whole, out=np.full(np.broadcast(part, whole).shape, np.nan), where=whole > 0)
-
-
-def percent(value: float | None) -> str:
-    return "undefined" if value is None else f"{value:.1%}".replace("%", " %")

@@ -26,6 +26,7 @@ FLOW = [
     "errors",
     "_checks",
     "_files",
+    "_format",
     "_device",
     "_wordnet",
     "prompts",
