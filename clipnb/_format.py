@@ -31,7 +31,8 @@ def score_text(value: float | None, low: float | None, high: float | None, spec:
 
     Args:
         value: the score; None or NaN where it is undefined.
-        low, high: ends of its interval; None or NaN where there is none.
+        low: lower end of its interval; None or NaN where there is none.
+        high: upper end.
         spec: format specification of one number; with a percent sign, numbers are shown in percent.
         unit: text after a value or a range.
 
@@ -53,9 +54,9 @@ def score_text(value: float | None, low: float | None, high: float | None, spec:
 
 
 def first_line(error: BaseException) -> str:
-    """Return what an error says, as one line of bounded length; its type if it says nothing.
+    r"""Return what an error says, as one line of bounded length; its type if it says nothing.
 
-    >>> first_line(ValueError("two\\nlines")), first_line(KeyError())
+    >>> first_line(ValueError("two\nlines")), first_line(KeyError())
     ('two', 'KeyError')
     """
     return (str(error).strip().splitlines() or [type(error).__name__])[0][:MAX_LINE]

@@ -535,6 +535,29 @@ def check_results(path: str | Path) -> tuple[dict, list[dict]]:
         ) from None
 
 
+def check_agreement(path: str | Path) -> dict:
+    """Return whether a file of results agrees with the published figures, with the lines of `compare_published`.
+
+    Args:
+        path: JSON file of `clipnb reproduce`.
+
+    Returns:
+        A dict ready for JSON: "model", "pretrained", "dataset", "images", "agrees" (some figure agrees and none differs) and
+        "published".
+
+    Raises:
+        InputError: as `check_results`.
+
+    >>> check_agreement("nowhere.json")
+    Traceback (most recent call last):
+    clipnb.errors.InputError: Cannot read results of `clipnb reproduce` in nowhere.json: FileNotFoundError: ...
+    """
+    results, lines = check_results(path)
+    verdicts = {line["verdict"] for line in lines}
+    about = {name: results[name] for name in ("model", "pretrained", "dataset", "images")}
+    return {**about, "agrees": "agrees" in verdicts and "differs" not in verdicts, "published": lines}
+
+
 def _from_counts(right: np.ndarray, images: np.ndarray) -> tuple[float, np.ndarray]:
     present = images > 0
     return float(right.sum() / images.sum()), right[present] / images[present]

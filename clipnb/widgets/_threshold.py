@@ -27,7 +27,8 @@ class ThresholdExplorer(LiveFigure):
     above the highest score; it starts where F1 is largest. Counts are over all pictures.
 
     Raises:
-        InputError: a shape does not fit `data`, a score is not finite, there is no positive, or the data is over 300 kB.
+        InputError: a shape does not fit `data`, a score is not finite, there is no positive, or the data is over 300
+            kB.
     """
 
     _esm = read_module("threshold.js")
@@ -61,7 +62,8 @@ class ThresholdExplorer(LiveFigure):
                 "recall": (tp / wanted).tolist(),
                 "f1": f1.tolist(),
                 "base_rate": wanted / total,
-                "picked": f"{drawn} of the {wanted} positives and {'' if given else 'the best-scored '}{len(indices) - drawn} "
+                "picked": f"{drawn} of the {wanted} positives and "
+                f"{'' if given else 'the best-scored '}{len(indices) - drawn} "
                 f"of the {total - wanted} others, by score",
                 "pictures": [
                     {
@@ -92,7 +94,8 @@ class ThresholdExplorer(LiveFigure):
             ax.plot(content["recall"][t], content["precision"][t], "o", color=plots.INK, markersize=9)
         figure.suptitle(
             f"“{content['name']}” from a score of {content['thresholds'][t]}: "
-            f"precision {percent(content['precision'][t], none='undefined')}, recall {percent(content['recall'][t], none='undefined')}",
+            f"precision {percent(content['precision'][t], none='undefined')}, recall "
+            f"{percent(content['recall'][t], none='undefined')}",
             fontsize="medium",
             parse_math=False,
         )

@@ -94,8 +94,8 @@ def test_html_json_csv_and_frames_hold_the_same_numbers(emoji, tmp_path):
     emoji.to_csv(tmp_path / "csv")
     content = json.loads((tmp_path / "r.json").read_text("utf-8"))
     again = Report.load(tmp_path / "r.json")
-    assert again.json() == emoji.json() == content
-    page = shown(emoji.html())
+    assert again.to_dict() == emoji.to_dict() == content
+    page = shown(emoji.to_html())
     for name in ("accuracy", "mean_per_class_accuracy", "classes_at_zero"):
         assert content["summary"][name] in page and content["summary"][f"{name}_ci"][0] in page
     assert content["summary"]["harmonic_mean"] in page and content["summary"]["harmonic_mean_ci"] is None
@@ -113,8 +113,8 @@ def test_html_json_csv_and_frames_hold_the_same_numbers(emoji, tmp_path):
 
 def test_the_same_input_gives_the_same_bytes_but_for_the_time_stamp(tiny, pictures):
     first, again, later = (clipnb.audit(f"folder:{pictures}", tiny, made=made) for made in ("noon", "noon", "night"))
-    assert first.html() == again.html() and first.json() == again.json()
-    assert later.html().replace("night", "noon") == first.html() != later.html()
+    assert first.to_html() == again.to_html() and first.to_dict() == again.to_dict()
+    assert later.to_html().replace("night", "noon") == first.to_html() != later.to_html()
 
 
 def test_the_report_says_how_the_model_was_run(emoji, model):
@@ -129,7 +129,7 @@ def test_a_report_shows_itself_in_a_notebook_and_as_text(emoji):
     assert (
         frame.startswith("<iframe")
         and " sandbox " in frame
-        and html.unescape(re.search(r'srcdoc="([^"]*)"', frame).group(1)) == emoji.html()
+        and html.unescape(re.search(r'srcdoc="([^"]*)"', frame).group(1)) == emoji.to_html()
     )
     assert emoji.advice[0] in repr(emoji) and "Worst classes:" in repr(emoji)
 
@@ -184,11 +184,11 @@ def test_without_labels_it_ranks_and_says_how_far_to_trust_that(tiny, pictures, 
         "narrow margin",
         "name collision",
     }
-    page = report.html()
+    page = report.to_html()
     assert "no accuracy" in page and "label some thirty images" in page
     found = report.reliability.set_index("score").loc["pseudo_image", "found"]
     assert f"{found:.0%} of the classes on such a list are truly" in page and found in shown(page)
-    assert Report.load(_written(report, tmp_path)).json() == report.json()
+    assert Report.load(_written(report, tmp_path)).to_dict() == report.to_dict()
 
 
 def _written(report, folder):
@@ -225,7 +225,7 @@ def test_two_classes_of_one_name_are_named(tiny, tmp_path, pictures):
     (tmp_path / "names.csv").write_text("cat,missile\ndog,missile\n")
     report = clipnb.audit(f"folder:{pictures}", tiny, classes=tmp_path / "names.csv")
     assert report.summary["classes"] == 3 and report.findings["what"].tolist() == ["duplicate classname"]
-    assert report.advice[0].startswith("Mend the names: duplicate classname: 0 'missile', 1 'missile'")
+    assert report.advice[0].startswith("Fix the class names: duplicate classname: 0 'missile', 1 'missile'")
 
 
 def test_unreadable_files_are_listed_and_left_out(tiny, tmp_path):
@@ -261,7 +261,7 @@ def test_a_thousand_photos_in_a_thousand_classes(tiny, tmp_path, browser):
     assert (tmp_path / "report.html").stat().st_size < 5e6 and report.summary["classes"] == report.summary["n"] == 1000
     assert len(report.worst) == 50 and "worst_50_split_half" not in report.summary  # one image cannot be split
     assert report.advice[0].startswith("On these images the model is not better than guessing")
-    assert "source" not in json.dumps(report.json()) and report.html().count("<img") <= 300
+    assert "source" not in json.dumps(report.to_dict()) and report.to_html().count("<img") <= 300
 
 
 # The page --------------------------------------------------------------------------------------------------------------
@@ -324,7 +324,7 @@ def test_a_file_name_that_is_no_text_is_told_by_its_bytes(tiny, pictures, tmp_pa
     assert report.unreadable["id"].tolist() == ["dog/\\xfe.png"] and "cat/\\xff.png" in report.images["id"].tolist()
     report.to_html(tmp_path / "r.html")
     report.to_csv(tmp_path / "csv")
-    assert Report.load(_written(report, tmp_path)).json() == report.json()
+    assert Report.load(_written(report, tmp_path)).to_dict() == report.to_dict()
 
 
 # Two audits ------------------------------------------------------------------------------------------------------------

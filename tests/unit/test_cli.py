@@ -248,7 +248,7 @@ def test_check_says_ok_line_by_line(model):
     result = CliRunner().invoke(main, ["check"])
     lines = result.stdout.splitlines()
     assert result.exit_code == 0 and all(line.startswith("OK   ") for line in lines), result.output
-    assert {"python", "clipnb", "torch", "open_clip_torch", "device", "model", "pictures"} <= {
+    assert {"python", "clipnb", "torch", "open_clip_torch", "device", "model", "images"} <= {
         line[5:].split(":")[0] for line in lines
     }
     assert model.fingerprint in result.stdout
@@ -259,7 +259,7 @@ def test_check_says_what_fails(monkeypatch, tmp_path):
     monkeypatch.setattr("clipnb.datasets._emoji.EMOJI_DIR", tmp_path)
     result = CliRunner().invoke(main, ["check"])
     failed = [line for line in result.stdout.splitlines() if line.startswith("FAIL ")]
-    assert result.exit_code == 1 and [line.split(":")[0] for line in failed] == ["FAIL model", "FAIL pictures"]
+    assert result.exit_code == 1 and [line.split(":")[0] for line in failed] == ["FAIL model", "FAIL images"]
     assert all(re.match("(OK  |FAIL) ", line) for line in result.stdout.splitlines()) and result.stderr == ""
 
 

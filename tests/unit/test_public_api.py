@@ -103,6 +103,8 @@ PUBLIC = {
         "rank_correlation",
         "rank_correlation_difference",
     ],
+    "evaluation": ["EvaluationResult", "evaluate", "evaluate_prompts", "evaluate_store", "worst_class_rows", "margin_summary"],
+    "zeroshot": ["prompt_vectors", "zero_shot_classifier", "hard_views"],
     "paired": ["compare", "paired_differences", "differences_of_predictions", "chosen_on_halves"],
     "worst": [
         "worst_classes",
@@ -162,6 +164,7 @@ PUBLIC = {
         "rehearse",
         "compare_published",
         "check_results",
+        "check_agreement",
         "template_pool",
         "pool_results",
     ],
@@ -198,7 +201,7 @@ PUBLIC = {
         "WorstStrip",
         "PromptWeightExplorer",
     ],
-    "report": ["audit", "compare", "Report", "Upgrade"],
+    "report": ["audit", "compare", "missed_gates", "Report", "ReportPage", "Upgrade"],
     "datasets": [
         "load_dataset",
         "with_classes",
