@@ -17,6 +17,7 @@ from clipnb._format import number_or_none
 from clipnb.embeddings import Embeddings
 from clipnb.errors import InputError
 from clipnb.intervals import Score, mean_over_classes, proportion, rank_correlation
+from clipnb.prompts import check_classnames
 from clipnb.similarity import (
     Scorer,
     block_slices,
@@ -514,10 +515,14 @@ def worst_class_rows(result: EvaluationResult, classnames: Sequence[str], k: int
         Rows with "classname", "accuracy" (a fraction), "images", "cmm" (a difference of cosines; None if undefined) and
         "top_rival", the class that most of the wrong answers name (None without wrong answers).
 
+    Raises:
+        InputError: `classnames` are not C strings.
+
     >>> result = evaluate(np.eye(2)[[0, 0, 1]], np.eye(2), [0, 1, 1])
     >>> [(row["classname"], row["accuracy"], row["top_rival"]) for row in worst_class_rows(result, ["cat", "dog"], k=1)]
     [('dog', 0.5, 'cat')]
     """
+    classnames = _names_of(result, classnames)
     present = int(np.isfinite(result.per_class_accuracy).sum())
     rows = []
     for c in worst.worst_classes(result.per_class_accuracy, min(whole_number(k, "k", 1), present)):
@@ -533,6 +538,14 @@ def worst_class_rows(result: EvaluationResult, classnames: Sequence[str], k: int
             }
         )
     return rows
+
+
+def _names_of(result: EvaluationResult, classnames: Sequence[str]) -> list[str]:
+    require_attribute(result, "result", "per_class_accuracy", "clipnb.evaluate")
+    names = check_classnames(classnames)
+    if len(names) != result.num_classes:
+        raise InputError(f"Expected `classnames` of length C = {result.num_classes}, got {len(names)}")
+    return names
 
 
 def margin_summary(
@@ -556,11 +569,15 @@ def margin_summary(
         margin and accuracy "spearman_labels" and "spearman_pseudo_labels" (`Score`), "worst_k_classes" (a count), and
         "worst_<k>_found", the share of the k worst classes that is among the k listed.
 
+    Raises:
+        InputError: `classnames` are not C strings, or `vectors` do not fit the classifier.
+
     >>> result = evaluate(np.eye(2)[[0, 0, 1]], np.eye(2), [0, 1, 1])
     >>> margin_summary(result, np.eye(2)[[0, 0, 1]], ["cat", "dog"], k=1)["worst_1_found"]
     0.0
     """
     one_of(reduction, "reduction", ("image", "class"))
+    classnames = _names_of(result, classnames)
     cmm = result.cmm[f"pseudo_{reduction}"]
     predicted = np.bincount(result.predictions, minlength=result.num_classes)
     order = margin.find_worst(vectors, result.classifier, reduction=reduction)

@@ -6,13 +6,15 @@ import numpy as np
 import numpy.typing as npt
 
 from clipnb import evaluation
+from clipnb._checks import require_attribute
 from clipnb._moved import redirect
 from clipnb.datasets import load_dataset
 from clipnb.encode import encode_images, encode_texts
+from clipnb.errors import InputError
 from clipnb.intervals import clustered_accuracy
 from clipnb.models import Model
 from clipnb.prompts import check_classnames, check_templates
-from clipnb.similarity import unit_norm
+from clipnb.similarity import check_classifier, unit_norm
 
 _MOVED = ("evaluate", "evaluate_prompts", "evaluate_store", "EvaluationResult", "PromptResults")
 
@@ -74,7 +76,12 @@ def hard_views(model: Model, classifier: npt.ArrayLike) -> dict:
     >>> scores["n"], f"{scores['accuracy']:.0%}"
     (5652, '...')
     """
+    require_attribute(model, "model", "encode_pixels", "clipnb.load_model")
     data = load_dataset("emoji:hard")
+    classifier = check_classifier(classifier)
+    if classifier.shape != (len(data.classnames), model.dimensions):
+        expected = (len(data.classnames), model.dimensions)
+        raise InputError(f"Expected `classifier` of shape (C, D) = {expected}, got {classifier.shape}")
     result = evaluation.evaluate(encode_images(model, data).vectors, classifier, data.labels)
     drawings = np.unique([name.rpartition("#")[0] for name in data.ids], return_inverse=True)[1]
     return {

@@ -61,7 +61,7 @@ def encode(
         skipped = encode_to_store(model, data, store, bad_images=bad_images, progress=watched, decoder=decoder)
     for reason in skipped.values():
         note(f"skipped: {reason}")
-    provenance = read_provenance(store)
+    provenance = read_provenance(store) or {}
     report_precision(provenance)
     bad = [{"id": name, "reason": reason} for name, reason in skipped.items()]
     result = {

@@ -132,6 +132,6 @@ def ensemble(
         content,
         json_file,
         facts_text(head),
-        rows_text("methods", [methods.shown(row) for row in rows]),
+        rows_text("methods", [methods.table_row(row) for row in rows]),
         rows_text("not run", not_run),
     )

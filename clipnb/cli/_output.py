@@ -44,8 +44,7 @@ def write_result(content: Mapping, json_file: str | None, *tables: str | None) -
 
 def facts_text(facts: Mapping[str, Any]) -> str:
     """Return facts, one a line: name and value."""
-    shown = {name: "-" if value is None else _cell(value) for name, value in facts.items()}
-    return pd.Series(shown, dtype=object).map(str).to_string() if shown else ""
+    return _left(pd.DataFrame({"name": list(facts), "value": [_cell(value) for value in facts.values()]}), header=False)
 
 
 def scores_text(scores: Mapping[str, Score], k: int) -> str:
@@ -62,8 +61,16 @@ def rows_text(title: str, rows: Sequence[Mapping[str, Any]]) -> str | None:
     if not rows:
         return None
     table = pd.DataFrame([{name: _cell(value) for name, value in row.items()} for row in rows]).fillna("-")
-    lines = table.to_string(index=False, justify="left").splitlines()
-    return "\n".join([f"{title}:", *(f"  {line.rstrip()}" for line in lines)])
+    return "\n".join([f"{title}:", *(f"  {line}" for line in _left(table).splitlines())])
+
+
+def _left(table: pd.DataFrame, header: bool = True) -> str:
+    """A table of texts, aligned to the left."""
+    if table.empty:
+        return ""
+    padded = table.apply(lambda column: column.str.ljust(column.str.len().max()))
+    text = padded.to_string(index=False, justify="left", header=header)
+    return "\n".join(line.rstrip().removeprefix(" ") for line in text.splitlines())
 
 
 def _cell(value: Any) -> str:

@@ -114,13 +114,13 @@ def _tables(results: dict[str, Any]) -> list[str | None]:
     """Return the results as tables for people."""
     from clipnb.paper.reproduce import shown, shown_published
 
-    tables = [facts_text({name: results[name] for name in HEAD})]
+    tables: list[str | None] = [facts_text({name: results[name] for name in HEAD})]
     for spelling, rows in results["tables"].items():
         title = f"classnames {spelling} (worst-k: naive / chosen on half of the images)"
         tables.append(rows_text(title, [shown(row) for row in rows]))
     if results["dataset"].startswith("imagenet:"):
         tables.append(rows_text("published", [shown_published(line) for line in results["published"]]))
-    for name in ("twins", "checks", "steps"):
+    for name in ("duplicates", "checks", "steps"):
         tables.append(rows_text(name, results.get(name) or []))
     not_run = [{"method": name, "reason": reason} for name, reason in results["not_run"].items()]
     return [*tables, rows_text("not run", not_run)]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from clipnb._checks import require_attribute
 from clipnb.errors import InputError
 
 # Counts of failures, which a gate bounds from above; every other score is bounded from below.
@@ -31,6 +32,8 @@ def missed_gates(summary: Mapping, gates: Mapping[str, float]) -> list[str]:
     >>> missed_gates({"accuracy": 0.5, "classes_at_zero": 3}, {"accuracy": 0.4, "classes_at_zero": 2})
     ['classes_at_zero is 3, over 2']
     """
+    require_attribute(summary, "summary", "get", "a report")
+    require_attribute(gates, "gates", "items", "a dict of score and bound")
     missed = []
     for name, bound in gates.items():
         value = summary.get(name)

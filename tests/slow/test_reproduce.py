@@ -36,7 +36,7 @@ def test_every_planted_answer_is_found(rehearsed):
     assert [line for line in rehearsed["checks"] if not line["ok"]] == []
     what = [line["what"] for line in rehearsed["checks"]]
     assert {
-        "twin names",
+        "duplicate names",
         "the ten worst, names repaired",
         "best templates by the weights of cmm",
         "worst_20_split_half of bare",
@@ -44,21 +44,21 @@ def test_every_planted_answer_is_found(rehearsed):
 
 
 def test_the_checks_can_fail(rehearsed):
-    world = rehearsal.make_world(100, 20)
+    world = rehearsal.make_benchmark(100, 20)
     spoilt = json.loads(json.dumps(rehearsed, default=float))
     bare = spoilt["tables"]["repaired"][0]
-    bare["right"][world.swallowed[0]] = 20
+    bare["right"][world.never_recognised[0]] = 20
     bare["accuracy_ci"] = bare["worst_20_split_half_ci"] = [0.99, 1.0]
     spoilt["flagged"]["repaired"] = []
-    spoilt["twins"] = spoilt["twins"][1:]
+    spoilt["duplicates"] = spoilt["duplicates"][1:]
     for row in spoilt["tables"]["repaired"]:
         if "weights" in row:
             row["weights"] = {t: 1 - w for t, w in row["weights"].items()}
     failed = {line["what"] for line in world.checks(spoilt) if not line["ok"]}
     assert failed >= {
-        "twin names",
+        "duplicate names",
         "the ten worst, names repaired",
-        "swallowed classes found without labels",
+        "never recognised classes found without labels",
         "accuracy of bare",
         "worst_20_split_half of bare",
         "best templates by the weights of cmm",
@@ -66,7 +66,7 @@ def test_the_checks_can_fail(rehearsed):
 
 
 def test_the_true_accuracy_is_what_a_large_sample_shows():
-    world = rehearsal.make_world(classes=60, per_class=300, seed=3)
+    world = rehearsal.make_benchmark(classes=60, per_class=300, seed=3)
     classifier = prompt_vectors(world.model, world.repaired, ["{}"])[0]
     per_class = evaluate(world.images.vectors, classifier, world.images.labels).per_class_accuracy
     truth = world.true_accuracy("{}", repaired=True)
@@ -76,18 +76,18 @@ def test_the_true_accuracy_is_what_a_large_sample_shows():
 
 
 def test_a_world_is_a_matter_of_its_seed():
-    one, same, other = (rehearsal.make_world(classes=40, per_class=2, seed=seed) for seed in (1, 1, 2))
+    one, same, other = (rehearsal.make_benchmark(classes=40, per_class=2, seed=seed) for seed in (1, 1, 2))
     assert (
         np.array_equal(one.images.vectors, same.images.vectors)
         and one.model.text_fingerprint == same.model.text_fingerprint
     )
     assert one.model.text_fingerprint != other.model.text_fingerprint  # what a cache of text vectors goes by
     with pytest.raises(InputError, match="Expected `classes` between 40 and 1000, got 39"):
-        rehearsal.make_world(classes=39)
+        rehearsal.make_benchmark(classes=39)
 
 
 def test_the_pool_agrees_with_the_small_ensembles_and_finds_the_best_templates():
-    world = rehearsal.make_world(classes=60, per_class=10)
+    world = rehearsal.make_benchmark(classes=60, per_class=10)
     bank = prompt_vectors(world.model, world.repaired, world.templates)
     results, weights = reproduce.pool_results(world.images.vectors, bank, world.images.labels)
     for row in ("pool-zpe", "pool-cmm"):
@@ -352,13 +352,13 @@ def test_the_command_makes_the_whole_table(command, folder, small, tmp_path):
         "random",
         "shuffled",
     } <= set(rows["as named"])
-    assert [(twin["classname"], twin["repaired name"]) for twin in found["twins"]] == [
+    assert [(twin["classname"], twin["repaired name"]) for twin in found["duplicates"]] == [
         ("missile", "missile"),
         ("missile", "projectile"),
         ("sunglasses", "sunglasses"),
         ("sunglasses", "dark glasses"),
     ]
-    assert [twin["accuracy"] for twin in found["twins"]][1::2] == [0, 0]
+    assert [twin["accuracy"] for twin in found["duplicates"]][1::2] == [0, 0]
     for row in found["tables"]["as named"]:
         assert (
             sum(row["right"]) == pytest.approx(row["accuracy"] * 80)
@@ -367,7 +367,7 @@ def test_the_command_makes_the_whole_table(command, folder, small, tmp_path):
         assert row["worst_10_split_half_ci"] and row["harmonic_mean"] <= row["geometric_mean"] + 1e-9
     assert [step["step"] for step in found["steps"]][:3] == ["open and check", "load the model", "encode images"]
     assert {line["verdict"] for line in found["published"]} == {"not comparable"} and not found["complete"]
-    assert "worst-20 %" in result.stdout and "twins:" in result.stdout and "steps:" in result.stdout
+    assert "worst-20 %" in result.stdout and "duplicates:" in result.stdout and "steps:" in result.stdout
     again = command("--check", out)
     assert again.exit_code == 1 and "not comparable" in again.stdout
 

@@ -282,6 +282,11 @@ def drawn(**given):
     return given | {"ax": Figure().subplots()}
 
 
+def unit_rows(count, width):
+    rows = np.random.default_rng(0).normal(size=(count, width))
+    return rows / np.linalg.norm(rows, axis=1, keepdims=True)
+
+
 made = Lazy()
 # name: (a valid call's arguments, kinds of arguments that are called alike elsewhere)
 ROWS = {
@@ -450,7 +455,7 @@ ROWS = {
     "datasets.check_order": (lambda: {"classnames": clipnb.datasets.imagenet_classnames()}, {}),
     "datasets.scored_classnames": (lambda: {"data": made.data}, {"way": "free"}),
     "datasets.check_readable": (lambda: {"data": made.data}, {}),
-    "rehearsal.make_world": (lambda: {"classes": 60, "per_class": 2}, {"classes": "count", "per_class": "count"}),
+    "rehearsal.make_benchmark": (lambda: {"classes": 60, "per_class": 2}, {"classes": "count", "per_class": "count"}),
     "reproduce.reproduce": (
         lambda: {
             "model": made.model,
@@ -489,6 +494,17 @@ ROWS = {
         {},
     ),
     "reproduce.check_results": (dict, {}),
+    "reproduce.check_agreement": (dict, {}),
+    "evaluation.worst_class_rows": (lambda: {"result": made.result, "classnames": ["cat", "dog", "pig"], "k": 2}, {}),
+    "evaluation.margin_summary": (
+        lambda: {"result": made.result, "vectors": EYE, "classnames": ["cat", "dog", "pig"], "k": 2},
+        {},
+    ),
+    "zeroshot.hard_views": (lambda: {"model": made.model, "classifier": unit_rows(628, 256)}, {}),
+    "report.missed_gates": (
+        lambda: {"summary": made.report.summary, "gates": {"accuracy": 0.5}},
+        {"summary": "thing", "gates": "thing"},
+    ),
     "reproduce.template_pool": (lambda: {"more": ["a {}."]}, {"more": "templates"}),
     "reproduce.pool_results": (lambda: {"vectors": EYE, "bank": BANK, "labels": [0, 1, 2]}, {}),
     "llm.Asker": (lambda: dict(ASKER), {"model": "text", "cache": "folder", "api_base": "text", "price": "pair"}),
@@ -586,7 +602,14 @@ NOT_CALLED = {
     "EvaluationResult": "made by evaluate",
     "Embeddings": "made by encode_images and Embeddings.load",
     "InputError": "an exception",
-    "rehearsal.World": "made by make_world",
+    "rehearsal.PlantedBenchmark": "made by make_benchmark",
+    "evaluation.EvaluationResult": "made by evaluate",
+    "evaluation.evaluate": "is clipnb.evaluate",
+    "evaluation.evaluate_prompts": "is clipnb.evaluate_prompts",
+    "evaluation.evaluate_store": "is clipnb.evaluate_store",
+    "zeroshot.prompt_vectors": "is clipnb.prompt_vectors",
+    "zeroshot.zero_shot_classifier": "is clipnb.zero_shot_classifier",
+    "report.ReportPage": "what Report and Upgrade share",
     "report.Report": "made by audit and Report.load",
     "report.Upgrade": "made by report.compare",
     "Score": "a named tuple",

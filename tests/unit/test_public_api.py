@@ -103,7 +103,14 @@ PUBLIC = {
         "rank_correlation",
         "rank_correlation_difference",
     ],
-    "evaluation": ["EvaluationResult", "evaluate", "evaluate_prompts", "evaluate_store", "worst_class_rows", "margin_summary"],
+    "evaluation": [
+        "EvaluationResult",
+        "evaluate",
+        "evaluate_prompts",
+        "evaluate_store",
+        "worst_class_rows",
+        "margin_summary",
+    ],
     "zeroshot": ["prompt_vectors", "zero_shot_classifier", "hard_views"],
     "paired": ["compare", "paired_differences", "differences_of_predictions", "chosen_on_halves"],
     "worst": [
@@ -157,7 +164,7 @@ PUBLIC = {
         "keyword_texts",
     ],
     "paper.methods": ["compare_methods", "METHODS"],
-    "paper.rehearsal": ["make_world", "World"],
+    "paper.rehearsal": ["make_benchmark", "PlantedBenchmark"],
     "paper.reproduce": [
         "reproduce",
         "run",
@@ -236,7 +243,7 @@ def test_public_names_are_found_from_the_top(module):
     [
         ("comparison", "compare_methods", "clipnb.paper.methods"),
         ("reproduce", "run", "clipnb.paper.reproduce"),
-        ("rehearsal", "make_world", "clipnb.paper.rehearsal"),
+        ("rehearsal", "make_benchmark", "clipnb.paper.rehearsal"),
         ("llm", "ask", "clipnb.describe.llm"),
         ("imagenet", "synsets", "clipnb.datasets"),
         ("ensemble", "find_worst", "clipnb.margin"),

@@ -1,7 +1,7 @@
 """Compare the JSON of two versions number by number: python -m tools.release.same_numbers OLD NEW.
 
-OLD and NEW are folders with files of the same names, as the commands write them with --json. Every difference is printed;
-the exit code is 1 if there is any. A number is the same if it differs by at most 1e-6 of its size.
+OLD and NEW are folders with files of the same names, as the commands write them with --json. Every difference is
+printed; the exit code is 1 if there is any. A number is the same if it differs by at most 1e-6 of its size.
 """
 
 from __future__ import annotations
@@ -72,7 +72,9 @@ def main() -> int:
     parser.add_argument("new", type=Path)
     parser.add_argument("--show", type=int, default=20, help="how many differences of a file are printed")
     options = parser.parse_args()
-    names = sorted({file.name for file in options.old.glob("*.json")} & {file.name for file in options.new.glob("*.json")})
+    names = sorted(
+        {file.name for file in options.old.glob("*.json")} & {file.name for file in options.new.glob("*.json")}
+    )
     if not names:
         print("the folders have no JSON file in common")
         return 1
