@@ -20,11 +20,13 @@ TOLERANCE = 1e-6
 # Values that differ from run to run: time stamps, machines, timings, versions.
 VOLATILE = re.compile(r"(^|\.)(made|platform|cores|versions|steps|seconds|cpu_seconds|peak_mb|gpu_peak_mb)(\.|\[|$)")
 # Texts may be reworded between versions; their numbers stand elsewhere in the same file.
-TEXTS = re.compile(r"(^|\.)(advice|sentence|what|reason|not_run|remarks)(\.|\[|$)|^templates_provenance\.")
-# Old path (a regular expression) and new path, or None for a value that is no longer written.
-RENAMED: list[tuple[str, str | None]] = [
-    (r"^hard_.*", None),  # `evaluate` scores harder views with --hard only
-]
+TEXTS = re.compile(
+    r"(^|\.)(advice|sentence|what|reason|not_run|remarks)(\.|\[|$)|^templates_provenance\.|^checks\[\d+\]\.(planted|found)"
+)
+# Old path (a regular expression) and new path.
+RENAMED = [(r"^twins\[", "duplicates[")]
+# Values that are written on request only: `evaluate` scores harder views with --hard.
+OPTIONAL = re.compile(r"^hard_")
 
 
 def leaves(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:
@@ -39,11 +41,10 @@ def leaves(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:
         yield path, value
 
 
-def renamed(path: str) -> str | None:
-    """Return the new path of an old one; None if its value is no longer written."""
+def renamed(path: str) -> str:
+    """Return the new path of an old one."""
     for old, new in RENAMED:
-        if re.search(old, path):
-            return None if new is None else re.sub(old, new, path)
+        path = re.sub(old, new, path)
     return path
 
 
@@ -58,8 +59,8 @@ def differences(old: Any, new: Any) -> list[str]:
     before = {path: value for path, value in leaves(old) if not (VOLATILE.search(path) or TEXTS.search(path))}
     after = {path: value for path, value in leaves(new) if not (VOLATILE.search(path) or TEXTS.search(path))}
     moved = {renamed(path): value for path, value in before.items()}
-    moved.pop(None, None)
-    lines = [f"{path}: missing, was {value!r}" for path, value in moved.items() if path not in after]
+    missing = [path for path in moved if path not in after and not OPTIONAL.search(path)]
+    lines = [f"{path}: missing, was {moved[path]!r}" for path in missing]
     lines += [f"{path}: new, {value!r}" for path, value in after.items() if path not in moved]
     changed = [path for path in moved if path in after and not same(moved[path], after[path])]
     return lines + [f"{path}: {moved[path]!r} -> {after[path]!r}" for path in changed]
