@@ -1,5 +1,5 @@
-"""A Sphinx extension of this book: the cover's picture, the page of figures and the handout, all from the executed notebooks, and
-names that screen readers need and the theme does not give. See local_extensions in _config.yml.
+"""A Sphinx extension of this book: the cover's picture, the page of figures and the handout, all from the executed
+notebooks, and names that screen readers need and the theme does not give. See local_extensions in _config.yml.
 """
 
 import ast
@@ -40,7 +40,8 @@ def live_figures(notebook: dict) -> dict[str, dict]:
 
 
 def tail(app) -> tuple[int, int, list[dict]]:
-    """Classes never recognised, classes in all, and some of the former (name, and a picture with its wrong name), from chapter 5."""
+    """Classes never recognised, classes in all, and some of the former (name, and a picture with its wrong name),
+    from chapter 5."""
     notebook = next(notebook for path, notebook in executed(app) if path.stem == "05_worst_categories")
     glued = {
         output["metadata"]["scrapbook"]["name"]: ast.literal_eval(next(iter(output["data"].values())))
@@ -69,8 +70,10 @@ def squares(zero: int, classes: int) -> str:
         )
 
     return (
-        f'<svg viewBox="0 0 {10 * -(-classes // ROWS) - 2} {10 * ROWS - 2}" role="img" aria-label="{classes} squares, one a class; '
-        f'{zero} of them, in orange, are never recognised">{path(range(zero), "never")}{path(range(zero, classes), "other")}</svg>'
+        f'<svg viewBox="0 0 {10 * -(-classes // ROWS) - 2} {10 * ROWS - 2}" role="img" aria-label="{classes} '
+        f"squares, one a class; "
+        f"{zero} of them, in orange, are never "
+        f'recognised">{path(range(zero), "never")}{path(range(zero, classes), "other")}</svg>'
     )
 
 
@@ -152,7 +155,8 @@ def figures(notebook: dict):
 
 
 def write_handout(app, docname: str, source: list[str]) -> None:
-    """Of each chapter: objectives, first chart, the terms it uses with their definitions, and its questions without the answers."""
+    """Of each chapter: objectives, first chart, the terms it uses with their definitions, and its questions without
+    the answers."""
     if docname != "handout":
         return
     terms = definitions(Path(app.srcdir, "glossary.md").read_text("utf-8"))
@@ -210,7 +214,8 @@ def chart(notebook: dict) -> str:
         return ""
     about, png = min(drawn, key=lambda figure: figure[0]["image"].get("classes") == "pictures")
     return (
-        f'<figure class="sheet"><img class="{about["image"].get("classes", "")}" src="data:image/png;base64,{png.strip()}" alt="{escape(about["image"]["alt"])}">'
+        f'<figure class="sheet"><img class="{about["image"].get("classes", "")}" '
+        f'src="data:image/png;base64,{png.strip()}" alt="{escape(about["image"]["alt"])}">'
         f"<figcaption>{escape(about['figure']['caption'])}</figcaption></figure>"
     )
 

@@ -1,4 +1,5 @@
-"""What SECURITY.md promises: nothing that comes from outside runs, escapes, leaks or fetches. PROMISES names the test of each."""
+"""What SECURITY.md promises: nothing that comes from outside runs, escapes, leaks or fetches. PROMISES names the test
+of each."""
 
 import io
 import os
@@ -69,7 +70,7 @@ PROMISES = {
 
 @pytest.mark.parametrize("trust", ["no", 1, None])
 def test_trust_is_given_by_true_only(trust):
-    with pytest.raises(InputError, match="^Expected `trust_pickle` to be True or False, got "):
+    with pytest.raises(InputError, match=r"^Expected `trust_pickle` to be True or False, got "):
         clipnb.load_model("ViT-B-32", "weights.pt", trust_pickle=trust)
     flags = [option for command in main.commands.values() for option in command.params if option.name == "trust_pickle"]
     assert len(flags) == 7 and not any(
@@ -131,7 +132,8 @@ def test_a_table_stays_in_its_folder(tmp_path, path, kind):
     write(path)
     with pytest.raises(
         InputError,
-        match=r"^Expected paths of images below the folder of the table .*; put the table above its images$|^Cannot read the table",
+        match=r"^Expected paths of images below the folder of the table .*; put the table above its "
+        r"images$|^Cannot read the table",
     ):
         clipnb.load_dataset(f"table:{table}")
     write("sub/../secret.png")
@@ -156,7 +158,7 @@ def test_a_file_too_large_is_refused_unread(tmp_path, tiny):
         lambda path: clipnb.Embeddings.load(store),
     ):
         with pytest.raises(
-            InputError, match="Expected a file of at most 512 MB in .*(big|provenance).json, got 512 MB"
+            InputError, match=r"Expected a file of at most 512 MB in .*(big|provenance).json, got 512 MB"
         ):
             read(big)
 
@@ -277,7 +279,8 @@ def test_no_command_says_or_stores_a_key(monkeypatch, tiny_weights, pictures, tm
 
 
 ALLOWED = re.compile(
-    r"MIT|BSD|Apache|ISC|PSF|Python Software Foundation|MPL|Mozilla Public|Zlib|CC0|HPND|Historical|BSL-1.0|Unlicense|CNRI",
+    r"MIT|BSD|Apache|ISC|PSF|Python Software Foundation|MPL|Mozilla "
+    r"Public|Zlib|CC0|HPND|Historical|BSL-1.0|Unlicense|CNRI",
     re.IGNORECASE,
 )
 OF_TORCH = re.compile(r"nvidia-|cuda-")  # what torch's own wheels for CUDA bring: NVIDIA's terms, which allow use

@@ -90,7 +90,8 @@ def test_gates_give_exit_code_3_after_everything_is_written(audit, tmp_path):
         r"Expected --fail-under to name a score of this audit \(.*worst_10.*\), got 'worst_5'",
     )
     refused(
-        audit("--fail-under", "worst_10"), "Expected --fail-under as NAME=NUMBER, such as classes_at_zero=0, got worst_10"
+        audit("--fail-under", "worst_10"),
+        "Expected --fail-under as NAME=NUMBER, such as classes_at_zero=0, got worst_10",
     )
     assert not (tmp_path / "new.json").exists()
 

@@ -65,6 +65,6 @@ def test_a_killed_worker_loses_nothing(cluster, tiny_weights, pictures, tmp_path
     assert both.ids == found.ids and np.array_equal(both.labels, found.labels)
     assert np.allclose(both.vectors, found.vectors, rtol=0, atol=1e-6)
     (pictures / "dog" / "1.png").write_bytes(b"")
-    with pytest.raises(InputError, match="^Cannot read image 'dog/1.png' of folder:"):
+    with pytest.raises(InputError, match=r"^Cannot read image 'dog/1.png' of folder:"):
         encode_with_ray(load, spec, tmp_path / "t", workers=2)
     assert [*encode_with_ray(load, spec, tmp_path / "t", "skip", workers=2)] == ["dog/1.png"]

@@ -1,6 +1,8 @@
-"""Everything that can go wrong from outside, done to real runs: killed, interrupted, disk full, files broken or gone, two runs at once.
+"""Everything that can go wrong from outside, done to real runs: killed, interrupted, disk full, files broken or gone,
+two runs at once.
 
-After each: one clear line, nothing half-written that is later taken for whole, and a second run that gives what a calm run gives.
+After each: one clear line, nothing half-written that is later taken for whole, and a second run that gives what a
+    calm run gives.
 FAULTS is the table that the page "What is promised" shows.
 """
 
@@ -125,10 +127,11 @@ FAULTS = {  # what happens: (what comes of it, {the test that proves it: for whi
     ),
 }
 
-# One process loads libraries and model; each run is its fork, so that what happens to it happens to the work and not to imports.
-# A run passes events: "read 20" (it is about to read its 20th image), "half NAME" (half of that file is written under its
-# temporary name), "before NAME" and "after NAME" (the file is renamed). At one of them something is done: "kill", "interrupt"
-# (the run and its workers), "meet" (it waits for the file `go`), or the image file of that path is taken away.
+# One process loads libraries and model; each run is its fork, so that what happens to it happens to the work and not
+# to imports. A run passes events: "read 20" (it is about to read its 20th image), "half NAME" (half of that file is
+# written under its temporary name), "before NAME" and "after NAME" (the file is renamed). At one of them something is
+# done: "kill", "interrupt" (the run and its workers), "meet" (it waits for the file `go`), or the image file of that
+# path is taken away.
 SERVER = """
 import json, os, pathlib, re, resource, signal, sys, time
 from collections import Counter
@@ -141,14 +144,16 @@ from clipnb.paper import methods, reproduce
 from clipnb.report import _audit as report
 from clipnb.describe import llm
 try:  # no server answers; but the library then loads everything that its first call loads
-    llm._litellm().completion("openai/x", [{"role": "user", "content": "x"}], api_base="http://127.0.0.1:9", num_retries=0, max_retries=0, timeout=1)
+    llm._litellm().completion("openai/x", [{"role": "user", "content": "x"}], api_base="http://127.0.0.1:9",
+    num_retries=0, max_retries=0, timeout=1)
 except Exception:
     pass
 torch.set_num_threads(1)
 encode.SHARD_SIZE = 6
 loaded = models.load_model("tiny-clip", weights, "cpu", "fp32")
 models.load_model = report.load_model = reproduce.load_model = lambda *_: loaded
-read, shards, replace, write_bytes, Pool = (datasets.LabeledImages.__getitem__, encode.encode_shards, os.replace, pathlib.Path.write_bytes,
+read, shards, replace, write_bytes, Pool = (datasets.LabeledImages.__getitem__, encode.encode_shards, os.replace,
+pathlib.Path.write_bytes,
                                             llm.ThreadPoolExecutor)
 
 
@@ -259,7 +264,8 @@ class Runs:
     def start(self, place, command, at="", does="", go="", workers=0, room=0, texts=""):
         """The run's output goes into files beside the folder `place`.
 
-        `at`, `does` and `go` are explained above SERVER; `room` limits the bytes of a file; `texts` is the folder of the cache.
+        `at`, `does` and `go` are explained above SERVER; `room` limits the bytes of a file; `texts` is the folder of
+        the cache.
         """
         return self._ask(
             place=str(place),
@@ -391,7 +397,8 @@ def results(place):
 
 
 def moments(name, place):
-    """The events at which a command is killed, one run after the other: each resumes where the one before was killed."""
+    """The events at which a command is killed, one run after the other: each resumes where the one before was
+    killed."""
     written = list(dict.fromkeys(place.with_name(f"{place.name}.written").read_text().splitlines()))
     shards = [file for file in written if file.endswith(".parquet")]
     results = [file for file in written if file not in (*shards, "provenance.json")]
@@ -458,7 +465,8 @@ def test_ctrl_c_is_one_line_and_the_next_run_goes_on(runs, command, calm, tmp_pa
 
 @pytest.mark.parametrize("ending", [signal.SIGKILL, signal.SIGINT])
 def test_a_language_model_half_asked(runs, command, calm, server, tmp_path, ending):
-    """The second answer is on its way: a kill loses it; Ctrl-C waits for it, keeps it, and asks no more although it cannot be used."""
+    """The second answer is on its way: a kill loses it; Ctrl-C waits for it, keeps it, and asks no more although it
+    cannot be used."""
     server.reached.clear(), server.go.clear(), server.seen.clear()
     server.second, place = "[]", tmp_path / "place"
     run = runs.start(place, command("describe", place))
@@ -768,9 +776,11 @@ def test_a_killed_or_interrupted_build_of_the_notebooks_goes_on(tmp_path):
                 start_new_session=True,
                 env=os.environ | {"TMPDIR": str(temporary)},
             )
-            wait_for(lambda: status.is_file() and "02_quick" in status.read_text() and events[event]())
+            wait_for(
+                lambda happened=events[event]: status.is_file() and "02_quick" in status.read_text() and happened()
+            )
             os.killpg(run.pid, ending)
-            out, error = run.communicate()
+            _out, error = run.communicate()
             if ending == signal.SIGINT:
                 assert run.returncode == 130 and error == "run_notebooks: interrupted; what is done is kept\n"
     finally:
@@ -792,7 +802,8 @@ def test_a_build_of_the_notebooks_in_which_all_goes_wrong(tmp_path):
     big.write_text(notebook("print('x' * 200_000)"))
     thief.write_text(
         notebook(
-            f"import os, pathlib\np = pathlib.Path({str(big)!r})\np.with_name('kept').exists() or os.rename(p, p.with_name('kept'))"
+            f"import os, pathlib\np = pathlib.Path({str(big)!r})\np.with_name('kept').exists() or os.rename(p, "
+            f"p.with_name('kept'))"
         )
     )
 

@@ -1,4 +1,5 @@
-"""`clipnb.audit`: the numbers are the library's, the page is safe, and odd data give a sensible report or one clear error."""
+"""`clipnb.audit`: the numbers are the library's, the page is safe, and odd data give a sensible report or one clear
+error."""
 
 import html
 import json
@@ -60,7 +61,8 @@ def shown(page: str) -> list[float]:
     return [float(text) for text in re.findall(r'<data value="([^"]+)">', page)]
 
 
-# The numbers -----------------------------------------------------------------------------------------------------------
+# The numbers
+# -----------------------------------------------------------------------------------------------------------
 
 
 def test_the_numbers_are_those_of_the_library(emoji, model):
@@ -158,7 +160,8 @@ def test_synonyms_of_a_class_are_averaged(tiny, pictures, tmp_path):
     assert report.images["similarity"].to_numpy() == pytest.approx((vectors @ classifier.T).max(axis=1), abs=1e-5)
 
 
-# Odd data --------------------------------------------------------------------------------------------------------------
+# Odd data
+# --------------------------------------------------------------------------------------------------------------
 
 
 def test_without_labels_it_ranks_and_says_how_far_to_trust_that(tiny, pictures, tmp_path, monkeypatch):
@@ -199,13 +202,15 @@ def _written(report, folder):
 def test_too_few_classes_are_one_clear_error(tiny, pictures):
     with pytest.raises(
         InputError,
-        match=r"Expected class folders or labels in folder:\S+, found images only: there are no classnames to score; give a file of candidate names",
+        match=r"Expected class folders or labels in folder:\S+, found images only: there are no classnames to "
+        r"score; give a file of candidate names",
     ):
         clipnb.audit(f"folder:{pictures / 'cat'}", tiny)
     data = load_dataset(f"folder:{pictures}")
     one = replace(data.take(4), classnames=["cat"])
     with pytest.raises(
-        InputError, match="Expected at least two classes in folder:.*, got one \\('cat'\\): every answer would be right"
+        InputError,
+        match=r"Expected at least two classes in folder:.*, got one \\('cat'\\): every answer would be right",
     ):
         clipnb.audit(one, tiny)
 
@@ -249,7 +254,7 @@ def test_unreadable_files_are_listed_and_left_out(tiny, tmp_path):
     for file in (tmp_path / "set").glob("*.png"):
         file.write_bytes(b"")
     with pytest.raises(
-        InputError, match="Expected images in table:.*, none of 29 can be read: Cannot read image '0-0.png' of "
+        InputError, match=r"Expected images in table:.*, none of 29 can be read: Cannot read image '0-0.png' of "
     ):
         clipnb.audit(spec, tiny)
 
@@ -264,7 +269,8 @@ def test_a_thousand_photos_in_a_thousand_classes(tiny, tmp_path, browser):
     assert "source" not in json.dumps(report.to_dict()) and report.to_html().count("<img") <= 300
 
 
-# The page --------------------------------------------------------------------------------------------------------------
+# The page
+# --------------------------------------------------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -327,7 +333,8 @@ def test_a_file_name_that_is_no_text_is_told_by_its_bytes(tiny, pictures, tmp_pa
     assert Report.load(_written(report, tmp_path)).to_dict() == report.to_dict()
 
 
-# Two audits ------------------------------------------------------------------------------------------------------------
+# Two audits
+# ------------------------------------------------------------------------------------------------------------
 
 
 def test_an_upgrade_that_kills_a_class_is_seen(emoji):
@@ -354,7 +361,7 @@ def test_an_upgrade_that_kills_a_class_is_seen(emoji):
 
 def test_only_reports_on_the_same_images_are_compared(emoji, tmp_path):
     with pytest.raises(
-        InputError, match="Expected two reports on the same labelled images, got .* \\(60 images\\) and .* \\(59\\)"
+        InputError, match=r"Expected two reports on the same labelled images, got .* \\(60 images\\) and .* \\(59\\)"
     ):
         compare(emoji, replace(emoji, images=emoji.images.iloc[1:]))
     (tmp_path / "other.json").write_text('{"accuracy": 1}')

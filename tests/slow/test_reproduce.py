@@ -1,4 +1,5 @@
-"""The whole experiment: the rehearsal's planted answers, ImageNet's folders and what can be wrong with them, the command."""
+"""The whole experiment: the rehearsal's planted answers, ImageNet's folders and what can be wrong with them, the
+command."""
 
 import hashlib
 import json
@@ -24,7 +25,8 @@ from clipnb.paper import rehearsal, reproduce
 KEPT = [*range(20), 657, 744, 836, 837, *range(900, 916)]  # 40 classes, the twins among them
 
 
-# The rehearsal ---------------------------------------------------------------------------------------------------------
+# The rehearsal
+# ---------------------------------------------------------------------------------------------------------
 
 
 @pytest.fixture(scope="module")
@@ -89,14 +91,15 @@ def test_a_world_is_a_matter_of_its_seed():
 def test_the_pool_agrees_with_the_small_ensembles_and_finds_the_best_templates():
     world = rehearsal.make_benchmark(classes=60, per_class=10)
     bank = prompt_vectors(world.model, world.repaired, world.templates)
-    results, weights = reproduce.pool_results(world.images.vectors, bank, world.images.labels)
+    _results, weights = reproduce.pool_results(world.images.vectors, bank, world.images.labels)
     for row in ("pool-zpe", "pool-cmm"):
         assert sorted(np.argsort(weights[row])[-2:]) == sorted(world.best)
     blind = reproduce.pool_results(world.images.vectors, bank, np.full(len(world.images), -1))[1]
     assert all(np.array_equal(weights[row], blind[row]) for row in weights)  # no label takes part
 
 
-# ImageNet's folders ----------------------------------------------------------------------------------------------------
+# ImageNet's folders
+# ----------------------------------------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -203,7 +206,8 @@ def test_the_layouts_are_the_same_set(folder, small, tmp_path):
     shutil.rmtree(tmp_path / imagenet.DEVKIT)
     refused(
         tmp_path / "flat",
-        r"Expected the development kit \(ILSVRC2012_devkit_t12\) beside .*ILSVRC2012_img_val, found none: nothing says which synset ILSVRC",
+        r"Expected the development kit \(ILSVRC2012_devkit_t12\) beside .*ILSVRC2012_img_val, found none: nothing "
+        r"says which synset ILSVRC",
     )
 
 
@@ -212,7 +216,8 @@ def test_wrong_folders_each_have_their_message(folder, small, tmp_path):
     refused(tmp_path / "nowhere", "Expected a folder with ImageNet's validation images, got .*nowhere")
     refused(
         folder,
-        r"Expected 50 images of each synset in .*val, got another number for 40: 2 of n01440764, 2 of n01443537, .* and 37 more; --partial or imagenet-partial:PATH accepts",
+        r"Expected 50 images of each synset in .*val, got another number for 40: 2 of n01440764, 2 of n01443537, "
+        r".* and 37 more; --partial or imagenet-partial:PATH accepts",
     )
     (folder / first).rename(tmp_path / "aside")
     refused(folder, r"Expected 40 synset folders in .*val, 1 missing: n01440764 \(tench\)$", partial=True)
@@ -257,7 +262,8 @@ def test_swapped_folders_are_found_by_the_kit_or_by_file_names(folder, small, tm
     swap(folder, *small[3:5])
     refused(
         folder,
-        r"in the folder of its synset, got 4 elsewhere, as if folders were swapped: ILSVRC2012_val_\d+.JPEG lies in n01491361 and is of n01494475",
+        r"in the folder of its synset, got 4 elsewhere, as if folders were swapped: ILSVRC2012_val_\d+.JPEG lies "
+        r"in n01491361 and is of n01494475",
         partial=True,
     )
     other = write_pictures(tmp_path / "hf", small, name="ILSVRC2012_val_{number:08}_{synset}.JPEG")
@@ -270,7 +276,8 @@ def test_classnames_in_another_order_are_refused(small, folder, monkeypatch):
     monkeypatch.setattr(open_clip, "IMAGENET_CLASSNAMES", [names[1], names[0], *names[2:]])
     refused(
         folder,
-        "Expected classname 0 to be that of n01440764 .*, got 'goldfish', which is n01443537: the classnames are not in the order",
+        "Expected classname 0 to be that of n01440764 .*, got 'goldfish', which is n01443537: the classnames are "
+        "not in the order",
         partial=True,
     )
     monkeypatch.setattr(open_clip, "IMAGENET_CLASSNAMES", names[1:])
@@ -298,7 +305,8 @@ def test_one_corrupt_jpeg_among_many_is_named(folder, small, spoil):
         imagenet.check_readable(data)
 
 
-# The command -----------------------------------------------------------------------------------------------------------
+# The command
+# -----------------------------------------------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -412,7 +420,8 @@ def test_one_source_has_to_be_named(command):
         assert result.exit_code == 2 and "Expected one of --imagenet, --dataset, --rehearsal, --check" in result.stderr
 
 
-# The check -------------------------------------------------------------------------------------------------------------
+# The check
+# -------------------------------------------------------------------------------------------------------------
 
 
 def made_up(right):

@@ -78,7 +78,8 @@ def every_figure(data, result):
     }
 
 
-# The numbers -----------------------------------------------------------------------------------------------------------
+# The numbers
+# -----------------------------------------------------------------------------------------------------------
 
 
 def test_recall_is_over_labelled_pictures_and_ranks_start_at_one():
@@ -161,7 +162,8 @@ def test_prompt_weights_keep_the_order_of_the_prompts():
     assert figure.effective_number(1e6) == pytest.approx(3) and figure.effective_number(1e-3) == pytest.approx(1)
 
 
-# Wrong input -----------------------------------------------------------------------------------------------------------
+# Wrong input
+# -----------------------------------------------------------------------------------------------------------
 
 
 def test_data_over_the_limit_is_refused():
@@ -211,12 +213,13 @@ def test_viewers_without_script_get_a_still_picture(toy):
         assert Image.open(io.BytesIO(base64.b64decode(bundle["image/png"]))).width > 200
 
 
-# In a browser ----------------------------------------------------------------------------------------------------------
+# In a browser
+# ----------------------------------------------------------------------------------------------------------
 
 PAGE = """<!doctype html><html lang="en" data-theme="{theme}"><meta charset="utf-8">
 <meta name="viewport" content="width=device-width"><title>figures</title><link rel="icon" href="data:,">
-<style>body {{ margin: 8px }} html[data-theme="dark"] body {{ background: #14181d }} section {{ margin-bottom: 16px }}</style>
-<link rel="stylesheet" href="figure.css"><main></main><script type="module">
+<style>body {{ margin: 8px }} html[data-theme="dark"] body {{ background: #14181d }} section {{ margin-bottom: 16px
+}}</style> <link rel="stylesheet" href="figure.css"><main></main><script type="module">
 const states = await (await fetch("states.json")).json();
 window.models = {{}};
 for (const [name, state] of Object.entries(states)) {{

@@ -1,6 +1,8 @@
-"""The table behind `test_bad_input` and the page "What is promised": one valid call of every public function, and what to spoil in it.
+"""The table behind `test_bad_input` and the page "What is promised": one valid call of every public function, and
+what to spoil in it.
 
-An argument has a kind (KINDS, by its name); a kind has mutations (MUTATIONS); each mutation must be refused unless ALLOWED says why not.
+An argument has a kind (KINDS, by its name); a kind has mutations (MUTATIONS); each mutation must be refused unless
+ALLOWED says why not.
 """
 
 import inspect
@@ -196,9 +198,11 @@ KINDS = {
     "floats": "similarity scores confusion cmm per_class a b x y samples weights confidence_of recall precision margin",
     "indices": "predictions labels predictions_a predictions_b classes flagged indices",
     "truths": "relevant positives correct correct_a correct_b",
-    "count": "k num_classes resamples seed splits bins n successes worst_k top_m batch_size workers batch_tokens rivals min_images count words "
+    "count": "k num_classes resamples seed splits bins n successes worst_k top_m batch_size workers batch_tokens "
+    "rivals min_images count words "
     "concurrency asks retries max_tokens shard_size enrich most columns top per_cell",
-    "number": "confidence floor temperature entropy logit_scale synonym_cosine majority significance name_weight max_cost per_minute timeout "
+    "number": "confidence floor temperature entropy logit_scale synonym_cosine majority significance name_weight "
+    "max_cost per_minute timeout "
     "chance mean spearman average_precision base_rate rare_share rare_recall common_accuracy",
     "strings": "classnames texts prompts",
     "templates": "templates pool",
@@ -735,7 +739,7 @@ ALLOWED = [  # function, argument, mutation (regular expressions), and why it is
 
 def calls():
     """(function's name, argument, mutation) of everything that is tried."""
-    for name, (_, kinds) in ROWS.items():
+    for name, (_, _kinds) in ROWS.items():
         for argument, kind in kinds_of(name).items():
             for mutation in MUTATIONS[kind]:
                 yield name, argument, mutation
@@ -831,7 +835,8 @@ def fault(name, argument, mutation):
     )
 
 
-# The command line ------------------------------------------------------------------------------------------------------
+# The command line
+# ------------------------------------------------------------------------------------------------------
 
 LONG = "a" * 5000
 OF_OPTIONS = {  # option: values that no run may take; counts, numbers and choices have theirs by type

@@ -312,7 +312,8 @@ def test_like_chooses_the_settings_of_a_file(clipnb, tiny_weights, monkeypatch, 
     monkeypatch.setitem(_PRETRAINED, "tiny-clip", {"openai": {"quick_gelu": True}, "laion": {}})
     refused(
         clipnb("evaluate"),
-        r"Expected `like` \(--like TAG\) for weights of tiny-clip from a file, got none: .*: QuickGELU: openai; GELU: laion$",
+        r"Expected `like` \(--like TAG\) for weights of tiny-clip from a file, got none: .*: QuickGELU: openai; "
+        r"GELU: laion$",
     )
     for like, activation in (("openai", "QuickGELU"), ("laion", "GELU")):
         found = strict(done(clipnb("evaluate", "--like", like, "--json", "-")))

@@ -104,7 +104,7 @@ def test_a_damaged_file_is_read_or_named_and_nothing_else(tmp_path, format):
     rng, file = np.random.default_rng(0), io.BytesIO()
     Image.fromarray(rng.integers(0, 256, (24, 24, 3), dtype=np.uint8)).save(file, format)
     content, named = file.getvalue(), 0
-    for i in range(60):
+    for _i in range(60):
         damaged = bytearray(content[: rng.integers(1, len(content) + 1)])
         for place in rng.integers(0, len(damaged), 3):
             damaged[place] = rng.integers(0, 256)

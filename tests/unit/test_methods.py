@@ -86,11 +86,11 @@ def test_the_weights_come_from_the_images_that_are_to_fit(tiny, images):
     assert not np.allclose(here.weights["cmm"], there.weights["cmm"])
     assert np.array_equal(here.results["bare"].topk, there.results["bare"].topk)
     assert np.array_equal(here.results["cmm-half"].topk, there.results["cmm-half"].topk)  # takes its own two halves
-    with pytest.raises(InputError, match="^Expected `fit` of width D = 16, got 4: vectors of another model$"):
+    with pytest.raises(InputError, match=r"^Expected `fit` of width D = 16, got 4: vectors of another model$"):
         methods.compare_methods(
             tiny, images, images.classnames, Embeddings(np.eye(4), np.zeros(4, int), list("abcd"), images.classnames)
         )
-    with pytest.raises(InputError, match="^Expected `method` to be one of 'all', 'single', .*, got 'best'$"):
+    with pytest.raises(InputError, match=r"^Expected `method` to be one of 'all', 'single', .*, got 'best'$"):
         methods.compare_methods(tiny, images, images.classnames, method="best")
 
 

@@ -275,22 +275,25 @@ def test_signatures_are_those_of_the_public_face():
 
 def test_unknown_names_are_attribute_errors():
     with pytest.raises(AttributeError, match="evaluat"):
-        clipnb.evaluat
+        operator.attrgetter("evaluat")(clipnb)
     assert not hasattr(clipnb, "nonsense") and issubclass(clipnb.InputError, ValueError)
 
 
 def test_array_modules_load_neither_torch_nor_a_model():
     code = (
-        "import clipnb, sys; from clipnb import metrics, worst, margin, ensemble, evaluation, explain, similarity, errors, prompts, describe, datasets; "
+        "import clipnb, sys; from clipnb import metrics, worst, margin, ensemble, evaluation, explain, similarity, "
+        "errors, prompts, describe, datasets; "
         "metrics.accuracy([0], [0]); worst.harmonic_mean([.5]); "
-        "print([m for m in ('torch', 'open_clip', 'transformers', 'matplotlib', 'clipnb.models', 'clipnb.encode') if m in sys.modules])"
+        "print([m for m in ('torch', 'open_clip', 'transformers', 'matplotlib', 'clipnb.models', 'clipnb.encode') "
+        "if m in sys.modules])"
     )
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert found.stdout == "[]\n" and found.stderr == ""
 
 
 def imported(name):
-    """Rooms of clipnb that the source of a module, or of all files of a wing, imports at any depth; its own left out."""
+    """Rooms of clipnb that the source of a module, or of all files of a wing, imports at any depth; its own left
+    out."""
     names = set()
     sources = sorted((PACKAGE / name).glob("*.py")) or [PACKAGE / f"{name}.py"]
     for node in (node for source in sources for node in ast.walk(ast.parse(source.read_text("utf-8")))):
