@@ -22,22 +22,22 @@ from clipnb.errors import InputError
 
 ROOT = datasets.ASSETS.parents[1]
 PROMISES = {
-    "A checkpoint that is a pickle or a TorchScript archive runs no code; `trust_pickle` is off unless it is True": (
+    "A checkpoint that is a pickle or a TorchScript archive runs no code, unless `trust_pickle` is True": (
         "test_models.py::test_a_checkpoint_cannot_run_code",
         "test_security.py::test_trust_is_given_by_true_only",
     ),
-    "No archive is unpacked: tar shards are read in place, links and names like ../../x lead nowhere": (
+    "No archive is unpacked: tar shards are read in place, and links and names like ../../x lead nowhere": (
         "test_security.py::test_a_hostile_shard_writes_and_reads_nothing_else",
     ),
-    "A table of pictures reaches no file outside its folder": ("test_security.py::test_a_table_stays_in_its_folder",),
-    "A picture of too many pixels is refused before it is decoded": (
+    "A table of images reaches no file outside its folder": ("test_security.py::test_a_table_stays_in_its_folder",),
+    "An image with too many pixels is rejected before it is decoded": (
         "test_datasets.py::test_a_decompression_bomb_is_refused",
     ),
-    "A file of text or JSON that is too large is refused unread; one nested without end is told": (
+    "Oversized text and JSON files are rejected before reading; deeply nested JSON raises an error": (
         "test_security.py::test_a_file_too_large_is_refused_unread",
         "test_fuzz.py::test_json_nested_without_end",
     ),
-    "Class names, file names and a language model's words are data in the report": (
+    "Class names, file names and a language model's words are only data in the report": (
         "test_report.py::test_hostile_names_do_nothing",
     ),
     "... in the live figures": ("test_widgets.py::test_names_stay_data",),
@@ -47,22 +47,22 @@ PROMISES = {
     "... in the parameters of notebooks and on the command line": (
         "test_security.py::test_a_notebook_s_parameter_is_a_value_not_code",
     ),
-    "A language model's answer with markup, links or orders is refused": (
+    "A language model's answer with markup, links or instructions is rejected": (
         "test_llm.py::test_a_bad_answer_is_asked_again_and_then_reported",
     ),
-    "Keys are read from the environment only and appear in no file, message or error": (
+    "Keys are read from the environment only, and appear in no file, message or error": (
         "test_llm.py::test_a_refused_key_is_told_at_once_and_never_shown",
         "test_llm.py::test_a_key_that_comes_back_in_an_answer_is_not_kept",
         "test_security.py::test_no_command_says_or_stores_a_key",
     ),
-    "No network, unless you name a hub's weights or a language model; no telemetry": (
+    "The network is used only if you name a hub's weights or a language model; there is no telemetry": (
         "test_security.py::test_nothing_is_fetched_unless_asked",
     ),
     "Dependencies are pinned with hashes": (
         "test_packaging.py::test_the_lock_holds_a_hash_for_every_package_and_what_the_build_needs",
     ),
     "Every runtime dependency has a licence that allows this use": ("test_security.py::test_licences",),
-    "What is shipped is checked by SHA-256 when it is read": (
+    "Shipped files are checked by SHA-256 when they are read": (
         "test_faults.py::test_a_flipped_bit_in_what_is_shipped_is_found",
     ),
 }

@@ -38,7 +38,6 @@ NEAR = 2 / 1884  # two pictures: the last bits of a similarity depend on the mac
 
 
 # The site, the browser, and a page that takes notes
-# --------------------------------------------------------------------
 
 
 @pytest.fixture(scope="module")
@@ -126,15 +125,15 @@ ONE_OF_EACH = """() => {
   }
 }"""
 START_AXE = """(options) => { window.axeFound = new Promise((done) => setTimeout(() =>
-  axe.run({exclude: [["[data-seen]"]]}, {...options, resultTypes: ["violations"], preload: false}).then(done, done)));
-  }"""
-SERIOUS = """async () => (await window.axeFound).violations.filter((found) => ["serious",
+  axe.run({exclude: [["[data-seen]"]]}, {...options, resultTypes: ["violations"], preload: false}).then(done, \
+done))); }"""
+SERIOUS = """async () => (await window.axeFound).violations.filter((found) => ["serious", \
 "critical"].includes(found.impact))
   .flatMap((found) => found.nodes.map((node) => `${found.id}: ${node.html.slice(0, 200)} (${node.failureSummary})`))"""
 WEIGHT = """() => [...performance.getEntriesByType("navigation"), ...performance.getEntriesByType("resource")]
   .reduce((sum, entry) => sum + entry.decodedBodySize, 0)"""
 # what would be cut off on paper
-CUT = """() => [...document.querySelectorAll(".bd-article :is(pre, table, .clipnb-figure)")].filter((node) =>
+CUT = """() => [...document.querySelectorAll(".bd-article :is(pre, table, .clipnb-figure)")].filter((node) => \
 node.checkVisibility())
   .filter((node) => node.scrollWidth > node.clientWidth + 1 || node.getBoundingClientRect().right > innerWidth + 1)
   .map((node) => `${node.tagName} ${node.className}: ${node.textContent.trim().slice(0, 60)}`)"""
@@ -240,7 +239,6 @@ class Meta(HTMLParser):
 
 
 # The rest
-# ----------------------------------------------------------------------------------------------------------------
 
 
 def test_the_browser_test_sees_a_request_to_another_host(browser, tmp_path):
@@ -486,7 +484,6 @@ def test_weights_of_prompts_in_the_page_are_pythons(chapter, start):
 
 
 # The book as a thing
-# ------------------------------------------------------------------------------------------------------
 
 
 def test_the_cover_shows_in_one_screen_what_the_book_finds(browser, roots, emoji):

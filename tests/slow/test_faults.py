@@ -35,7 +35,7 @@ ROOT = datasets.ASSETS.parents[1]
 COMMANDS = ("encode", "evaluate", "margin", "ensemble", "audit", "describe", "reproduce")
 FAULTS = {  # what happens: (what comes of it, {the test that proves it: for which commands})
     "kill -9 while images are read and before, in and after the writing of a file": (
-        "what was written is whole; the next run goes on and gives what a calm one gives",
+        "what was written is whole; the next run resumes and gives what a calm one gives",
         {
             "test_faults.py::test_a_killed_command_leaves_whole_files_or_none": COMMANDS,
             "test_faults.py::test_a_killed_or_interrupted_build_of_the_notebooks_goes_on": ("book",),
@@ -49,14 +49,14 @@ FAULTS = {  # what happens: (what comes of it, {the test that proves it: for whi
         },
     ),
     "Ctrl-C, to all processes of the command": (
-        "one line, exit code 130; the next run goes on",
+        "one line, exit code 130; the next run resumes",
         {
             "test_faults.py::test_ctrl_c_is_one_line_and_the_next_run_goes_on": COMMANDS,
             "test_faults.py::test_a_killed_or_interrupted_build_of_the_notebooks_goes_on": ("book",),
         },
     ),
     "the disk is full (a limit on file size)": (
-        "one line that names the file, nothing half-written; with room again, the next run goes on",
+        "one line that names the file, nothing half-written; with room again, the next run resumes",
         {
             "test_faults.py::test_no_room_is_one_line_and_the_next_run_goes_on": COMMANDS,
             "test_faults.py::test_a_build_of_the_notebooks_in_which_all_goes_wrong": ("book",),
@@ -66,8 +66,8 @@ FAULTS = {  # what happens: (what comes of it, {the test that proves it: for whi
         "the same",
         {"test_faults.py::test_a_full_disk_is_one_line": ("encode", "evaluate", "audit")},
     ),
-    "a picture, or a notebook, disappears while the run reads": (
-        "named (an audit lists it); after it is back, the next run goes on",
+    "an image, or a notebook, disappears while the run reads": (
+        "named (an audit lists it); after it is back, the next run resumes",
         {
             "test_faults.py::test_a_picture_that_disappears_is_named": COMMANDS,
             "test_faults.py::test_a_build_of_the_notebooks_in_which_all_goes_wrong": ("book",),
@@ -103,7 +103,7 @@ FAULTS = {  # what happens: (what comes of it, {the test that proves it: for whi
             "test_llm.py::test_a_spoilt_cache_is_told": ("describe",),
         },
     ),
-    "one bit of the shipped weights or pictures flips": (
+    "one bit of the shipped weights or images flips": (
         "refused by its checksum",
         {"test_faults.py::test_a_flipped_bit_in_what_is_shipped_is_found": COMMANDS},
     ),
@@ -121,7 +121,7 @@ FAULTS = {  # what happens: (what comes of it, {the test that proves it: for whi
             "test_textcache.py::test_many_may_write_at_once": COMMANDS[1:],
         },
     ),
-    "anything that nobody foresaw": (
+    "any unforeseen failure": (
         "one line that points to --debug, exit code 1",
         {"test_faults.py::test_the_unforeseen_is_one_line_without_debug": COMMANDS},
     ),
@@ -144,15 +144,15 @@ from clipnb.paper import methods, reproduce
 from clipnb.report import _audit as report
 from clipnb.describe import llm
 try:  # no server answers; but the library then loads everything that its first call loads
-    llm._litellm().completion("openai/x", [{"role": "user", "content": "x"}], api_base="http://127.0.0.1:9",
-    num_retries=0, max_retries=0, timeout=1)
+    llm._litellm().completion("openai/x", [{"role": "user", "content": "x"}], api_base="http://127.0.0.1:9", \
+num_retries=0, max_retries=0, timeout=1)
 except Exception:
     pass
 torch.set_num_threads(1)
 encode.SHARD_SIZE = 6
 loaded = models.load_model("tiny-clip", weights, "cpu", "fp32")
 models.load_model = report.load_model = reproduce.load_model = lambda *_: loaded
-read, shards, replace, write_bytes, Pool = (datasets.LabeledImages.__getitem__, encode.encode_shards, os.replace,
+read, shards, replace, write_bytes, Pool = (datasets.LabeledImages.__getitem__, encode.encode_shards, os.replace, \
 pathlib.Path.write_bytes,
                                             llm.ThreadPoolExecutor)
 

@@ -61,7 +61,6 @@ def test_the_place_of_the_right_option_gives_nothing_away():
 
 
 # Where the key is a number, it is computed
-# ------------------------------------------------------------------------------
 
 MATRIX = np.array([[6, 4], [2, 8]])
 GALLERY = ([0.5, 0.4, 0.3, 0.2, 0.1], [True, False, False, True, False])  # dog, cat, cat, dog, fox
@@ -135,7 +134,6 @@ def test_figures_in_questions_and_feedback_are_right():
 
 
 # In the page
-# ------------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("chapter", CHAPTERS)

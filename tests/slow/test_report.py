@@ -62,7 +62,6 @@ def shown(page: str) -> list[float]:
 
 
 # The numbers
-# -----------------------------------------------------------------------------------------------------------
 
 
 def test_the_numbers_are_those_of_the_library(emoji, model):
@@ -161,7 +160,6 @@ def test_synonyms_of_a_class_are_averaged(tiny, pictures, tmp_path):
 
 
 # Odd data
-# --------------------------------------------------------------------------------------------------------------
 
 
 def test_without_labels_it_ranks_and_says_how_far_to_trust_that(tiny, pictures, tmp_path, monkeypatch):
@@ -270,7 +268,6 @@ def test_a_thousand_photos_in_a_thousand_classes(tiny, tmp_path, browser):
 
 
 # The page
-# --------------------------------------------------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -334,7 +331,6 @@ def test_a_file_name_that_is_no_text_is_told_by_its_bytes(tiny, pictures, tmp_pa
 
 
 # Two audits
-# ------------------------------------------------------------------------------------------------------------
 
 
 def test_an_upgrade_that_kills_a_class_is_seen(emoji):

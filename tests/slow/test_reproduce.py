@@ -26,7 +26,6 @@ KEPT = [*range(20), 657, 744, 836, 837, *range(900, 916)]  # 40 classes, the twi
 
 
 # The rehearsal
-# ---------------------------------------------------------------------------------------------------------
 
 
 @pytest.fixture(scope="module")
@@ -99,7 +98,6 @@ def test_the_pool_agrees_with_the_small_ensembles_and_finds_the_best_templates()
 
 
 # ImageNet's folders
-# ----------------------------------------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -306,7 +304,6 @@ def test_one_corrupt_jpeg_among_many_is_named(folder, small, spoil):
 
 
 # The command
-# -----------------------------------------------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -421,7 +418,6 @@ def test_one_source_has_to_be_named(command):
 
 
 # The check
-# -------------------------------------------------------------------------------------------------------------
 
 
 def made_up(right):

@@ -79,7 +79,6 @@ def every_figure(data, result):
 
 
 # The numbers
-# -----------------------------------------------------------------------------------------------------------
 
 
 def test_recall_is_over_labelled_pictures_and_ranks_start_at_one():
@@ -163,7 +162,6 @@ def test_prompt_weights_keep_the_order_of_the_prompts():
 
 
 # Wrong input
-# -----------------------------------------------------------------------------------------------------------
 
 
 def test_data_over_the_limit_is_refused():
@@ -214,12 +212,12 @@ def test_viewers_without_script_get_a_still_picture(toy):
 
 
 # In a browser
-# ----------------------------------------------------------------------------------------------------------
 
 PAGE = """<!doctype html><html lang="en" data-theme="{theme}"><meta charset="utf-8">
 <meta name="viewport" content="width=device-width"><title>figures</title><link rel="icon" href="data:,">
-<style>body {{ margin: 8px }} html[data-theme="dark"] body {{ background: #14181d }} section {{ margin-bottom: 16px
-}}</style> <link rel="stylesheet" href="figure.css"><main></main><script type="module">
+<style>body {{ margin: 8px }} html[data-theme="dark"] body {{ background: #14181d }} section \
+{{ margin-bottom: 16px }}</style>
+<link rel="stylesheet" href="figure.css"><main></main><script type="module">
 const states = await (await fetch("states.json")).json();
 window.models = {{}};
 for (const [name, state] of Object.entries(states)) {{

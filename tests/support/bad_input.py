@@ -836,7 +836,6 @@ def fault(name, argument, mutation):
 
 
 # The command line
-# ------------------------------------------------------------------------------------------------------
 
 LONG = "a" * 5000
 OF_OPTIONS = {  # option: values that no run may take; counts, numbers and choices have theirs by type

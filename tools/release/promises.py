@@ -12,14 +12,14 @@ ROOT = Path(__file__).resolve().parents[2]
 HEAD = """\
 # What is promised
 
-What `clipnb` holds against, and the test that proves it. This page is made from the tests' own tables by
+What `clipnb` withstands, and the test for it. This page is made from the tests' own tables by
 `tools/release/promises.py`; a test fails when it is not current. Wrong input raises `clipnb.InputError` with one line
 that names the argument, what was expected and what came; a command then ends with exit code 2, after Ctrl-C with 130,
 after a failure with 1, and shows a traceback with `--debug` only.
 """
-LIMITS = [  # what, how much, where it is said in the code
+LIMITS = [  # what is limited, the limit, the name of the constant
     (
-        "pixels of a picture",
+        "pixels of an image",
         "179 million (Pillow's limit; above half of it Pillow warns)",
         "PIL.Image.MAX_IMAGE_PIXELS",
     ),
@@ -27,11 +27,11 @@ LIMITS = [  # what, how much, where it is said in the code
     ("resamples of a bootstrap", "100,000", "_checks.MAX_RESAMPLES"),
     ("classes of a confusion matrix", "32,768 (8 GB)", "metrics.MAX_CLASSES"),
     ("the cache of text vectors", "about 1 GB, then the older half is dropped", "encode._textcache.MAX_BYTES"),
-    ("pictures in one report page", "240 thumbnails", "report._audit.MAX_PICTURES"),
-    ("rows of a table in a report page", "1,000 (JSON and CSV have all)", "report._page.MAX_ROWS"),
+    ("thumbnails on one report page", "240", "report._audit.MAX_IMAGES"),
+    ("rows of a table on a report page", "1,000 (JSON and CSV have all)", "report._page.MAX_ROWS"),
     (
         "a server's request to wait",
-        "600 seconds; the run then ends and can be gone on with",
+        "600 seconds; then the run stops and can be resumed",
         "describe.llm.LONGEST_WAIT",
     ),
 ]
@@ -84,7 +84,7 @@ def page() -> str:
         "tried: a small disk is mounted for three commands, where the tests may; one folder of notebooks is built "
         "by one run at a time.\n",
         table(
-            ("", "what comes of it", "proved by"),
+            ("", "result", "proved by"),
             [
                 (number, comes, tests(proofs))
                 for number, (comes, proofs) in enumerate(test_faults.FAULTS.values(), start=1)
@@ -101,10 +101,10 @@ def page() -> str:
         ),
         "And on the command line, exit code 2 and one line each:\n",
         table(("command", "bad options tried"), [(f"`clipnb {command}`", count) for command, count in options.items()]),
-        "Every parser of files and arguments is fed with anything by Hypothesis; only an answer or an `InputError` "
+        "Every parser of files and arguments is fed with arbitrary input by Hypothesis; only an answer or an `InputError` "
         "may come out:\n",
         table(("parser", "proved by"), [(what, f"`{test}`") for what, test in test_fuzz.PARSERS.items()]),
-        "The same parsers of files are fed with bytes that coverage guides by `python -m tools.release.fuzz` "
+        "The same parsers of files are fed with bytes guided by coverage, by `python -m tools.release.fuzz` "
         "(atheris), outside the tests.\n",
         "## Security\n",
         "See `SECURITY.md` in the repository for what is not promised and how to report a weakness.\n",
