@@ -45,10 +45,11 @@ def score_text(value: float | None, low: float | None, high: float | None, spec:
     def text(number: float) -> str:
         return format(number, spec).removesuffix("%")
 
-    missing = value is None or math.isnan(value)
+    if value is not None and math.isnan(value):
+        value = None
     if low is None or high is None or math.isnan(low) or math.isnan(high):
-        return "-" if missing else text(value) + unit
-    if missing:
+        return "-" if value is None else text(value) + unit
+    if value is None:
         return f"{text(low)} to {text(high)}{unit}"
     return f"{text(value)}{unit} [{text(low)}, {text(high)}]"
 

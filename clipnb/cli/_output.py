@@ -68,7 +68,7 @@ def _left(table: pd.DataFrame, header: bool = True) -> str:
     """A table of texts, aligned to the left."""
     if table.empty:
         return ""
-    padded = table.apply(lambda column: column.str.ljust(column.str.len().max()))
+    padded = pd.DataFrame({name: cells.str.ljust(cells.str.len().max()) for name, cells in table.items()})
     text = padded.to_string(index=False, justify="left", header=header)
     return "\n".join(line.rstrip().removeprefix(" ") for line in text.splitlines())
 

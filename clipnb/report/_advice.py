@@ -77,9 +77,9 @@ def _about_model(summary: dict, bad: pd.DataFrame, wordings: pd.DataFrame, resul
             "the images "
             "show, or take another model."
         )
-    better = wordings[wordings["accuracy_verdict"] == "better"].sort_values("accuracy", ascending=False, kind="stable")
-    if len(better):
-        best = better.iloc[0]
+    better = wordings.query("accuracy_verdict == 'better'").to_dict("records")
+    if better:
+        best = max(better, key=lambda row: row["accuracy"])
         steps.append(
             f"Change the wording to '{best['wording']}': {percent(best['accuracy'])} right instead of "
             f"{percent(summary['accuracy'])}, and {best['classes_at_zero']} classes at 0 % instead of "
@@ -91,7 +91,7 @@ def _about_model(summary: dict, bad: pd.DataFrame, wordings: pd.DataFrame, resul
             "route them to a person."
         )
     for verdict, text in BY_VERDICT.items():
-        rows = bad[bad["verdict"] == verdict]
+        rows = bad.query(f"verdict == {verdict!r}")
         if len(rows):
             steps.append(text.format(first_names(rows)))
     few = bad.attrs["min_images"]

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -223,7 +224,8 @@ def _reliability(
         name, vectors = "the emoji set", encode_images(model, known).vectors
         result = evaluate(vectors, prompt_vectors(model, known.classnames, ["{}"])[0], known.labels)
     k = min(k, int((~np.isnan(result.per_class_accuracy)).sum()))
-    baselines = margin.baseline_scores(vectors, result.classifier, float(model.module.logit_scale.exp()))
+    module: Any = model.module
+    baselines = margin.baseline_scores(vectors, result.classifier, float(module.logit_scale.exp()))
     scores = {"pseudo_image": result.cmm["pseudo_image"], **baselines}
     table = margin.compare_scores(scores, result.per_class_accuracy, k)
     return name, k, table.rename_axis("score").reset_index()
@@ -346,28 +348,26 @@ def _images(result: EvaluationResult, data: LabeledImages) -> pd.DataFrame:
 def _thumbnails(data: LabeledImages, images: pd.DataFrame, bad: pd.DataFrame) -> dict[str, list]:
     """Small images with captions: those that speak most against each bad class, and those whose label is doubtful."""
     labelled = bool((data.labels >= 0).any())
-    column = "label_class" if labelled else "prediction_class"
-    rank = images.sort_values("margin", kind="stable")
-    rows = {
-        str(c): rank.index[rank[column] == c][:IMAGES_PER_CLASS]
-        for c in bad["class"].head(MAX_IMAGES // IMAGES_PER_CLASS)
-    }
+    order = np.argsort(images["margin"].to_numpy(), kind="stable")
+    classes = images["label_class" if labelled else "prediction_class"].to_numpy()[order]
+    chosen = {str(c): order[classes == c][:IMAGES_PER_CLASS] for c in bad["class"].head(MAX_IMAGES // IMAGES_PER_CLASS)}
     if labelled:
-        rows["labels"] = rank.index[rank["margin"] < 0][: 2 * IMAGES_PER_CLASS]
+        chosen["labels"] = order[images["margin"].to_numpy()[order] < 0][: 2 * IMAGES_PER_CLASS]
+    rows = images.to_dict("records")
     return {
         key: [
             {
                 "source": thumbnail(data[i][0], SIDE),
-                "caption": _caption(images.loc[i], labelled, with_label=key == "labels"),
-                "id": short(images.loc[i, "id"], 200),
+                "caption": _caption(rows[i], labelled, with_label=key == "labels"),
+                "id": short(rows[i]["id"], 200),
             }
-            for i in chosen
+            for i in map(int, places)
         ]
-        for key, chosen in rows.items()
+        for key, places in chosen.items()
     }
 
 
-def _caption(row: pd.Series, labelled: bool, with_label: bool) -> str:
+def _caption(row: dict, labelled: bool, with_label: bool) -> str:
     label = f"labelled {short(row['label'])}, " if with_label else ""
     if not labelled:
         return f"{label}nearly {short(row['rival'])}"

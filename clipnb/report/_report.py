@@ -7,6 +7,7 @@ import json
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import matplotlib
 import pandas as pd
@@ -67,7 +68,7 @@ class Report(ReportPage):
                 raise ValueError("another format")
             content.setdefault("left_out", [])  # reports of version 0.1 do not have it
             # dict() refuses rows that are no mappings, which pandas would accept.
-            tables = {name: pd.DataFrame([dict(row) for row in content[name]]) for name in TABLES}
+            tables: dict[str, Any] = {name: pd.DataFrame([dict(row) for row in content[name]]) for name in TABLES}
             return cls(summary=dict(content["summary"]), advice=list(content["advice"]), **tables)
         except InputError:
             raise
@@ -107,7 +108,7 @@ class Report(ReportPage):
     @property
     def suspects(self) -> pd.DataFrame:
         """Images whose label looks wrong: the model is surer of another class, the surest first (lowest margin)."""
-        return self.images[self.images["margin"] < 0].sort_values("margin", kind="stable")
+        return self.images.query("margin < 0").sort_values("margin", kind="stable")
 
     @property
     def title(self) -> str:
@@ -130,12 +131,9 @@ class Report(ReportPage):
     def __repr__(self) -> str:
         advice = [f"{i}. {short(text, 400)}" for i, text in enumerate(self.advice, 1)]
         lines = [self.title, self.lead, "", "What to do first:", *advice, "", "Worst classes:"]
-        shown = self.worst[
-            [c for c in ("classname", "accuracy", "images", "predicted", "margin", "verdict") if c in self.worst]
-        ]
-        return "\n".join(
-            [*lines, shown.map(lambda v: short(v, 40)).to_string(index=False, float_format="{:.3f}".format)]
-        )
+        columns = [c for c in ("classname", "accuracy", "images", "predicted", "margin", "verdict") if c in self.worst]
+        shown = pd.DataFrame({column: self.worst[column].map(_short_cell) for column in columns})
+        return "\n".join([*lines, shown.to_string(index=False)])
 
     def sections(self) -> Iterator[dict]:
         """Title, text, table, cards and figure of each section of the page."""
@@ -208,8 +206,7 @@ class Report(ReportPage):
         )
 
     def _caveat(self) -> str:
-        score = self.reliability.set_index("score")
-        found, rho = score["found"], score["rho"]
+        found, rho = (dict(zip(self.reliability["score"], self.reliability[column])) for column in ("found", "rho"))
         text = (
             "There are no labels, so there is no accuracy. Listed are the classes whose predicted images are won "
             "by the "
@@ -255,3 +252,7 @@ class Report(ReportPage):
             figure.savefig(file, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
         svg = file.getvalue().partition("<svg")[2].replace("#000000", "currentColor").replace(plots.INK, "currentColor")
         return {"svg": "<svg" + svg, "alt": "Accuracy of every class, worst first."}
+
+
+def _short_cell(value: Any) -> Any:
+    return f"{value:.3f}" if isinstance(value, float) else short(value, 40)

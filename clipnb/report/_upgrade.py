@@ -54,20 +54,19 @@ class Upgrade(ReportPage):
         return f"A is {a}; B is {b}; {self.summary['images']} labelled images of {self.summary['a']['dataset']}."
 
     def __repr__(self) -> str:
-        scores = self.scores.to_string(index=False, float_format="{:.4f}".format)
+        scores = self.scores.map(lambda v: f"{v:.4f}" if isinstance(v, float) else v).to_string(index=False)
         return "\n".join([self.lead, "", *self.advice, "", scores])
 
     def sections(self) -> Iterator[dict]:
         """Title, text and table of each section of the page."""
-        moved = self.classes[self.classes["difference"] != 0]
         text = "Differences are B minus A, with 95 % intervals for the same images under both."
         yield {"title": "Scores", "text": text, **as_score_table(self.scores)}
         few = (
             "With few images a class, some fall and others rise by chance alone: compare both numbers, and look at "
             "'beyond chance'."
         )
-        yield {"title": "Classes that lose", "text": few, **as_table(moved[moved["difference"] < 0])}
-        gains = as_table(moved[moved["difference"] > 0][::-1])
+        yield {"title": "Classes that lose", "text": few, **as_table(self.classes.query("difference < 0"))}
+        gains = as_table(self.classes.query("difference > 0").iloc[::-1])
         yield {"title": "Classes that win", "text": "The greatest gain first.", **gains}
 
 
@@ -105,17 +104,17 @@ def compare(a: Report, b: Report) -> Upgrade:
     num_classes = a.summary["classes"]
     scores = _scores(first, second, labels, num_classes, k=min(len(a.worst), len(b.worst)))
     classes = _changes(first, second, labels, b.classes.set_index("class")["classname"].to_dict())
-    killed = classes[(classes["a"] > 0) & (classes["b"] == 0)]
-    revived = classes[(classes["a"] == 0) & (classes["b"] > 0)]
-    sure = classes[classes["beyond_chance"]]
+    killed = classes.query("a > 0 and b == 0")
+    revived = classes.query("a == 0 and b > 0")
+    sure = classes.query("beyond_chance")
     about = {side: {key: report.summary[key] for key in ABOUT} for side, report in (("a", a), ("b", b))}
     summary = {
         **about,
         "images": int((labels >= 0).sum()),
         "classes_killed": len(killed),
         "classes_revived": len(revived),
-        "classes_lost_beyond_chance": int((sure["difference"] < 0).sum()),
-        "classes_won_beyond_chance": int((sure["difference"] > 0).sum()),
+        "classes_lost_beyond_chance": len(sure.query("difference < 0")),
+        "classes_won_beyond_chance": len(sure.query("difference > 0")),
         "made": max(about["a"]["made"], about["b"]["made"]),
     }
     for row in scores.to_dict("records"):

@@ -272,7 +272,7 @@ def test_a_half_precision_is_reported_in_one_line(clipnb, tmp_path, command):
     half = clipnb(command, *options, "--precision", "bf16", "--json", tmp_path / "x.json")
     assert half.exit_code == 0
     assert re.fullmatch(
-        r"clipnb: bf16 changes an estimated \d+\.\d\d% of predictions against fp32 \(12 images checked\)\n", half.stderr
+        r"clipnb: bf16 changes an estimated \d+\.\d\d % of predictions against fp32 \(12 images checked\)\n", half.stderr
     )
     found = strict((tmp_path / "x.json").read_text("utf-8"))
     assert (
