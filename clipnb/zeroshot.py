@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import numpy.typing as npt
 
@@ -19,7 +21,7 @@ from clipnb.similarity import check_classifier, unit_norm
 _MOVED = ("evaluate", "evaluate_prompts", "evaluate_store", "EvaluationResult", "PromptResults")
 
 
-def prompt_vectors(model, classnames, templates) -> np.ndarray:
+def prompt_vectors(model: Model, classnames: Sequence[str], templates: Sequence[str]) -> npt.NDArray[np.float32]:
     """Text vectors of every template filled with every classname: (P, C, D) float32, unit norm.
 
     Args:
@@ -36,7 +38,9 @@ def prompt_vectors(model, classnames, templates) -> np.ndarray:
     return encode_texts(model, texts).reshape(len(templates), len(classnames), -1)
 
 
-def zero_shot_classifier(model, classnames, templates=("{}",)) -> np.ndarray:
+def zero_shot_classifier(
+    model: Model, classnames: Sequence[str], templates: Sequence[str] = ("{}",)
+) -> npt.NDArray[np.float32]:
     """One unit-norm class vector per classname: the renormalised mean of its prompts' vectors (CLIP, section 3.1.4).
 
     Args:

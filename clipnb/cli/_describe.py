@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -102,6 +103,7 @@ def describe(
     worst_k: int,
     rivals: int,
     count: int,
+    llm: str | None,
     query_file: Path | None,
     out: Path | None,
     allow_rivals: bool,
@@ -120,10 +122,10 @@ def describe(
         write_atomically(query_file, f"{default}\n".encode())
         click.echo(f"The default query is in {query_file}: edit it and run again")
         return
-    if settings["llm"] is not None:
-        text_of(settings["llm"], "--llm")
+    if llm is not None:
+        text_of(llm, "--llm")
     template = texts.load_query(query_file) if query_file else default
-    asker = _asker(**settings)
+    asker = _asker(llm, settings)
     run = encode_dataset(source, own, store, fix_names)
     names = run.data.classnames
     lint = run.lint(("{}",))
@@ -144,7 +146,7 @@ def describe(
     written = {"provenance": descriptions.provenance, "classes": descriptions.by_class}
     if out:
         write_atomically(out, (json.dumps(written, ensure_ascii=False, indent=1) + "\n").encode())
-    head = {**run.head, "dataset": dataset, "llm": settings["llm"]}
+    head = {**run.head, "dataset": dataset, "llm": llm}
     described = f"{len(descriptions.by_class)} of {len(questions)} classes"
     rows = [{"classname": name, "first description": group[0]} for name, group in descriptions.by_class.items()]
     worst = [question.classname for question in questions]
@@ -156,23 +158,11 @@ def describe(
     )
 
 
-def _asker(
-    llm: str | None,
-    cache: Path,
-    api_base: str | None,
-    price: tuple[float, float] | None,
-    max_cost: float,
-    concurrency: int,
-    per_minute: float | None,
-    retries: int,
-    timeout: float,
-) -> Asker | None:
+def _asker(llm: str | None, settings: Mapping[str, Any]) -> Asker | None:
     """Return the settings of the language model, or None without one."""
     from clipnb.describe.llm import Asker
 
-    if not llm:
-        return None
-    return Asker(llm, cache, api_base, price, max_cost, concurrency, per_minute, retries=retries, timeout=timeout)
+    return Asker(llm, **settings) if llm else None
 
 
 def _estimate(asker: Asker, questions: list[Question], count: int, template: str) -> None:

@@ -302,9 +302,9 @@ def _prompt_bank(
 ) -> dict[str, np.ndarray]:
     """Text vectors (C, D) of the bare names and of the templates that some row needs."""
     single = [SINGLE] if "single" in needs else []
-    used = list(dict.fromkeys([*(templates if "templates" in needs else []), "{}", *single]))
+    used: list[str] = list(dict.fromkeys([*(templates if "templates" in needs else []), "{}", *single]))
     vectors = prompt_vectors(model, classnames, used)
-    return {str(template): vectors[i] for i, template in enumerate(used)}
+    return {template: vectors[i] for i, template in enumerate(used)}
 
 
 def _texts_by_kind(

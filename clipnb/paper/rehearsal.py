@@ -13,6 +13,7 @@ from functools import cached_property
 from typing import Any, cast
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from scipy.stats import norm
 
@@ -56,7 +57,9 @@ class PlantedBenchmark:
     def _cosine(self, template: str) -> np.ndarray:
         return cast(_PlantedTexts, self.model.module).cosines[template]
 
-    def true_accuracy(self, template: str | None = None, weights=None, repaired: bool = False) -> np.ndarray:
+    def true_accuracy(
+        self, template: str | None = None, weights: npt.ArrayLike | None = None, repaired: bool = False
+    ) -> np.ndarray:
         """(C,) accuracy that each class has in this benchmark, of which the images are a sample.
 
         Args:
@@ -270,7 +273,7 @@ class _PlantedTexts(torch.nn.Module):
     own.
     """
 
-    def __init__(self, seed: int, named: np.ndarray):
+    def __init__(self, seed: int, named: np.ndarray) -> None:
         super().__init__()
         self.seed = seed
         self.plan: dict[str, tuple[np.ndarray, float]] = {}
