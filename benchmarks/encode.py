@@ -166,7 +166,7 @@ class Pairs(torch.utils.data.Dataset):
 def images(model: Model, count: int, count_rounds: int) -> dict:
     """From JPEG files to predictions.
 
-    With random weights a classifier of texts gives every picture the same class, so predictions are by class
+    With random weights a classifier of texts gives every image the same class, so predictions are by class
     prototypes: mean vectors of the classes of these photos in fp32, less their common mean.
     """
     from clip_benchmark.metrics.zeroshot_classification import run_classification

@@ -1,8 +1,10 @@
 """How much memory and time large inputs take, each in a process of its own: a million vectors, 10,000 classes,
 100,000 prompts.
 
-    python -m benchmarks.load                    # writes benchmarks/results/load.json and .md (some minutes; 2 GB of
-    disk for the store) python -m benchmarks.load million classes    # these only; the others stay as they were measured
+    python -m benchmarks.load                    # writes benchmarks/results/load.json and .md
+    python -m benchmarks.load million classes    # these only; the others stay as they were measured
+
+A run takes some minutes and 2 GB of disk for the store.
 
 Memory is the highest resident set of the whole process, libraries and all. Linux only (/proc).
 """

@@ -1,9 +1,7 @@
-"""`clipnb reproduce` at full size without ImageNet and without OpenAI's weights: what each step takes, and that the
-table is whole.
+"""Time and memory of `clipnb reproduce` at full size, without ImageNet and without OpenAI's weights.
 
-    python -m benchmarks.reproduce              # writes benchmarks/results/reproduce.json and .md; `make bench` calls
-    this python -m benchmarks.reproduce --folder D   # keep pictures, weights and vectors there; a run that was cut
-    off goes on
+    python -m benchmarks.reproduce              # writes benchmarks/results/reproduce.json and .md
+    python -m benchmarks.reproduce --folder D   # keeps images, weights and vectors there, to resume an interrupted run
 
 Generated JPEGs of 1,000 synsets go through ViT-B-16 with random weights, so every score is at chance: only time, memory
 and completeness are measured. Then 247 prompt sets are scored on 50,000 images, in synthetic vectors.
@@ -61,7 +59,7 @@ def texts(path: Path) -> None:
 
 
 def command(folder: Path, per_class: int) -> dict:
-    """The results of the whole command on generated pictures."""
+    """The results of the whole command on generated images."""
     for path, make in ((folder / "random.safetensors", weights), (folder / "texts.json", texts)):
         if not path.exists():
             make(path)

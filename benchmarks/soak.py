@@ -1,11 +1,10 @@
-"""Encode, evaluate and audit a small set over and over in one process: do memory, open files, processes or files left
-behind grow?
+"""Encode, evaluate and audit a small set repeatedly in one process, and measure whether memory, open files, processes
+or files left behind grow.
 
     python -m benchmarks.soak --minutes 60      # writes benchmarks/results/soak.json and .md
 
-The first tenth of the time warms up and is not counted. The slope is a straight line through the means of twenty
-equal parts
-of the rest: single rounds lie too close to each other to count as so many observations. Linux only (/proc).
+The first tenth of the time warms up and is not counted. The slope is a straight line through the means of twenty equal
+parts of the rest, because single rounds are not independent observations. Linux only (/proc).
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""A Sphinx extension of this book: the cover's picture, the page of figures and the handout, all from the executed
+"""A Sphinx extension of this book: the cover's image, the page of figures and the handout, all from the executed
 notebooks, and names that screen readers need and the theme does not give. See local_extensions in _config.yml.
 """
 
@@ -40,7 +40,7 @@ def live_figures(notebook: dict) -> dict[str, dict]:
 
 
 def tail(app) -> tuple[int, int, list[dict]]:
-    """Classes never recognised, classes in all, and some of the former (name, and a picture with its wrong name),
+    """Classes never recognised, classes in all, and some of the former (name, and an image with its wrong name),
     from chapter 5."""
     notebook = next(notebook for path, notebook in executed(app) if path.stem == "05_worst_categories")
     glued = {
@@ -92,7 +92,7 @@ def draw_cover(app, docname: str, source: list[str]) -> None:
 
 
 def draw_preview(app, error) -> None:
-    """The same as a picture for link previews, 1200 x 630."""
+    """The same as an image for link previews, 1200 x 630."""
     if error or app.builder.name != "html":
         return
     zero, classes, examples = tail(app)
@@ -203,7 +203,7 @@ def definitions(glossary: str) -> dict[str, str]:
 
 
 def chart(notebook: dict) -> str:
-    """The first captioned figure, a chart where there is one; other pictures may give none."""
+    """The first captioned figure, a chart where there is one; other images may give none."""
     drawn = [
         (cell["metadata"]["mystnb"], output["data"]["image/png"])
         for cell in notebook["cells"]

@@ -12,7 +12,7 @@ from clipnb.cli import main
 
 @pytest.fixture
 def audit(tiny_weights, pictures):
-    """Run the command on the tiny model and three classes of pictures."""
+    """Run the command on the tiny model and three classes of images."""
 
     def run(*arguments):
         return CliRunner().invoke(

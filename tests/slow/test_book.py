@@ -34,7 +34,7 @@ DESKTOP, PHONE, PAPER = (
 TABS = 3  # pages that are open at once
 VIEW = "application/vnd.jupyter.widget-view+json"
 DRAWING = "a drawing of a {}."
-NEAR = 2 / 1884  # two pictures: the last bits of a similarity depend on the machine's threads
+NEAR = 2 / 1884  # two images: the last bits of a similarity depend on the machine's threads
 
 
 # The site, the browser, and a page that takes notes

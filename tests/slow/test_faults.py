@@ -377,7 +377,7 @@ def calm(runs, command, tmp_path_factory):
 
 
 def content(place):
-    """What a run left, but for its time stamps, its path and what a killed process could not clear away."""
+    """What a run left, except for its time stamps, its path and what a killed process could not clear away."""
     found = {}
     for file in sorted(path for path in place.rglob("*") if path.is_file() and path.suffix != ".tmp"):
         text = file.read_bytes()
@@ -586,7 +586,7 @@ def test_what_is_kept_and_broken_is_named_or_made_again(runs, command, calm, pho
     ],
 )
 def test_two_runs_at_once(runs, command, calm, tmp_path, name, at):
-    """Both are at the same event before either goes on."""
+    """Both are at the same event before either resumes."""
     place, logs, go = tmp_path / "place", [tmp_path / "log0", tmp_path / "log1"], tmp_path / "go"
     both = [runs.start(log, command(name, place), at=at, does="meet", go=go) for log in logs]
     wait_for(lambda: all(log.with_name(f"{log.name}.reached").exists() for log in logs))
@@ -683,13 +683,13 @@ def test_a_flipped_bit_in_a_shard_is_found(tmp_path):
             assert "part-000000032.parquet" in str(error) or "Expected 64 images" in str(error)
         shard.write_bytes(raw)
     assert missed == []
-    StoreWriter(tmp_path / "s", whole.provenance | {"n": 64}, ["x"], 32)  # is a store to go on with
+    StoreWriter(tmp_path / "s", whole.provenance | {"n": 64}, ["x"], 32)  # is a store to resume with
     shard.unlink()
     assert not StoreWriter(tmp_path / "s", whole.provenance | {"n": 64}, ["x"], 32).has(32)
 
 
 def embedded(name):
-    """The command of that name on the shipped model and pictures."""
+    """The command of that name on the shipped model and images."""
     return [name, *{"encode": ["--store", "s"], "reproduce": ["--dataset", "emoji"]}.get(name, [])]
 
 

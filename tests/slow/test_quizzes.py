@@ -67,20 +67,20 @@ GALLERY = ([0.5, 0.4, 0.3, 0.2, 0.1], [True, False, False, True, False])  # dog,
 
 
 def recall_of_places(places, k):
-    """Recall@K of pictures whose label stands at these places among six classes."""
+    """Recall@K of images whose label stands at these places among six classes."""
     similarity = np.array([[1.0 if c == 0 else 2.0 if c < place else 0.0 for c in range(6)] for place in places])
     return metrics.recall_at_k(similarity, np.zeros(len(places), int), k)
 
 
 def picture_margin(similarities):
-    """Margin of a picture of class 0 with these similarities."""
+    """Margin of an image of class 0 with these similarities."""
     rest = np.sqrt(1 - np.square(similarities).sum())  # the vector's other direction, which no class has
     texts = np.eye(len(similarities) + 1)[:-1]
     return margin.image_margins(np.array([[*similarities, rest]]), texts, np.array([0]))[0][0]
 
 
 def retina():
-    """Mean per-class recall of a program that gives every picture the name of the class with 73.5 % of them."""
+    """Mean per-class recall of a program that gives every image the name of the class with 73.5 % of them."""
     always = np.zeros((5, 5), int)
     always[:, 0] = [735, 66, 66, 67, 66]
     return np.trace(always) / always.sum(), metrics.mean_per_class_accuracy(always)

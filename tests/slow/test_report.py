@@ -27,7 +27,7 @@ HOSTILE = [
 
 
 def write_pictures(folder, names, per_class=3, seed=0):
-    """A folder of pictures, `per_class` for each of the names, and the table that says which is which."""
+    """A folder of images, `per_class` for each of the names, and the table that says which is which."""
     rng, rows = np.random.default_rng(seed), []
     folder.mkdir(exist_ok=True)
     for i, name in enumerate(names):

@@ -22,7 +22,7 @@ from clipnb.datasets import open_imagenet
 from clipnb.errors import InputError
 from clipnb.paper import rehearsal, reproduce
 
-KEPT = [*range(20), 657, 744, 836, 837, *range(900, 916)]  # 40 classes, the twins among them
+KEPT = [*range(20), 657, 744, 836, 837, *range(900, 916)]  # 40 classes, the duplicates among them
 
 
 # The rehearsal
@@ -421,7 +421,7 @@ def test_one_source_has_to_be_named(command):
 
 
 def made_up(right):
-    """Results as of a complete run with OpenAI's ViT-B/16, each class of 1,000 having so many of its 50 right."""
+    """Results as of a complete run with OpenAI's ViT-B/16, each class of 1,000 having that many of its 50 right."""
     right = np.asarray(right)
     zero, accuracy = int((right == 0).sum()), right.sum() / 50_000
     row = {

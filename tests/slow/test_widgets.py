@@ -63,7 +63,7 @@ SCORES = [0.30, 0.28, 0.10, 0.25, 0.12, 0.05, 0.22, 0.02, 0.01]
 
 @pytest.fixture
 def toy():
-    """Eight labelled pictures and one unlabelled, under names that would break a page which took them for markup."""
+    """Eight labelled images and one unlabelled, under names that would break a page which took them for markup."""
     return Pictures(LABELS, HOSTILE), evaluated(LABELS, TOPK, 3)
 
 

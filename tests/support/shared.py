@@ -13,7 +13,7 @@ TINY = {
 
 
 def photographs(folder, classes, each):
-    """Write that many pictures of noise for each class, and return the folder."""
+    """Write that many images of noise for each class, and return the folder."""
     rng = np.random.default_rng(0)
     for name in classes:
         (folder / name).mkdir(parents=True)

@@ -13,7 +13,7 @@ from clipnb.cli import main
 
 @pytest.fixture
 def clipnb(tiny_weights, pictures):
-    """Run a command on the tiny model and the three classes of pictures, unless the arguments say otherwise."""
+    """Run a command on the tiny model and the three classes of images, unless the arguments say otherwise."""
 
     def run(
         *arguments, dataset=f"folder:{pictures}", model=("--model", "tiny-clip", "--pretrained", str(tiny_weights))

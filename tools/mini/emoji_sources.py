@@ -1,4 +1,4 @@
-"""Read the pinned picture packages: classes, vendor drawings, icon names, rendering.
+"""Read the pinned image packages: classes, vendor drawings, icon names, rendering.
 
 Everything here is offline: it reads an installed `node_modules` folder (see `package.json`), plus
 two Debian packages that are unpacked by hand (`openclipart-png`, `fonts-symbola`).
@@ -18,7 +18,7 @@ from PIL import Image, ImageDraw, ImageFont
 SIZE = 96  # pixels; what the model sees, so nothing is resampled twice
 INK = "#222222"  # stands in for `currentColor` in one-colour sets
 
-# Pictures under these licences may be redistributed and trained on. Share-alike sets are test only.
+# Images under these licences may be redistributed and trained on. Share-alike sets are test only.
 OPEN = {"MIT", "Apache-2.0", "CC-BY-4.0", "CC-BY-3.0", "CC0-1.0", "ISC", "OFL-1.1"}
 SHARE_ALIKE = {"CC-BY-SA-4.0"}
 
@@ -234,7 +234,7 @@ def icon_words(name: str) -> str:
 
 
 def fit(image: Image.Image, size: int = SIZE) -> np.ndarray:
-    """Any picture -> (size, size, 4) uint8, aspect kept, centred on nothing."""
+    """Any image -> (size, size, 4) uint8, aspect kept, centred on nothing."""
     image = image.convert("RGBA")
     if image.size != (size, size):
         image.thumbnail((size, size), Image.LANCZOS)
@@ -259,7 +259,7 @@ def render(svg: str | None) -> np.ndarray | None:
 
 
 def render_font(path: Path, concepts: list[dict]) -> dict[int, np.ndarray]:
-    """Glyphs of a monochrome font, concept index -> picture; single code points only."""
+    """Glyphs of a monochrome font, concept index -> image; single code points only."""
     from fontTools.ttLib import TTFont
 
     font = TTFont(path)
@@ -283,7 +283,7 @@ def render_font(path: Path, concepts: list[dict]) -> dict[int, np.ndarray]:
 
 
 def clipart(root: Path) -> list[tuple[np.ndarray, str]]:
-    """Debian's openclipart: (picture, words of the file name)."""
+    """Debian's openclipart: (image, words of the file name)."""
     # Generated shapes, flags and maps: thousands of near copies without a picturable name.
     skip = re.compile(r"shapes/(stars|jigsaw)|special/|computer/buttons|flowchart|cards/|/flags/|/maps?/")
     warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # some posters are large, and harmless

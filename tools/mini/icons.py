@@ -232,7 +232,7 @@ def trains(icon: Icon, names: set[str], unseen: LeftOut) -> bool:
 
 
 def training(args, packages, found, drawn, pool, classes, concepts, names, emoji_classes, unseen):
-    """(pictures, rows) of all that a model may learn from, near copies not yet left out."""
+    """(images, rows) of all that a model may learn from, near copies not yet left out."""
     describe = Describer(classes, concepts, names, unseen)
     pictures, rows = [], []
     families = draw_families(packages, args.symbola, concepts, names, pool)

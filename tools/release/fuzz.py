@@ -1,12 +1,10 @@
-"""Feed every parser of files with bytes that coverage guides (atheris), longer than tests can: an answer or an
-InputError, nothing else.
+"""Feed every parser of files with bytes guided by coverage (atheris): it must give an answer or an InputError.
 
     pip install atheris
-    python -m tools.release.fuzz -max_total_time=600     # options of libFuzzer; what breaks a parser is kept as
-    crash-...
+    python -m tools.release.fuzz -max_total_time=600     # options of libFuzzer; failing input is kept as crash-...
 
 The tests fuzz the same parsers with Hypothesis (tests/contract/test_fuzz.py), which knows what their input looks like
-and needs no instrumented interpreter; this finds what nobody had in mind.
+and needs no instrumented interpreter; this program finds input of other kinds.
 """
 
 import sys

@@ -101,7 +101,8 @@ def page() -> str:
         ),
         "And on the command line, exit code 2 and one line each:\n",
         table(("command", "bad options tried"), [(f"`clipnb {command}`", count) for command, count in options.items()]),
-        "Every parser of files and arguments is fed with arbitrary input by Hypothesis; only an answer or an `InputError` "
+        "Every parser of files and arguments is fed with arbitrary input by Hypothesis; only an answer or an "
+        "`InputError` "
         "may come out:\n",
         table(("parser", "proved by"), [(what, f"`{test}`") for what, test in test_fuzz.PARSERS.items()]),
         "The same parsers of files are fed with bytes guided by coverage, by `python -m tools.release.fuzz` "
