@@ -271,9 +271,8 @@ def test_a_half_precision_is_reported_in_one_line(clipnb, tmp_path, command):
     options = ["--store", tmp_path / "half"] if command == "encode" else options
     half = clipnb(command, *options, "--precision", "bf16", "--json", tmp_path / "x.json")
     assert half.exit_code == 0
-    assert re.fullmatch(
-        r"clipnb: bf16 changes an estimated \d+\.\d\d % of predictions against fp32 \(12 images checked\)\n", half.stderr
-    )
+    line = r"clipnb: bf16 changes an estimated \d+\.\d\d % of predictions against fp32 \(12 images checked\)\n"
+    assert re.fullmatch(line, half.stderr)
     found = strict((tmp_path / "x.json").read_text("utf-8"))
     assert (
         found["precision"] == "bf16"
