@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -16,6 +15,7 @@ import numpy as np
 from clipnb import describe, ensemble, margin, paired
 from clipnb._checks import generator, one_of, real_number, require_attribute, whole_number
 from clipnb._format import score_text
+from clipnb._moved import renamed
 from clipnb.embeddings import Embeddings
 from clipnb.encode import encode_texts
 from clipnb.errors import InputError
@@ -406,11 +406,4 @@ def _percent(value: float | None, ci: Sequence[float] | None, spec: str) -> str:
     return score_text(None if value is None else 100 * value, low, high, spec)
 
 
-_RENAMED = {"Comparison": "MethodResults", "shown": "table_row"}
-
-
-def __getattr__(name: str) -> Any:
-    if name not in _RENAMED:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    warnings.warn(f"methods.{name} is now methods.{_RENAMED[name]}", DeprecationWarning, stacklevel=2)
-    return globals()[_RENAMED[name]]
+__getattr__ = renamed(__name__, {"Comparison": "MethodResults", "shown": "table_row"})

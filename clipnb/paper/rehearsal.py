@@ -6,7 +6,6 @@ accuracy is a normal probability (a probit model), for one template as for any w
 
 from __future__ import annotations
 
-import warnings
 import zlib
 from dataclasses import dataclass
 from functools import cached_property
@@ -19,6 +18,7 @@ from scipy.stats import norm
 
 from clipnb._checks import generator, whole_number
 from clipnb._format import percent, score_text
+from clipnb._moved import renamed
 from clipnb.datasets import imagenet_classnames, repaired_classnames
 from clipnb.embeddings import Embeddings
 from clipnb.errors import InputError
@@ -300,11 +300,4 @@ def _tokens(texts: list[str], context: int = 400) -> torch.Tensor:
     return torch.from_numpy(rows)
 
 
-_RENAMED = {"World": "PlantedBenchmark", "make_world": "make_benchmark"}
-
-
-def __getattr__(name: str) -> Any:
-    if name not in _RENAMED:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    warnings.warn(f"rehearsal.{name} is now rehearsal.{_RENAMED[name]}", DeprecationWarning, stacklevel=2)
-    return globals()[_RENAMED[name]]
+__getattr__ = renamed(__name__, {"World": "PlantedBenchmark", "make_world": "make_benchmark"})

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -81,6 +82,12 @@ class Report(ReportPage):
     def first(self) -> str:
         """Heading of the advice."""
         return "What to do first"
+
+    @property
+    def pictures(self) -> dict[str, list]:
+        """Deprecated: `thumbnails`."""
+        warnings.warn("Report.pictures is now Report.thumbnails", DeprecationWarning, stacklevel=2)
+        return self.thumbnails
 
     @property
     def labelled(self) -> bool:

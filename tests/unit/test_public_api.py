@@ -259,6 +259,21 @@ def test_names_that_moved_warn_and_work(old, name, new):
     assert moved is getattr(importlib.import_module(new), name)
 
 
+@pytest.mark.parametrize(
+    "module, old, new",
+    [
+        ("methods", "Comparison", "MethodResults"),
+        ("methods", "shown", "table_row"),
+        ("rehearsal", "World", "PlantedBenchmark"),
+        ("rehearsal", "make_world", "make_benchmark"),
+    ],
+)
+def test_names_that_changed_warn_and_work(module, old, new):
+    place = importlib.import_module(f"clipnb.paper.{module}")
+    with pytest.warns(DeprecationWarning, match=re.escape(f"{old} is now clipnb.paper.{module}.{new}")):
+        assert getattr(place, old) is getattr(place, new)
+
+
 def test_signatures_are_those_of_the_public_face():
     def parameters(function):
         return list(inspect.signature(function).parameters)
