@@ -578,6 +578,9 @@ def margin_summary(
     """
     one_of(reduction, "reduction", ("image", "class"))
     classnames = _names_of(result, classnames)
+    vectors, _ = check_vectors(vectors, result.classifier)
+    if len(vectors) != len(result.labels):
+        raise InputError(f"Expected `vectors` of the N = {len(result.labels)} images of `result`, got {len(vectors)}")
     cmm = result.cmm[f"pseudo_{reduction}"]
     predicted = np.bincount(result.predictions, minlength=result.num_classes)
     order = margin.find_worst(vectors, result.classifier, reduction=reduction)

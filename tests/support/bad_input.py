@@ -649,7 +649,7 @@ ALLOWED = [  # function, argument, mutation (regular expressions), and why it is
     (r"widgets.*", "temperature", "huge", "equal weights"),
     (r"(?!widgets).*", "temperature", "huge|infinity", "equal weights"),
     (
-        r"EvaluationResult.(summary|scores)|paired.*|ensemble.(prompt_weights|softmax_weights)|audit|methods.*|explain.*|describe.*|plots.*",
+        r"EvaluationResult.(summary|scores)|evaluation.*|paired.*|ensemble.(prompt_weights|softmax_weights)|audit|methods.*|explain.*|describe.*|plots.*",
         "k|worst_k|top_m|rivals|enrich|top|most|columns",
         "huge",
         "all, if there are fewer",
