@@ -6,20 +6,13 @@ from pathlib import Path
 
 import click
 
-from clipnb.cli._predictions import check_target
-from clipnb.cli.options import json_option
+from clipnb.cli._options import check_target, json_option, worst_option
+from clipnb.cli._output import write_json
 
 
 @click.command()
 @click.argument("runs", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="RUN.json...")
-@click.option(
-    "--worst",
-    "worst_k",
-    type=click.IntRange(min=1),
-    default=10,
-    show_default=True,
-    help="How many of the first run's worst classes the tests compare.",
-)
+@worst_option("How many of the first run's worst classes the tests compare.")
 @click.option("--csv", "csv_file", callback=check_target, help="CSV file to write, with every number.")
 @click.option("--latex", "latex_file", callback=check_target, help="LaTeX file to write (booktabs).")
 @click.option(
@@ -41,8 +34,6 @@ def table(
     clipnb evaluate --model ViT-L-14 --pretrained openai --json l14.json --predictions-out l14.parquet
     clipnb table b32.json l14.json --latex table.tex
     """
-    import json
-
     from clipnb import report as reports
     from clipnb._files import write_atomically
 
@@ -55,4 +46,7 @@ def table(
         result.to_html(html_file)
     if json_file and json_file != "-":
         result.to_json(json_file)
-    click.echo(json.dumps(result.json(), indent=1) if json_file == "-" else repr(result))
+    if json_file == "-":
+        write_json(result.to_dict(), json_file)
+    else:
+        click.echo(repr(result))

@@ -13,7 +13,8 @@ import numpy as np
 
 from clipnb._checks import format_value
 from clipnb._files import path_of, read_text
-from clipnb.datasets._images import LabeledImages, clean_name, first_line
+from clipnb._format import first_line
+from clipnb.datasets._images import LabeledImages, clean_name
 from clipnb.errors import InputError
 
 

@@ -12,9 +12,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from clipnb._files import path_of
+from clipnb._format import first_line
 from clipnb._wordnet import synset_names, synsets
 from clipnb.datasets._folder import LeaveOut, existing_folder, from_files, images_below, ledger
-from clipnb.datasets._images import LabeledImages, first_line, is_hidden, some
+from clipnb.datasets._images import LabeledImages, is_hidden, some
 from clipnb.errors import InputError
 from clipnb.prompts import check_classnames, duplicate_classnames
 from clipnb.similarity import parallel_map

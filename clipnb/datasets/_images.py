@@ -21,6 +21,7 @@ import numpy.typing as npt
 from PIL import Image, ImageFile, ImageOps
 
 from clipnb._checks import as_numpy, class_indices, whole_number
+from clipnb._format import first_line
 from clipnb.errors import InputError
 
 ORIENTATION = 0x0112  # the EXIF tag that says how to rotate an image
@@ -243,11 +244,6 @@ def orientation(image: Image.Image) -> int:
     except Exception:  # Pillow raises anything on broken EXIF data, which viewers ignore
         return 1
     return value if value in range(1, 9) else 1
-
-
-def first_line(error: Exception) -> str:
-    """The text of an error, as one line."""
-    return (str(error).strip().splitlines() or [type(error).__name__])[0][:300]
 
 
 def some(items: Sequence[str]) -> str:

@@ -25,8 +25,9 @@ from PIL import Image
 
 from clipnb._checks import class_indices
 from clipnb._files import path_of
+from clipnb._format import first_line
 from clipnb.datasets._folder import LeaveOut, ledger
-from clipnb.datasets._images import NO_FILE, LabeledImages, clean_name, first_line, state
+from clipnb.datasets._images import NO_FILE, LabeledImages, clean_name, state
 from clipnb.errors import InputError
 
 # Names of columns, in any case; the first that a table has is used.

@@ -8,8 +8,9 @@ from typing import Any
 
 import numpy as np
 
+from clipnb._format import first_line
 from clipnb.datasets._folder import existing_folder
-from clipnb.datasets._images import LabeledImages, first_line
+from clipnb.datasets._images import LabeledImages
 from clipnb.errors import InputError
 
 

@@ -15,8 +15,9 @@ from PIL import Image
 
 from clipnb._checks import class_indices
 from clipnb._files import path_of, read_text
+from clipnb._format import first_line
 from clipnb.datasets._folder import LeaveOut, ledger
-from clipnb.datasets._images import HIDDEN, LabeledImages, clean_name, first_line, is_hidden, why_not
+from clipnb.datasets._images import HIDDEN, LabeledImages, clean_name, is_hidden, why_not
 from clipnb.errors import InputError
 
 NO_IMAGE = "samples without an image"

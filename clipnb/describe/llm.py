@@ -25,6 +25,7 @@ from typing import Any
 from clipnb import _runtime
 from clipnb._checks import listed, real_number, text_of, whole_number
 from clipnb._files import path_of, write_atomically
+from clipnb._format import first_line
 from clipnb.describe import QUERY, AnswerError, Descriptions, Question, check_answer, query
 from clipnb.errors import InputError
 
@@ -414,8 +415,7 @@ def _retry_after(error: BaseException | None) -> float | None:
 
 def _described(error: BaseException | None) -> str:
     """An error in one line, without keys."""
-    line = (str(error).strip().splitlines() or ["no details"])[0][:300]
-    return f"{type(error).__name__}: {without_keys(line)}"
+    return f"{type(error).__name__}: {without_keys(first_line(error))}"
 
 
 def _now() -> str:

@@ -19,6 +19,7 @@ from clipnb import _runtime
 from clipnb._checks import format_value, one_of, text_of
 from clipnb._device import find_device
 from clipnb._files import path_of
+from clipnb._format import first_line
 from clipnb.datasets import check_asset
 from clipnb.errors import InputError
 from clipnb.models._files import folder_problem, is_torchscript, layout_problem, stored_shapes, weights_problem
@@ -282,7 +283,7 @@ def _tokenizer(name: str) -> Any:
     except Exception as error:
         raise InputError(
             f"Cannot load the tokenizer of model {name!r}, which comes from the Hugging Face hub on first use: "
-            f"{_first_line(error)}; without a network, use a folder that holds it: local-dir:PATH"
+            f"{_reason(error)}; without a network, use a folder that holds it: local-dir:PATH"
         ) from error
 
 
@@ -299,9 +300,9 @@ def _refuse(error: Exception, problem: str, name: str, way: str = "") -> NoRetur
     if isinstance(error, (AttributeError, StopIteration, KeyError)):
         raise InputError(
             f"{problem}expected tensors by name (a state dict), got something else "
-            f"({type(error).__name__}: {_first_line(error)})"
+            f"({type(error).__name__}: {_reason(error)})"
         ) from error
-    raise InputError(f"{problem}{type(error).__name__}: {_first_line(error)}{way}") from error
+    raise InputError(f"{problem}{type(error).__name__}: {_reason(error)}{way}") from error
 
 
 def _preprocess(module: Any) -> Callable[[Image.Image], torch.Tensor]:
@@ -340,9 +341,9 @@ def _config(module: Any, architecture: dict[str, Any]) -> dict[str, Any]:
     return json.loads(json.dumps(config, default=str))
 
 
-def _first_line(error: Exception) -> str:
+def _reason(error: Exception) -> str:
     """What an error says, in one line; of a failed download, the file and the first sentence of the reason."""
-    line = (str(error).strip().splitlines() or ["no details"])[0]
+    line = first_line(error)
     if download := re.search(r"(Failed to download file .*?)\. Last error: (.*)", line):
         line = f"{download[1]}: {download[2].split('. ')[0]}"
-    return line[:300]
+    return line

@@ -15,6 +15,7 @@ from PIL import Image, ImageOps
 from clipnb import prompts
 from clipnb._checks import require_attribute, text_of, whole_number
 from clipnb._files import path_of
+from clipnb._format import percent, thumbnail
 from clipnb.errors import InputError
 from clipnb.evaluation import EvaluationResult
 from clipnb.explain import explain_classes, order_finding
@@ -53,14 +54,16 @@ class PredictionsReport(Report):
 
     @property
     def lead(self) -> str:
+        """One sentence: whose predictions, on how many images, how often they are right."""
         s = self.summary
         return (
-            f"Predictions of {s['predictions']}: right on {100 * s['accuracy']:.1f} % of {s['n']} labelled images in "
+            f"Predictions of {s['predictions']}: right on {percent(s['accuracy'])} of {s['n']} labelled images in "
             f"{s['classes_with_images']} of {s['classes']} classes; guessing would be right on "
             f"{100 * s['chance']:.2f} %."
         )
 
     def sections(self) -> Iterator[dict]:
+        """Title, text, table, cards and figure of each section of the page."""
         by_title = {section["title"]: section for section in self._common()}
         for title in ("Scores", "The worst classes"):
             yield by_title[title]
@@ -99,7 +102,7 @@ class PredictionsReport(Report):
                 "verdict": row["verdict"],
                 "text": short(row["sentence"], 400),
                 "numbers": [(column, cell(column, row[column])) for column in ("accuracy", "images")],
-                "pictures": self.pictures.get(str(row["class"]), []),
+                "thumbnails": self.thumbnails.get(str(row["class"]), []),
             }
             for row in self.worst.to_dict("records")
         ]
@@ -184,7 +187,7 @@ def audit_predictions(
         unreadable=pd.DataFrame(),
         images=table,
         confusions=_confusions(result, names),
-        pictures=thumbnails,
+        thumbnails=thumbnails,
         result=result,
         predictions=predictions,
     )
@@ -331,14 +334,12 @@ def _thumbnails(predictions: Predictions, bad: np.ndarray, folder: Path, remarks
 
 def _thumbnail(folder: Path, text: str) -> str | None:
     """An image inside the folder, by the path in an id or by the last part of that; None if there is none."""
-    from clipnb.report._audit import _thumbnail as thumbnail
-
     for part in (Path(text), Path(Path(text).name)):
         try:
             file = (folder / part).resolve()
             if file.is_relative_to(folder) and file.is_file():
                 with Image.open(file) as image:
-                    return thumbnail(ImageOps.exif_transpose(image).convert("RGB"))
+                    return thumbnail(ImageOps.exif_transpose(image), SIDE)
         except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
             continue
     return None

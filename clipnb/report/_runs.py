@@ -19,7 +19,7 @@ from clipnb._files import path_of, read_text
 from clipnb.errors import InputError
 from clipnb.intervals import Score
 from clipnb.predictions import Predictions, keys_of, read_predictions, same_images
-from clipnb.report._page import FORMAT, Page, as_table, short
+from clipnb.report._page import FORMAT, ReportPage, as_table, short
 
 ABOUT = ("model", "pretrained", "dataset", "templates", "n", "classes")
 SAME = ("dataset", "dataset_fingerprint", "n", "classes")  # of runs whose predictions are not at hand
@@ -37,7 +37,7 @@ class _Run:
 
 
 @dataclass(frozen=True, repr=False)
-class RunTable(Page):
+class RunTable(ReportPage):
     """The result of `tabulate`: one row a run, in the order given.
 
     Attributes:
@@ -46,20 +46,21 @@ class RunTable(Page):
             are known, the change of a score from the first run with its interval, p-value and verdict.
     """
 
-    summary: dict
-    advice: list[str]
     runs: pd.DataFrame
 
     @property
     def title(self) -> str:
+        """Heading of the page."""
         return "Runs on the same images"
 
     @property
     def first(self) -> str:
+        """Heading of the advice."""
         return "How to read it"
 
     @property
     def lead(self) -> str:
+        """One sentence below the heading."""
         return f"{len(self.runs)} run{'s' if len(self.runs) > 1 else ''} on {self.summary['images']} labelled images."
 
     def __repr__(self) -> str:
@@ -86,6 +87,7 @@ class RunTable(Page):
         return pd.DataFrame(columns)
 
     def sections(self) -> Iterator[dict]:
+        """Title, text and table of each section of the page."""
         yield {"title": "The runs", "text": "Each score with its 95 % interval.", **as_table(self.text())}
         yield {"title": "Every number", "fold": True, **as_table(self.runs)}
 

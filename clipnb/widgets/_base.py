@@ -92,15 +92,6 @@ def evaluated(data: LabeledImages, result: EvaluationResult, *names: str) -> lis
     return [aligned(f"result.{name}", getattr(result, name), len(data)) for name in names]
 
 
-def thumbnail(image: Image.Image) -> str:
-    """A small WebP copy as a data URI."""
-    image = image.convert("RGB")
-    image.thumbnail((SIDE, SIDE), Image.Resampling.LANCZOS)
-    buffer = io.BytesIO()
-    image.save(buffer, "WEBP", quality=75, method=6)
-    return "data:image/webp;base64," + base64.b64encode(buffer.getvalue()).decode()
-
-
 def new_figure(width: float, height: float) -> Figure:
     """An empty figure that a notebook shows where it is returned, and not a second time at the end of the cell."""
     figure = plt.figure(figsize=(width, height), layout="constrained")
@@ -113,19 +104,9 @@ def decode(src: str) -> Image.Image:
     return Image.open(io.BytesIO(base64.b64decode(src.partition(",")[2])))
 
 
-def number(value: float) -> float | None:
-    """A plain float; None (JSON has no NaN) where it is undefined."""
-    return None if np.isnan(value) else float(value)
-
-
 def ratio(part: npt.ArrayLike, whole: npt.ArrayLike) -> npt.NDArray[np.float64]:
     """Part by whole, element by element; NaN where the whole is 0."""
     numerator = np.asarray(part, dtype=float)
     denominator = np.asarray(whole, dtype=float)
     undefined = np.full(np.broadcast(numerator, denominator).shape, np.nan)
     return np.divide(numerator, denominator, out=undefined, where=denominator > 0)
-
-
-def percent(value: float | None) -> str:
-    """A fraction in percent; "undefined" for None."""
-    return "undefined" if value is None else f"{value:.1%}".replace("%", " %")

@@ -11,10 +11,11 @@ from matplotlib.figure import Figure
 
 from clipnb import plots
 from clipnb._checks import unique_indices, whole_number
+from clipnb._format import number_or_none, thumbnail
 from clipnb.datasets import LabeledImages
 from clipnb.errors import InputError
 from clipnb.evaluation import EvaluationResult
-from clipnb.widgets._base import LiveFigure, evaluated, in_range, new_figure, number, ratio, read_module, thumbnail
+from clipnb.widgets._base import SIDE, LiveFigure, evaluated, in_range, new_figure, ratio, read_module
 
 
 def _most_confused(confusion: np.ndarray, count: int) -> list[int]:
@@ -81,11 +82,11 @@ class ConfusionExplorer(LiveFigure):
                 "counts": confusion[np.ix_(group, group)].tolist(),
                 "actual_totals": actual_totals.tolist(),
                 "predicted_totals": predicted_totals.tolist(),
-                "precision": [number(x) for x in ratio(right, predicted_totals)],
-                "recall": [number(x) for x in ratio(right, actual_totals)],
+                "precision": [number_or_none(x) for x in ratio(right, predicted_totals)],
+                "recall": [number_or_none(x) for x in ratio(right, actual_totals)],
                 "pictures": [
                     {
-                        "src": thumbnail(data[i][0]),
+                        "src": thumbnail(data[i][0], SIDE),
                         "actual": row,
                         "predicted": column,
                         "name": names[labels[i]],

@@ -10,7 +10,8 @@ from matplotlib.figure import Figure
 
 from clipnb import plots
 from clipnb._checks import text_of, whole_number
-from clipnb.widgets._base import LiveFigure, in_range, new_figure, percent, read_module
+from clipnb._format import percent
+from clipnb.widgets._base import LiveFigure, in_range, new_figure, read_module
 
 
 class ParadoxExplorer(LiveFigure):

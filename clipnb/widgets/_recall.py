@@ -11,10 +11,11 @@ from matplotlib.figure import Figure
 
 from clipnb import plots
 from clipnb._checks import generator, unique_indices, whole_number
+from clipnb._format import thumbnail
 from clipnb.datasets import LabeledImages
 from clipnb.errors import InputError
 from clipnb.evaluation import EvaluationResult
-from clipnb.widgets._base import LiveFigure, decode, evaluated, in_range, new_figure, read_module, thumbnail
+from clipnb.widgets._base import SIDE, LiveFigure, decode, evaluated, in_range, new_figure, read_module
 
 
 class RecallAtKExplorer(LiveFigure):
@@ -66,7 +67,7 @@ class RecallAtKExplorer(LiveFigure):
                 "chance": [k / result.num_classes for k in ks],
                 "pictures": [
                     {
-                        "src": thumbnail(data[i][0]),
+                        "src": thumbnail(data[i][0], SIDE),
                         "name": names[labels[i]],
                         "rank": int(ranks[i]),
                         "guesses": [

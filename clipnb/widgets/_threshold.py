@@ -11,9 +11,10 @@ from matplotlib.figure import Figure
 
 from clipnb import plots
 from clipnb._checks import booleans, floats, text_of, unique_indices
+from clipnb._format import number_or_none, percent, thumbnail
 from clipnb.datasets import LabeledImages
 from clipnb.errors import InputError
-from clipnb.widgets._base import LiveFigure, aligned, new_figure, number, percent, ratio, read_module, thumbnail
+from clipnb.widgets._base import SIDE, LiveFigure, aligned, new_figure, ratio, read_module
 
 
 class ThresholdExplorer(LiveFigure):
@@ -73,7 +74,7 @@ class ThresholdExplorer(LiveFigure):
                 "fp": (found - tp).tolist(),
                 "fn": (wanted - tp).tolist(),
                 "tn": (total - found - wanted + tp).tolist(),
-                "precision": [number(x) for x in ratio(tp, found)],
+                "precision": [number_or_none(x) for x in ratio(tp, found)],
                 "recall": (tp / wanted).tolist(),
                 "f1": f1.tolist(),
                 "base_rate": wanted / total,
@@ -81,7 +82,7 @@ class ThresholdExplorer(LiveFigure):
                 f"of the {total - wanted} others, by score",
                 "pictures": [
                     {
-                        "src": thumbnail(data[i][0]),
+                        "src": thumbnail(data[i][0], SIDE),
                         "name": data.classnames[data.labels[i]] if data.labels[i] >= 0 else "unknown",
                         "score": values[i],
                         "positive": bool(relevant[i]),
@@ -108,7 +109,8 @@ class ThresholdExplorer(LiveFigure):
             ax.plot(content["recall"][t], content["precision"][t], "o", color=plots.INK, markersize=9)
         figure.suptitle(
             f"“{content['name']}” from a score of {content['thresholds'][t]}: "
-            f"precision {percent(content['precision'][t])}, recall {percent(content['recall'][t])}",
+            f"precision {percent(content['precision'][t], none='undefined')}, recall "
+            f"{percent(content['recall'][t], none='undefined')}",
             fontsize="medium",
             parse_math=False,
         )

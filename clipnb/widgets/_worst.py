@@ -11,10 +11,11 @@ from matplotlib.figure import Figure
 
 from clipnb import plots
 from clipnb._checks import unique_indices, whole_number
+from clipnb._format import percent, thumbnail
 from clipnb.datasets import LabeledImages
 from clipnb.errors import InputError
 from clipnb.evaluation import EvaluationResult
-from clipnb.widgets._base import LiveFigure, decode, evaluated, in_range, new_figure, percent, read_module, thumbnail
+from clipnb.widgets._base import SIDE, LiveFigure, decode, evaluated, in_range, new_figure, read_module
 
 
 class WorstStrip(LiveFigure):
@@ -67,7 +68,7 @@ class WorstStrip(LiveFigure):
                 "mean_so_far": float(accuracy[worst[: place + 1]].mean()),
                 "pictures": [
                     {
-                        "src": thumbnail(data[int(i)][0]),
+                        "src": thumbnail(data[int(i)][0], SIDE),
                         "guess": data.classnames[predictions[i]],
                         "right": bool(predictions[i] == c),
                         "margin": float(margins[i]),

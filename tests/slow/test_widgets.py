@@ -66,7 +66,7 @@ SCORES = [0.30, 0.28, 0.10, 0.25, 0.12, 0.05, 0.22, 0.02, 0.01]
 
 @pytest.fixture
 def toy():
-    """Eight labelled pictures and one unlabelled, under names that would break a page which took them for markup."""
+    """Eight labelled images and one unlabelled, under names that would break a page which took them for markup."""
     return Pictures(LABELS, HOSTILE), evaluated(LABELS, TOPK, 3)
 
 
@@ -81,7 +81,7 @@ def every_figure(data, result):
     }
 
 
-# The numbers ----------------------------------------------------------------------------------------------------------
+# The numbers
 
 
 def test_recall_is_over_labelled_pictures_and_ranks_start_at_one():
@@ -164,7 +164,7 @@ def test_prompt_weights_keep_the_order_of_the_prompts():
     assert figure.effective_number(1e6) == pytest.approx(3) and figure.effective_number(1e-3) == pytest.approx(1)
 
 
-# Wrong input ----------------------------------------------------------------------------------------------------------
+# Wrong input
 
 
 def test_data_over_the_limit_is_refused():
@@ -214,12 +214,12 @@ def test_viewers_without_script_get_a_still_picture(toy):
         assert Image.open(io.BytesIO(base64.b64decode(bundle["image/png"]))).width > 200
 
 
-# In a browser ---------------------------------------------------------------------------------------------------------
+# In a browser
 
 PAGE = """<!doctype html><html lang="en" data-theme="{theme}"><meta charset="utf-8">
 <meta name="viewport" content="width=device-width"><title>figures</title><link rel="icon" href="data:,">
-<style>body {{ margin: 8px }} html[data-theme="dark"] body {{ background: #14181d }}
-section {{ margin-bottom: 16px }}</style>
+<style>body {{ margin: 8px }} html[data-theme="dark"] body {{ background: #14181d }} section \
+{{ margin-bottom: 16px }}</style>
 <link rel="stylesheet" href="figure.css"><main></main><script type="module">
 const states = await (await fetch("states.json")).json();
 window.models = {{}};

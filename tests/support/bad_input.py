@@ -1,6 +1,8 @@
-"""The table behind `test_bad_input` and the page "What is promised": one valid call of every public function, and what to spoil in it.
+"""The table behind `test_bad_input` and the page "What is promised": one valid call of every public function, and
+what to spoil in it.
 
-An argument has a kind (KINDS, by its name); a kind has mutations (MUTATIONS); each mutation must be refused unless ALLOWED says why not.
+An argument has a kind (KINDS, by its name); a kind has mutations (MUTATIONS); each mutation must be refused unless
+ALLOWED says why not.
 """
 
 import inspect
@@ -196,9 +198,11 @@ KINDS = {
     "floats": "similarity scores confusion cmm per_class a b x y samples weights confidence_of recall precision margin",
     "indices": "predictions labels predictions_a predictions_b classes flagged indices",
     "truths": "relevant positives correct correct_a correct_b",
-    "count": "k num_classes resamples seed splits bins n successes worst_k top_m batch_size workers batch_tokens rivals min_images count words "
+    "count": "k num_classes resamples seed splits bins n successes worst_k top_m batch_size workers batch_tokens "
+    "rivals min_images count words "
     "concurrency attempts retries max_tokens shard_size enrich most max_images columns top per_cell",
-    "number": "confidence floor temperature entropy logit_scale synonym_cosine majority significance name_weight max_cost per_minute timeout "
+    "number": "confidence floor temperature entropy logit_scale synonym_cosine majority significance name_weight "
+    "max_cost per_minute timeout "
     "chance mean spearman average_precision base_rate rare_share rare_recall common_accuracy",
     "strings": "classnames texts prompts",
     "templates": "templates pool",
@@ -287,6 +291,11 @@ class Lazy:
 
 def drawn(**given):
     return given | {"ax": Figure().subplots()}
+
+
+def unit_rows(count, width):
+    rows = np.random.default_rng(0).normal(size=(count, width))
+    return rows / np.linalg.norm(rows, axis=1, keepdims=True)
 
 
 made = Lazy()
@@ -502,7 +511,7 @@ ROWS = {
     "datasets.check_order": (lambda: {"classnames": clipnb.datasets.imagenet_classnames()}, {}),
     "datasets.scored_classnames": (lambda: {"data": made.data}, {"data": "free", "way": "free"}),
     "datasets.check_readable": (lambda: {"data": made.data}, {"data": "free"}),
-    "rehearsal.make_world": (lambda: {"classes": 60, "per_class": 2}, {"classes": "count", "per_class": "count"}),
+    "rehearsal.make_benchmark": (lambda: {"classes": 60, "per_class": 2}, {"classes": "count", "per_class": "count"}),
     "reproduce.reproduce": (
         lambda: {
             "model": made.model,
@@ -541,6 +550,17 @@ ROWS = {
         {},
     ),
     "reproduce.check_results": (dict, {}),
+    "reproduce.check_agreement": (dict, {}),
+    "evaluation.worst_class_rows": (lambda: {"result": made.result, "classnames": ["cat", "dog", "pig"], "k": 2}, {}),
+    "evaluation.margin_summary": (
+        lambda: {"result": made.result, "vectors": EYE, "classnames": ["cat", "dog", "pig"], "k": 2},
+        {},
+    ),
+    "zeroshot.hard_views": (lambda: {"model": made.model, "classifier": unit_rows(628, 256)}, {}),
+    "report.missed_gates": (
+        lambda: {"summary": made.report.summary, "gates": {"accuracy": 0.5}},
+        {"summary": "thing", "gates": "thing"},
+    ),
     "reproduce.template_pool": (lambda: {"more": ["a {}."]}, {"more": "templates"}),
     "reproduce.pool_results": (lambda: {"vectors": EYE, "bank": BANK, "labels": [0, 1, 2]}, {}),
     "llm.LLMSettings": (lambda: dict(ASKER), {"model": "text", "cache": "folder", "api_base": "text", "price": "pair"}),
@@ -667,7 +687,14 @@ NOT_CALLED = {
     "Embeddings": "made by encode_images and Embeddings.load",
     "InputError": "an exception",
     "describe.AnswerError": "an exception",
-    "rehearsal.World": "made by make_world",
+    "rehearsal.PlantedBenchmark": "made by make_benchmark",
+    "evaluation.EvaluationResult": "made by evaluate",
+    "evaluation.evaluate": "is clipnb.evaluate",
+    "evaluation.evaluate_prompts": "is clipnb.evaluate_prompts",
+    "evaluation.evaluate_store": "is clipnb.evaluate_store",
+    "zeroshot.prompt_vectors": "is clipnb.prompt_vectors",
+    "zeroshot.zero_shot_classifier": "is clipnb.zero_shot_classifier",
+    "report.ReportPage": "what Report and Upgrade share",
     "report.Report": "made by audit and Report.load",
     "report.Upgrade": "made by report.compare",
     "report.PredictionsReport": "made by audit_predictions",
@@ -714,7 +741,7 @@ ALLOWED = [  # function, argument, mutation (regular expressions), and why it is
     (r"widgets.*", "temperature", "huge", "equal weights"),
     (r"(?!widgets).*", "temperature", "huge|infinity", "equal weights"),
     (
-        r"EvaluationResult.(summary|scores)|paired.*|ensemble.(prompt_weights|softmax_weights)|audit|methods.*|explain.*|describe.*|plots.*",
+        r"EvaluationResult.(summary|scores)|evaluation.*|paired.*|ensemble.(prompt_weights|softmax_weights)|audit|methods.*|explain.*|describe.*|plots.*",
         "k|worst_k|top_m|rivals|enrich|top|most|columns",
         "huge",
         "all, if there are fewer",
@@ -804,7 +831,7 @@ ALLOWED = [  # function, argument, mutation (regular expressions), and why it is
 
 def calls():
     """(function's name, argument, mutation) of everything that is tried."""
-    for name, (_, kinds) in ROWS.items():
+    for name, (_, _kinds) in ROWS.items():
         for argument, kind in kinds_of(name).items():
             for mutation in MUTATIONS[kind]:
                 yield name, argument, mutation
@@ -900,7 +927,7 @@ def fault(name, argument, mutation):
     )
 
 
-# The command line ------------------------------------------------------------------------------------------------------
+# The command line
 
 LONG = "a" * 5000
 OF_OPTIONS = {  # option: values that no run may take; counts, numbers and choices have theirs by type

@@ -359,7 +359,7 @@ def test_every_command_counts_what_is_left_out_in_one_line_and_in_its_json(run, 
     if command == "audit":
         assert [row["id"] for row in found["unreadable"]] == [
             "cat/gone.png"
-        ] and "Left out" in clipnb.report.Report.load(tmp_path / "out.json").html()
+        ] and "Left out" in clipnb.report.Report.load(tmp_path / "out.json").to_html()
     else:
         assert rows["broken links"] == (1, ["cat/gone.png"]) and re.match(
             rf"clipnb: 2 items of folder:{root} are left out: ", lines[0]

@@ -27,6 +27,7 @@ FLOW = [
     "errors",
     "_checks",
     "_files",
+    "_format",
     "_tensors",
     "_device",
     "_runtime",
@@ -108,6 +109,15 @@ PUBLIC = {
         "rank_correlation",
         "rank_correlation_difference",
     ],
+    "evaluation": [
+        "EvaluationResult",
+        "evaluate",
+        "evaluate_prompts",
+        "evaluate_store",
+        "worst_class_rows",
+        "margin_summary",
+    ],
+    "zeroshot": ["prompt_vectors", "zero_shot_classifier", "hard_views"],
     "paired": ["compare", "paired_differences", "differences_of_predictions", "chosen_on_halves"],
     "worst": [
         "worst_classes",
@@ -161,13 +171,14 @@ PUBLIC = {
         "keyword_texts",
     ],
     "paper.methods": ["compare_methods", "METHODS"],
-    "paper.rehearsal": ["make_world", "World"],
+    "paper.rehearsal": ["make_benchmark", "PlantedBenchmark"],
     "paper.reproduce": [
         "reproduce",
         "run",
         "rehearse",
         "compare_published",
         "check_results",
+        "check_agreement",
         "template_pool",
         "pool_results",
     ],
@@ -210,10 +221,12 @@ PUBLIC = {
         "audit_predictions",
         "compare",
         "compare_predictions",
+        "missed_gates",
         "tabulate",
         "model_card",
         "write_model_card",
         "Report",
+        "ReportPage",
         "PredictionsReport",
         "RunTable",
         "Upgrade",
@@ -268,7 +281,7 @@ def test_functions_with_a_new_name_warn_and_work(name, new):
     [
         ("comparison", "compare_methods", "clipnb.paper.methods"),
         ("reproduce", "run", "clipnb.paper.reproduce"),
-        ("rehearsal", "make_world", "clipnb.paper.rehearsal"),
+        ("rehearsal", "make_benchmark", "clipnb.paper.rehearsal"),
         ("llm", "ask", "clipnb.describe.llm"),
         ("imagenet", "synsets", "clipnb.datasets"),
         ("ensemble", "find_worst", "clipnb.margin"),
@@ -282,6 +295,21 @@ def test_names_that_moved_warn_and_work(old, name, new):
     with pytest.warns(DeprecationWarning, match=re.escape(f"has moved to {new}.{name}")):
         moved = getattr(module, name)
     assert moved is getattr(importlib.import_module(new), name)
+
+
+@pytest.mark.parametrize(
+    "module, old, new",
+    [
+        ("methods", "Comparison", "MethodResults"),
+        ("methods", "shown", "table_row"),
+        ("rehearsal", "World", "PlantedBenchmark"),
+        ("rehearsal", "make_world", "make_benchmark"),
+    ],
+)
+def test_names_that_changed_warn_and_work(module, old, new):
+    place = importlib.import_module(f"clipnb.paper.{module}")
+    with pytest.warns(DeprecationWarning, match=re.escape(f"{old} is now clipnb.paper.{module}.{new}")):
+        assert getattr(place, old) is getattr(place, new)
 
 
 def test_signatures_are_those_of_the_public_face():
