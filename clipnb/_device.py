@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from clipnb._checks import text_of
 from clipnb._format import first_line
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     import torch
 
 
-def find_device(device: str | torch.device) -> torch.device | str:
+def find_device(device: str | torch.device) -> torch.device:
     """The torch device with this name; "auto" is CUDA if there is one, else the CPU.
 
     Where torch is not installed, the CPU is the only device, by its name.
@@ -24,7 +24,7 @@ def find_device(device: str | torch.device) -> torch.device | str:
     if not HAS_TORCH:
         if text_of(device, "device") not in ("cpu", "auto"):
             raise InputError(f"Device {device!r} cannot be used here: torch is not installed; try auto or cpu")
-        return "cpu"
+        return cast("torch.device", "cpu")
     import torch  # takes a second, and only functions that compute on a device need it
 
     if not isinstance(device, torch.device):

@@ -7,6 +7,7 @@ from importlib.util import find_spec
 from types import SimpleNamespace
 
 import numpy as np
+import scipy  # loads scipy.special when it is first used
 
 HAS_TORCH = find_spec("torch") is not None
 
@@ -19,17 +20,29 @@ class NumpyTensor(np.ndarray):
     """
 
     @property
-    def device(self):
+    def device(self) -> SimpleNamespace:
         """The CPU: it has the type "cpu", as torch's."""
         return SimpleNamespace(type="cpu")
 
-    def to(self, device) -> NumpyTensor:
+    def to(self, device: object) -> NumpyTensor:
         """Return the array itself: there is no other device."""
         return self
 
     def contiguous(self) -> NumpyTensor:
         """Return a copy in C order, or the array itself if it is."""
         return as_tensor(np.ascontiguousarray(self))
+
+    def amax(self, dim: int) -> NumpyTensor:
+        """Return the maximum along an axis."""
+        return as_tensor(self.numpy().max(axis=dim))
+
+    def softmax(self, dim: int) -> NumpyTensor:
+        """Return the softmax along an axis."""
+        return as_tensor(scipy.special.softmax(self.numpy(), axis=dim))
+
+    def sum(self, dim: int | None = None) -> NumpyTensor:  # pyright: ignore[reportIncompatibleMethodOverride]
+        """Return the sum along an axis, or of all."""
+        return as_tensor(np.asarray(self.numpy().sum(axis=dim)))
 
     def numpy(self) -> np.ndarray:
         """Return the plain array, which shares its memory."""

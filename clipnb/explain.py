@@ -35,8 +35,8 @@ SAME_TEXT = 1e-5  # vectors whose cosine is this near to 1 are equal within the 
 def explain_classes(
     classes: npt.ArrayLike,
     confusion: npt.ArrayLike,
-    cmm: npt.ArrayLike,
-    classifier: npt.ArrayLike,
+    cmm: npt.ArrayLike | None,
+    classifier: npt.ArrayLike | None,
     classnames: Sequence[str],
     *,
     min_images: int | None = None,

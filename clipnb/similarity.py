@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, TypeVar, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -127,7 +127,7 @@ def tensor(array: np.ndarray) -> torch.Tensor:
     (2,)
     """
     if not HAS_TORCH:
-        return as_tensor(np.require(array, requirements=["C", "W"]))
+        return cast("torch.Tensor", as_tensor(np.require(array, requirements=["C", "W"])))
     import torch  # not at the top, because metrics alone do not need it
 
     return torch.from_numpy(np.require(array, requirements=["C", "W"]))

@@ -59,7 +59,7 @@ class PredictionsReport(Report):
         return (
             f"Predictions of {s['predictions']}: right on {percent(s['accuracy'])} of {s['n']} labelled images in "
             f"{s['classes_with_images']} of {s['classes']} classes; guessing would be right on "
-            f"{100 * s['chance']:.2f} %."
+            f"{percent(s['chance'], 2)}."
         )
 
     def sections(self) -> Iterator[dict]:
@@ -375,7 +375,7 @@ def _advice(
             "than chance explains.",
         ),
     ):
-        if len(rows := bad[bad["verdict"] == verdict]):
+        if len(rows := bad.query("verdict == @verdict")):
             steps.append(advice.format(first_names(rows)))
     few = bad.attrs.get("min_images")
     images = result.correct_and_total[1]

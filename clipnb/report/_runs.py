@@ -70,7 +70,7 @@ class RunTable(ReportPage):
         """The table as people read it: each score with its interval in one cell."""
         columns: dict[str, list[str]] = {"run": [short(str(name), 40) for name in self.runs["run"]]}
         for name in SHOWN:
-            if name in self.runs and self.runs[name].notna().any():
+            if name in self.runs and bool(self.runs[name].notna().any()):
                 spec = ".0f" if name == "classes_at_zero" else ".1%"
                 columns[name.replace("_", " ")] = [_shown(row, name, spec) for row in self.runs.to_dict("records")]
         for name in TESTED:
