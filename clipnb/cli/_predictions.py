@@ -83,8 +83,8 @@ def predictions_options(command: Callable) -> Callable:
         click.option(
             "--predictions",
             type=click.Path(path_type=Path),
-            help="File of predictions, in place of a model: CSV, Parquet, JSON lines (columns id, label, prediction, or "
-            "one column a class), .npy, .npz.",
+            help="File of predictions, in place of a model: CSV, Parquet, JSON lines (columns id, label, prediction, "
+            "or one column a class), .npy, .npz.",
         ),
         click.option(
             "--compare-predictions",

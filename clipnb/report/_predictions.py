@@ -156,7 +156,9 @@ def audit_predictions(
     bad = worst_classes(result.per_class_accuracy, min(worst_k, int(np.isfinite(result.per_class_accuracy).sum())))
     explained = explain_classes(bad, result.confusion, None, None, names).reset_index()
     permuted = order_finding(result.predictions, result.labels, names)
-    findings = [*([permuted] if permuted else []), *prompts.lint(names, ("{}",))]
+    # Names that are numbers or ids make bad prompts, but predictions need none.
+    odd = [finding for finding in prompts.lint(names, ("{}",)) if "instead of a classname" not in finding.what]
+    findings = [*([permuted] if permuted else []), *odd]
     listed = len(predictions) <= MAX_LISTED
     remarks = []
     if not listed:
@@ -367,7 +369,7 @@ def _advice(
             f"Do not rely on the predictions for the {count} classes of which no image is right; route them to a "
             f"person."
         )
-    for verdict, advice in (
+    for kind, advice in (
         ("name collision", "Give {} a name of its own: its images go to a class with nearly the same name."),
         (
             "visual confusion",
@@ -375,7 +377,7 @@ def _advice(
             "than chance explains.",
         ),
     ):
-        if len(rows := bad.query("verdict == @verdict")):
+        if len(rows := bad.loc[bad["verdict"] == kind]):
             steps.append(advice.format(first_names(rows)))
     few = bad.attrs.get("min_images")
     images = result.correct_and_total[1]
