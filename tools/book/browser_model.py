@@ -1,8 +1,9 @@
 """Lay out the embedded model for the browser, and what the two labs of the book show, under book/_vendor/lab/.
 
-Both towers become ONNX graphs with the weights as they are shipped (half precision, word embeddings in a byte), which the
-page computes with in float32. Every file is a script (`page_scripts.as_script`), so that a page opened from a folder can
-load it. Does nothing when the folder is current: the weights, the icon set, the texts and this code are unchanged.
+Both towers become ONNX graphs with the weights as they are shipped (half precision, word embeddings in a byte); the
+page computes with them in float32. Every file is a script (`page_scripts.as_script`), so that a page opened from a
+folder can load it. Does nothing when the folder is current: the weights, the icon set, the texts and this code are
+unchanged.
 """
 
 import hashlib
@@ -18,6 +19,7 @@ import numpy as np
 import onnx
 import torch
 from onnx import TensorProto, helper, numpy_helper
+from onnxscript import optimizer
 
 import clipnb
 from clipnb.models import EMBEDDED_DIR, Model
@@ -27,7 +29,10 @@ TARGET = page_scripts.TARGET / "lab"
 ASSETS = EMBEDDED_DIR.parent
 SOURCES = [
     *(EMBEDDED_DIR / name for name in ("open_clip_model.safetensors", "open_clip_config.json", "tokenizer.json")),
-    *(ASSETS / "icons" / name for name in ("classes.json", "validation.parquet", "test.parquet", "test-sharealike.parquet")),
+    *(
+        ASSETS / "icons" / name
+        for name in ("classes.json", "validation.parquet", "test.parquet", "test-sharealike.parquet")
+    ),
     ASSETS / "descriptions/icons.json",
     page_scripts.BOOK / "package-lock.json",
     *sorted(Path(__file__).parent.glob("*.py")),
@@ -104,12 +109,12 @@ class UnitNorm(torch.nn.Module):
 
 
 def graph_bytes(tower: torch.nn.Module, example: torch.Tensor, dynamic: dict[int, object]) -> bytes:
-    """The tower as an ONNX file with one input, x, and one output, y; its weights are as small as they are in the checkpoint."""
+    """The tower as an ONNX file with one input, x, and one output, y, its weights as small as in the checkpoint."""
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        # Not optimized: folding batch normalization into the filters would leave weights that half precision does not hold.
-        # The runtime optimizes the graph when it loads it.
+        # The exporter's own optimization would fold batch normalization into the filters, and half precision does not
+        # hold those. The runtime folds it when it loads the graph.
         program = torch.onnx.export(
             UnitNorm(tower).eval(),
             (example,),
@@ -121,6 +126,9 @@ def graph_bytes(tower: torch.nn.Module, example: torch.Tensor, dynamic: dict[int
             optimize=False,
             verbose=False,
         )
+    optimizer.inline(program.model)
+    optimizer.fold_constants(program.model)
+    optimizer.remove_unused_nodes(program.model)
     model = program.model_proto
     pack_weights(model.graph)
     for node in model.graph.node:
@@ -136,20 +144,25 @@ def pack_weights(graph: onnx.GraphProto) -> None:
     stored, widening = [], []
     for tensor in graph.initializer:
         values = numpy_helper.to_array(tensor)
-        half = values.astype(np.float16)
-        if values.dtype != np.float32 or values.size < SMALL or not np.array_equal(half, values):
+        if values.dtype != np.float32 or values.size < SMALL or not fits_half(values):
             stored.append(tensor)
             continue
         readers = [node for node in graph.node if tensor.name in node.input]
         if len(readers) == 1 and readers[0].op_type == "Gather" and len(distinct := np.unique(values)) <= FEW_VALUES:
             stored += look_up_values(graph, readers[0], tensor.name, values, distinct)
             continue
-        stored.append(numpy_helper.from_array(half, f"{tensor.name}_half"))
+        stored.append(numpy_helper.from_array(values.astype(np.float16), f"{tensor.name}_half"))
         widening.append(helper.make_node("Cast", [f"{tensor.name}_half"], [tensor.name], to=TensorProto.FLOAT))
     nodes = [*widening, *graph.node]
     for field, content in ((graph.initializer, stored), (graph.node, nodes)):
         del field[:]
         field.extend(content)
+
+
+def fits_half(values: np.ndarray) -> bool:
+    """Whether half precision holds these float32 numbers exactly."""
+    with np.errstate(over="ignore"):
+        return np.array_equal(values.astype(np.float16), values)
 
 
 def look_up_values(

@@ -1,4 +1,4 @@
-"""What the two labs of the book show: the data that their scripts load, and their part of the page with its still figure."""
+"""What the two labs of the book show: the data that their scripts load, and their pages' parts with a still figure."""
 
 import base64
 import json
@@ -18,7 +18,7 @@ from clipnb.similarity import unit_norm
 
 TEMPLATES = Path(__file__).parent / "labs"
 VALIDATION = EMBEDDED_DIR.parent / "icons/validation.parquet"
-# The first validation drawing of each of these classes is a button of the draw lab; what the model says of them did not matter.
+# The first validation drawing of each of these classes is a button of the draw lab, whatever the model says of it.
 EXAMPLES = ("umbrella", "home", "cat", "bicycle", "key", "rocket", "guitar", "cactus")
 TOP = 5
 BAD_CLASSES = 24  # the prompt lab offers the classes with the lowest accuracy on validation
@@ -138,7 +138,11 @@ def pages(lab: Lab, sizes: dict[str, int]) -> dict[str, str]:
         return f"{sum(sizes[name] for name in names) / 1e6:.0f} MB"
 
     environment = Environment(
-        loader=FileSystemLoader(TEMPLATES), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+        loader=FileSystemLoader(TEMPLATES),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
     )
     common = {"names": lab.names, "model": lab.model.name, "images": len(lab.validation.labels)}
     text_side = ("text-tower", "vocabulary")

@@ -1,7 +1,7 @@
 """Fetch the scripts that the book's pages run and lay them out under book/_vendor/vendor/.
 
-The pages must work with the network off, so MathJax and ONNX Runtime Web are served by the book itself. They come from npm
-(versions and hashes in book/package-lock.json). Does nothing when book/_vendor/ is current.
+The pages must work with the network off, so MathJax and ONNX Runtime Web are served by the book itself. They come from
+npm (versions and hashes in book/package-lock.json). Does nothing when book/_vendor/ is current.
 """
 
 import base64
@@ -80,7 +80,7 @@ def fetch() -> None:
 
 
 def as_script(name: str, content: bytes) -> str:
-    """A file as a script that leaves base64 of its gzip in `clipnb.files`, where book/static/scripts/clip-model.js takes it."""
+    """A file as a script that leaves base64 of its gzip in `clipnb.files`, for book/static/scripts/clip-model.js."""
     packed = base64.b64encode(gzip.compress(content, mtime=0)).decode()
     return f'clipnb.files["{name}"] = "{packed}";\n'
 

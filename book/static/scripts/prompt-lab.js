@@ -123,10 +123,10 @@
     const percent = (count, n) => `${((100 * count) / n).toFixed(1)} %`;
     return [
       tile("own", `drawings of ${name} named right`, `${own.before} → ${own.after} of ${own.n}`, { before: own.before, after: own.after }),
-      tile("own-change", `accuracy of ${name}`, points(own.change), own.change),
+      tile("own-change", `change of the accuracy of ${name}`, points(own.change), own.change),
       tile("margin", `margin of ${name}`, `${signed(margin.before, 3)} → ${signed(margin.after, 3)}`, margin),
       tile("all", "accuracy on all drawings", `${percent(all.before, all.n)} → ${percent(all.after, all.n)}`, { before: all.before, after: all.after }),
-      tile("all-change", "accuracy on all drawings", points(all.change), all.change),
+      tile("all-change", "change on all drawings", points(all.change), all.change),
     ];
   }
 
@@ -223,8 +223,8 @@
           h("tr", { "data-set": set, "data-before": own.before, "data-after": own.after, "data-all": all.change.value },
             h("th", { scope: "row" }, set), h("td", {}, `${own.before} → ${own.after} of ${own.n}`),
             h("td", {}, points(own.change)), h("td", {}, points(all.change)))))),
-      h("p", {}, "What validation shows more than test was tuned to its drawings. Test is spent for this class: whoever changes the words " +
-        "now and scores them again tunes on test, so the button stays off."));
+      h("p", {}, "A gain that validation shows and test does not was tuned to the validation drawings. The test drawings are spent for " +
+        "this class: whoever changes the words now and scores them again tunes on test, so the button stays off."));
     report(`Test: ${rows.test.own.before} to ${rows.test.own.after} of ${rows.test.own.n} right, all drawings ${points(rows.test.all.change)}.`);
     part("texts").focus();
   });
