@@ -16,7 +16,7 @@ API_SOURCES := $(shell find clipnb -name '*.py' -o -name '*.md')
 # nothing outside this folder is touched: text vectors are kept here too
 export CLIPNB_CACHE ?= $(CURDIR)/.cache/clipnb
 
-.PHONY: help book pdf notebooks test bench linkcheck lock clean install
+.PHONY: help book pdf notebooks check test bench linkcheck lock clean install
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -40,15 +40,21 @@ $(PAGE): $(BOOK_SOURCES) $(API_SOURCES) $(wildcard benchmarks/results/*.md) book
 	@echo "Building the pages ..."
 	@$(VENV)/bin/jupyter-book build book/ --config _config.yml --path-output . -W -n --keep-going --quiet >/dev/null
 
+check: install ## before a commit: format, lint, types, unit tests and doctests (about two minutes)
+	@$(VENV)/bin/ruff format --check .
+	@$(VENV)/bin/ruff check .
+	@$(VENV)/bin/basedpyright
+	@$(VENV)/bin/pytest -q -n auto tests/unit clipnb
+
 test: book ## everything that proves the project: unit tests, doctests, notebooks, the book in a browser
 	@$(VENV)/bin/python -m tools.book.chromium
 	@$(VENV)/bin/pytest
 
 bench: install ## time and memory beside other tools, into benchmarks/results (some minutes, on a machine doing nothing else)
-	@$(VENV)/bin/python benchmarks/evaluate.py
+	@$(VENV)/bin/python -m benchmarks.evaluate
 	@$(VENV)/bin/pip install -qq 'clip-benchmark==1.6.2'
-	@$(VENV)/bin/python benchmarks/encode.py
-	@$(VENV)/bin/python benchmarks/reproduce.py
+	@$(VENV)/bin/python -m benchmarks.encode
+	@$(VENV)/bin/python -m benchmarks.reproduce
 
 linkcheck: notebooks ## do the links to other sites work? (needs the network)
 	@$(VENV)/bin/jupyter-book build book/ --config _config.yml --path-output _build/linkcheck --builder linkcheck --quiet

@@ -1,8 +1,7 @@
-"""A Sphinx extension of this book: the cover's picture, the page of figures and the handout, all from the executed notebooks, and
-names that screen readers need and the theme does not give. See local_extensions in _config.yml.
+"""A Sphinx extension of this book: the cover's image, the page of figures and the handout, all from the executed
+notebooks, and names that screen readers need and the theme does not give. See local_extensions in _config.yml.
 """
 
-import ast
 import json
 import re
 from base64 import b64decode
@@ -13,6 +12,7 @@ from pathlib import Path
 import numpy as np
 from matplotlib.figure import Figure
 from PIL import Image
+from plain_markdown import read_notebook
 
 from clipnb import widgets
 
@@ -24,10 +24,13 @@ TERMS = 6  # most definitions of a chapter in the handout
 
 
 def executed(app) -> list[tuple[Path, dict]]:
-    return [
-        (path, json.loads(path.read_text("utf-8")))
-        for path in sorted(Path(app.srcdir, "notebooks").glob("[0-9][0-9]_*.ipynb"))
-    ]
+    """Path and content of each executed notebook, its Markdown in the syntax of MyST."""
+    notebooks = []
+    for path in sorted(Path(app.srcdir, "notebooks").glob("[0-9][0-9]_*.ipynb")):
+        source = [path.read_text("utf-8")]
+        read_notebook(app, f"notebooks/{path.stem}", source)
+        notebooks.append((path, json.loads(source[0])))
+    return notebooks
 
 
 def live_figures(notebook: dict) -> dict[str, dict]:
@@ -36,19 +39,33 @@ def live_figures(notebook: dict) -> dict[str, dict]:
     return {key: model["state"] for key, model in models.items() if "_anywidget_id" in model["state"]}
 
 
+def numbers_of(notebook: dict) -> dict[str, str]:
+    """What the text of an executed notebook quotes, by name: its last output of JSON."""
+    found = (
+        output["data"]["application/json"]
+        for cell in reversed(notebook["cells"])
+        for output in cell.get("outputs", [])
+        if "application/json" in output.get("data", {})
+    )
+    return next(found, {})
+
+
+def quote_numbers(app, docname: str, source: list[str]) -> None:
+    """Replace {number}`name` on a page of prose by that number of a chapter."""
+    if "{number}`" in source[0]:
+        numbers = {name: value for _, notebook in executed(app) for name, value in numbers_of(notebook).items()}
+        source[0] = re.sub(r"\{number\}`([^`]+)`", lambda match: numbers[match[1]], source[0])
+
+
 # ---- the cover ------------------------------------------------------------------------------------------------------
 
 
 def tail(app) -> tuple[int, int, list[dict]]:
-    """Classes never recognised, classes in all, and some of the former (name, and a picture with its wrong name), from chapter 5."""
+    """Classes never recognised, classes in all, and some of the former (name, and an image with its wrong name),
+    from chapter 5."""
     notebook = next(notebook for path, notebook in executed(app) if path.stem == "05_worst_categories")
-    glued = {
-        output["metadata"]["scrapbook"]["name"]: ast.literal_eval(next(iter(output["data"].values())))
-        for cell in notebook["cells"]
-        for output in cell.get("outputs", [])
-        if "scrapbook" in output.get("metadata", {})
-    }
-    zero, classes = (int(glued[f"ch5-{name}"].replace(",", "")) for name in ("zero", "classes"))
+    numbers = numbers_of(notebook)
+    zero, classes = (int(numbers[f"ch5-{name}"].replace(",", "")) for name in ("zero", "classes"))
     rows = [
         row
         for state in live_figures(notebook).values()
@@ -69,8 +86,10 @@ def squares(zero: int, classes: int) -> str:
         )
 
     return (
-        f'<svg viewBox="0 0 {10 * -(-classes // ROWS) - 2} {10 * ROWS - 2}" role="img" aria-label="{classes} squares, one a class; '
-        f'{zero} of them, in orange, are never recognised">{path(range(zero), "never")}{path(range(zero, classes), "other")}</svg>'
+        f'<svg viewBox="0 0 {10 * -(-classes // ROWS) - 2} {10 * ROWS - 2}" role="img" aria-label="{classes} '
+        f"squares, one a class; "
+        f"{zero} of them, in orange, are never "
+        f'recognised">{path(range(zero), "never")}{path(range(zero, classes), "other")}</svg>'
     )
 
 
@@ -89,7 +108,7 @@ def draw_cover(app, docname: str, source: list[str]) -> None:
 
 
 def draw_preview(app, error) -> None:
-    """The same as a picture for link previews, 1200 x 630."""
+    """The same as an image for link previews, 1200 x 630."""
     if error or app.builder.name != "html":
         return
     zero, classes, examples = tail(app)
@@ -152,7 +171,8 @@ def figures(notebook: dict):
 
 
 def write_handout(app, docname: str, source: list[str]) -> None:
-    """Of each chapter: objectives, first chart, the terms it uses with their definitions, and its questions without the answers."""
+    """Of each chapter: objectives, first chart, the terms it uses with their definitions, and its questions without
+    the answers."""
     if docname != "handout":
         return
     terms = definitions(Path(app.srcdir, "glossary.md").read_text("utf-8"))
@@ -199,7 +219,7 @@ def definitions(glossary: str) -> dict[str, str]:
 
 
 def chart(notebook: dict) -> str:
-    """The first captioned figure, a chart where there is one; other pictures may give none."""
+    """The first captioned figure, a chart where there is one; other images may give none."""
     drawn = [
         (cell["metadata"]["mystnb"], output["data"]["image/png"])
         for cell in notebook["cells"]
@@ -210,7 +230,8 @@ def chart(notebook: dict) -> str:
         return ""
     about, png = min(drawn, key=lambda figure: figure[0]["image"].get("classes") == "pictures")
     return (
-        f'<figure class="sheet"><img class="{about["image"].get("classes", "")}" src="data:image/png;base64,{png.strip()}" alt="{escape(about["image"]["alt"])}">'
+        f'<figure class="sheet"><img class="{about["image"].get("classes", "")}" '
+        f'src="data:image/png;base64,{png.strip()}" alt="{escape(about["image"]["alt"])}">'
         f"<figcaption>{escape(about['figure']['caption'])}</figcaption></figure>"
     )
 
@@ -230,6 +251,7 @@ def name_things(app, pagename, templatename, context, doctree) -> None:
 
 
 def setup(app) -> dict:
+    app.connect("source-read", quote_numbers)
     app.connect("source-read", draw_cover)
     app.connect("source-read", list_figures)
     app.connect("source-read", write_handout)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 
 from clipnb._checks import text_of
@@ -10,13 +11,14 @@ from clipnb.datasets._folder import open_folder
 from clipnb.datasets._icons import open_icons
 from clipnb.datasets._imagenet import open_spec
 from clipnb.datasets._images import LabeledImages
+from clipnb.datasets._subsets import every_second, labelled
 from clipnb.datasets._table import open_table
 from clipnb.datasets._torchvision import open_torchvision
 from clipnb.datasets._webdataset import open_webdataset
 from clipnb.errors import InputError
 
-# A kind of data set is added here: its name, and a function of the whole spec and of what follows the colon.
-OPENERS = {
+# A kind of data set is added here: its name, and a function of the whole spec and of the part after the colon.
+OPENERS: dict[str, Callable[[str, str], LabeledImages]] = {
     "emoji": open_emoji,
     "folder": open_folder,
     "icons": open_icons,
@@ -35,13 +37,13 @@ SPECS = (
 def load_dataset(spec: str = "emoji") -> LabeledImages:
     """Open a labelled image set by its spec.
 
-    Whatever the source holds is an image of the set, or counted in its `left_out` with the reason. Class names are
-    read in composed Unicode, without blanks around them. In `folder:`, `table:` and `webdataset:` images are turned as
+    Every item of the source is an image of the set, or listed in its `left_out` with the reason. Classnames are read
+    in composed Unicode, without blanks around them. In `folder:`, `table:` and `webdataset:` images are rotated as
     their EXIF tag says; the others are read as in published runs, which ignore the tag.
 
     Args:
         spec: "emoji" (the embedded test split; also "emoji:validation", "emoji:train-sample", "emoji:hard" with
-            turned, shrunk and tinted views of the test drawings, "emoji:unseen" with other concepts),
+            rotated, shrunk and tinted views of the test drawings, "emoji:unseen" with other concepts),
             "icons" (embedded: fewer classes, each with 12 images or more; also "icons:validation"),
             "folder:PATH" (one folder a class; its name is the classname, "_" read as a space; a folder of images
             alone is an unlabelled set; links are followed, hidden files are not images),
@@ -68,3 +70,27 @@ def load_dataset(spec: str = "emoji") -> LabeledImages:
             f"Expected images in {spec}, found none" + (f"; {data.left_out_line()}" if data.left_out else "")
         )
     return data
+
+
+def load_splits(spec: str = "icons") -> tuple[LabeledImages, LabeledImages]:
+    """One set to make choices on and another to report on: (validation, test), with the same classes.
+
+    The shipped sets have a validation split, drawn by other makers. Any other set is cut in two: the second, fourth,
+    ... image of every class is validation. Images without a label are in neither half.
+
+    Args:
+        spec: as for `load_dataset`.
+
+    Raises:
+        InputError: as `load_dataset`, or fewer than two classes have two labelled images.
+
+    >>> validation, test = load_splits("icons")
+    >>> validation.name, test.name, validation.classnames == test.classnames
+    ('icons:validation', 'icons', True)
+    """
+    data = load_dataset(spec)
+    if data.validation is not None:
+        return load_dataset(data.validation), data
+    data = labelled(data, per_class=2)
+    second = every_second(data.labels)
+    return data.take(second), data.take(~second)
