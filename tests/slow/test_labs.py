@@ -1,6 +1,7 @@
 """The model in the page: equal to Python's, and the two labs in a browser, from a folder, with the network off."""
 
 import base64
+import gzip
 import io
 import random
 import re
@@ -319,10 +320,25 @@ def test_the_draw_lab_works_by_keyboard(open_page):
 # ---- The prompt lab ------------------------------------------------------------------------------------------------
 
 
-def python_effect(model, split, name, texts):
+def shipped_vectors(name):
+    """(N, 256) unit-norm vectors of a file that the page loads."""
+    script = (VENDOR / f"lab/{name}-vectors.js").read_text()
+    packed = gzip.decompress(base64.b64decode(re.search('= "(.*)"', script)[1]))
+    return np.frombuffer(packed, "<f2").reshape(-1, 256).astype(np.float32)
+
+
+@pytest.mark.parametrize("name, split", [("validation", "icons:validation"), ("test", "icons")])
+def test_the_shipped_vectors_are_those_of_the_images(model, site, name, split):
+    data, shipped = clipnb.load_dataset(split), shipped_vectors(name)
+    assert len(shipped) == len(data)
+    rows = np.arange(0, len(data), len(data) // 100)
+    assert np.abs(clipnb.encode_images(model, data.take(rows)).vectors - shipped[rows]).max() < 2e-4  # half precision
+
+
+def python_effect(model, split, vectors, name, texts):
     """What the lab shows, from clipnb: images of the class right, its margin, accuracy, and the paired interval."""
     data = clipnb.load_dataset(split)
-    vectors, c = clipnb.encode_images(model, data).vectors, data.classnames.index(name)
+    c = data.classnames.index(name)
     before = clipnb.zero_shot_classifier(model, data.classnames)
     after = before.copy()
     after[c] = unit_norm(clipnb.encode_texts(model, texts).mean(axis=0, keepdims=True))[0]
@@ -359,16 +375,15 @@ def test_the_prompt_lab_gives_pythons_numbers_on_validation_and_once_on_test(ope
     option = lab.locator("[data-lab-class] option").first
     name = option.inner_text().partition(" (")[0]
     wording(page, lab, f"{name}, drawn with a few bold lines")
-    shown, expected = (
-        shown_effect(lab),
-        python_effect(model, "icons:validation", name, [f"{name}, drawn with a few bold lines"]),
-    )
+    texts = [f"{name}, drawn with a few bold lines"]
+    shown = shown_effect(lab)
+    expected = python_effect(model, "icons:validation", shipped_vectors("validation"), name, texts)
     for key, values in expected.items():
         assert shown[key] == pytest.approx(values, abs=1e-4), key
     lab.locator("[data-lab-test]").click()
     row = lab.locator('[data-set="test"]')
     row.wait_for()
-    on_test = python_effect(model, "icons", name, [f"{name}, drawn with a few bold lines"])
+    on_test = python_effect(model, "icons", shipped_vectors("test"), name, texts)
     assert [int(row.get_attribute(f"data-{key}")) for key in ("before", "after")] == on_test["own"]
     assert float(row.get_attribute("data-all")) == pytest.approx(on_test["all-change"][0], abs=1e-4)
     assert lab.locator("[data-lab-test]").is_disabled(), "test can be scored a second time"

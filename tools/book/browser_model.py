@@ -1,7 +1,7 @@
 """Lay out the embedded model for the browser, and what the two labs of the book show, under book/_vendor/lab/.
 
-Every file is a script (`page_scripts.as_script`), so that a page opened from a folder can load it. Does nothing when the
-folder is current: the weights, the icon set, the texts and this code are unchanged.
+Every file is a script (`page_scripts.as_script`), so that a page opened from a folder can load it. Does nothing when
+the folder is current: the weights, the icon set, the texts and this code are unchanged.
 """
 
 import hashlib
@@ -12,6 +12,7 @@ from pathlib import Path
 
 from tools.book import page_scripts
 
+HERE = Path(__file__).parent
 TARGET = page_scripts.TARGET / "lab"
 ASSETS = page_scripts.BOOK.parent / "clipnb/assets"
 MODEL_FILES = ("open_clip_model.safetensors", "open_clip_config.json", "tokenizer.json")
@@ -21,8 +22,8 @@ SOURCES = [
     *(ASSETS / "icons" / name for name in ICON_FILES),
     ASSETS / "descriptions/icons.json",
     page_scripts.BOOK / "package-lock.json",
-    *sorted(Path(__file__).parent.glob("*.py")),
-    *sorted((Path(__file__).parent / "labs").glob("*.html")),
+    *(HERE / name for name in ("browser_model.py", "lab_pages.py", "page_scripts.py", "towers.py")),
+    *sorted((HERE / "labs").glob("*.html")),
 ]
 
 
