@@ -22,6 +22,7 @@ from clipnb._checks import (
     require_attribute,
     whole_number,
 )
+from clipnb._class_bias import BIAS_METHODS, carprt_scores, class_bias
 from clipnb._moved import redirect
 from clipnb.errors import InputError
 from clipnb.evaluation import EvaluationResult, check_depths, evaluate_prompts, evaluate_unchecked
@@ -38,7 +39,7 @@ from clipnb.similarity import (
     unit_rows,
 )
 
-METHODS = ("uniform", "zpe", "autoclip", "cmm", "greedy")
+METHODS = ("uniform", "zpe", "autoclip", "cmm", "carprt", "greedy")
 LIFT_BYTES = 256 * 2**20  # of weighted image vectors that `evaluate_per_image` holds at a time
 
 
@@ -201,19 +202,20 @@ def prompt_weights(
         bank: (P, C, D) unit-norm text vectors, from `clipnb.prompt_vectors`.
         labels: (N,) class indices, -1 left out, for "cmm" and "greedy"; None: pseudo-labels by the uniform ensemble.
         method: "uniform" (every prompt 1 / P), "zpe" (softmax of `zpe_scores`), "autoclip" (`autoclip_weights`, for
-            each image), "cmm" (softmax of the mean margin), or "greedy" (forward selection by accuracy on `labels`: what
+            each image), "cmm" (softmax of the mean margin), "carprt" (softmax of `carprt_scores`, for each class), or "greedy" (forward selection by accuracy on `labels`: what
             weights could reach if they saw labels, no method to use).
-        temperature: of the softmax of "zpe" and "cmm", in units of cosine.
+        temperature: of the softmax of "zpe", "cmm" and "carprt", in units of cosine.
         worst_k: of "cmm": average the margin over the k worst classes (by the prompts' mean margin; fewer if fewer have
             images) instead of all.
         per_class: of "cmm" and "uniform": one set of weights for each class, from that class's own margins.
         reduction: of the margin, "image" or "class".
-        top_m: of "zpe" and "cmm": weight for the m best prompts only.
+        top_m: of "zpe", "cmm" and "carprt": weight for the m best prompts only.
         reference: of "zpe": (M, D) images like those of the training.
         entropy: of "autoclip".
 
     Returns:
-        (P,) weights that sum to 1; (P, C) with `per_class`, each column summing to 1; (N, P) with "autoclip", each row.
+        (P,) weights that sum to 1; (P, C) with `per_class` and with "carprt", each column summing to 1; (N, P) with
+        "autoclip", each row.
 
     Raises:
         InputError: shapes differ or an option is unknown or out of range.
@@ -231,6 +233,8 @@ def prompt_weights(
         return softmax_weights(zpe_scores(vectors, bank, reference), temperature, top_m)
     if method == "autoclip":
         return autoclip_weights(vectors, bank, entropy)
+    if method == "carprt":
+        return softmax_weights(carprt_scores(vectors, bank), temperature, top_m)
     if method == "greedy":
         return _greedy_weights(vectors, bank, labels)
     margins = prompt_margins(vectors, bank, labels, reduction)

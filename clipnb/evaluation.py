@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from clipnb import margin, metrics, worst
-from clipnb._checks import class_indices, listed, require_attribute, whole_number
+from clipnb._checks import class_indices, floats, listed, require_attribute, whole_number
 from clipnb._device import find_device
 from clipnb.embeddings import Embeddings
 from clipnb.errors import InputError
@@ -49,6 +49,7 @@ class EvaluationResult:
     ks: tuple[int, ...]  # depths of Recall@K, ascending
     classifier: np.ndarray = field(repr=False)  # (C, D) float32
     vector_sums: np.ndarray = field(repr=False)  # (2, C, D) float64: image vectors summed by label, by prediction
+    offset: np.ndarray | None = field(default=None, repr=False)  # (C,) float32 that was added to the similarities
 
     @classmethod
     def merge(cls, parts: Iterable[EvaluationResult]) -> EvaluationResult:
@@ -78,10 +79,14 @@ class EvaluationResult:
             require_attribute(part, "parts", "vector_sums", "results of evaluate")
             if first is None:
                 first, sums = part, part.vector_sums.copy()
-            elif part.ks != first.ks or not np.array_equal(part.classifier, first.classifier):
+            elif (
+                part.ks != first.ks
+                or not np.array_equal(part.classifier, first.classifier)
+                or not _same_offset(part.offset, first.offset)
+            ):
                 raise InputError(
-                    f"Expected parts with one classifier and `ks` = {first.ks}, got `ks` = {part.ks}"
-                    + ("" if part.ks != first.ks else " and another classifier")
+                    f"Expected parts with one classifier, one offset and `ks` = {first.ks}, got `ks` = {part.ks}"
+                    + ("" if part.ks != first.ks else " and another classifier or offset")
                 )
             else:
                 sums += part.vector_sums
@@ -90,7 +95,7 @@ class EvaluationResult:
         if first is None:
             raise InputError("Expected at least one result to merge, got none")
         joined = {name: np.concatenate(values) for name, values in per_image.items()}
-        return cls(**joined, ks=first.ks, classifier=first.classifier, vector_sums=sums)
+        return cls(**joined, ks=first.ks, classifier=first.classifier, vector_sums=sums, offset=first.offset)
 
     @cached_property
     def predictions(self) -> np.ndarray:
@@ -121,7 +126,7 @@ class EvaluationResult:
             (self.predictions, self.leads, by_prediction),
         ):
             cmm.append(margin.mean_by_class(margins, target, self.num_classes))
-            cmm.append(margin.of_class_means(sums, target, self.classifier))
+            cmm.append(margin.of_class_means(sums, target, self.classifier, self.offset))
         return dict(zip(CMM, cmm))
 
     @cached_property
@@ -129,7 +134,7 @@ class EvaluationResult:
         """(C, C) float32: mean similarity of the images labelled with the row's class to the column's; NaN rows without images."""
         means, present = margin.means_of(self.vector_sums[0], self.labels)
         found = np.full((self.num_classes, self.num_classes), np.nan, dtype=np.float32)
-        images, scorer = tensor(means), Scorer(self.classifier)
+        images, scorer = tensor(means), Scorer(self.classifier, offset=self.offset)
 
         def visit(rows: slice) -> None:
             found[present[rows]] = scorer(images[rows]).numpy()
@@ -271,7 +276,7 @@ class EvaluationResult:
         return summary
 
 
-def evaluate(vectors, classifier, labels=None, ks=(1, 5), device: str = "cpu") -> EvaluationResult:
+def evaluate(vectors, classifier, labels=None, ks=(1, 5), device: str = "cpu", offset=None) -> EvaluationResult:
     """Score a zero-shot classifier in one pass over the images; the (N, C) similarities never exist as a whole.
 
     Args:
@@ -280,6 +285,8 @@ def evaluate(vectors, classifier, labels=None, ks=(1, 5), device: str = "cpu") -
         labels: (N,) class indices, -1 = unknown; None = all unknown.
         ks: depths of Recall@K; a depth above C counts as C.
         device: where similarities are computed and ranked: "cpu", "cuda", or "auto" (CUDA if there is one).
+        offset: (C,) in units of cosine, added to the similarities before they are ranked, for example from
+            `ensemble.class_bias`; margins and similarities of the result include it. None: nothing is added.
 
     Raises:
         InputError: shapes differ, values are not finite, vectors are not of unit norm, a label is out of range, a depth
@@ -293,7 +300,8 @@ def evaluate(vectors, classifier, labels=None, ks=(1, 5), device: str = "cpu") -
     """
     vectors, classifier = check_vectors(vectors, classifier)
     labels = _check_labels(labels, len(vectors), len(classifier))
-    return evaluate_unchecked(vectors, classifier, labels, check_depths(ks), find_device(device))
+    offset = _check_offset(offset, len(classifier))
+    return evaluate_unchecked(vectors, classifier, labels, check_depths(ks), find_device(device), offset)
 
 
 def evaluate_unchecked(
@@ -302,6 +310,7 @@ def evaluate_unchecked(
     labels: np.ndarray,
     ks: tuple[int, ...],
     device: str | torch.device = "cpu",
+    offset: np.ndarray | None = None,
 ) -> EvaluationResult:
     """`evaluate` for float32 arrays that were checked, or whose rows have other norms than 1 on purpose; `ks` ascends.
 
@@ -309,7 +318,7 @@ def evaluate_unchecked(
     array([2.], dtype=float32)
     """
     (count, width), num_classes = vectors.shape, len(classifier)
-    images, scorer = tensor(vectors), Scorer(classifier, device)
+    images, scorer = tensor(vectors), Scorer(classifier, device, offset)
     ranked = _Ranked.empty(count, min(ks[-1], num_classes))
     sums = np.zeros((2, num_classes + 1, width))  # the last row takes the images of unknown label
 
@@ -321,7 +330,7 @@ def evaluate_unchecked(
     for rows in in_order(visit, block_slices(count, num_classes)):
         margin.add_by_class(sums[0], labels[rows], vectors[rows])
         margin.add_by_class(sums[1], ranked.topk[rows, 0], vectors[rows])
-    return EvaluationResult(labels, *ranked, ks, classifier, sums[:, :-1])
+    return EvaluationResult(labels, *ranked, ks, classifier, sums[:, :-1], offset)
 
 
 class _Ranked(NamedTuple):
@@ -349,12 +358,12 @@ class _Ranked(NamedTuple):
             values[rows] = part
 
 
-def evaluate_store(folder, classifier, ks=(1, 5), device: str = "cpu") -> EvaluationResult:
+def evaluate_store(folder, classifier, ks=(1, 5), device: str = "cpu", offset=None) -> EvaluationResult:
     """`evaluate` for an embeddings store of any size: shard by shard, so that vectors of one shard are in memory at a time.
 
     Args:
         folder: of the store, as `Embeddings.save` or `encode_images` wrote it.
-        classifier, ks, device: as for `evaluate`.
+        classifier, ks, device, offset: as for `evaluate`.
 
     Raises:
         InputError: as `Embeddings.load` and `evaluate`.
@@ -366,7 +375,7 @@ def evaluate_store(folder, classifier, ks=(1, 5), device: str = "cpu") -> Evalua
     1.0
     """
     return EvaluationResult.merge(
-        evaluate(part.vectors, classifier, part.labels, ks, device) for part in Embeddings.shards(folder)
+        evaluate(part.vectors, classifier, part.labels, ks, device, offset) for part in Embeddings.shards(folder)
     )
 
 
@@ -398,7 +407,7 @@ class PromptResults:
         )
 
 
-def evaluate_prompts(vectors, bank, labels=None, ks=(1, 5), device: str = "cpu") -> PromptResults:
+def evaluate_prompts(vectors, bank, labels=None, ks=(1, 5), device: str = "cpu", offset=None) -> PromptResults:
     """Score every prompt of a bank as a classifier of its own, without an (N, P, C) tensor.
 
     Args:
@@ -407,6 +416,7 @@ def evaluate_prompts(vectors, bank, labels=None, ks=(1, 5), device: str = "cpu")
         labels: (N,) class indices, -1 = unknown; None = all unknown.
         ks: depths of Recall@K; a depth above C counts as C.
         device: as for `evaluate`.
+        offset: (C,) as for `evaluate`, the same for every prompt.
 
     Returns:
         `PromptResults`; each prompt's numbers are those of `evaluate` with that prompt's class vectors.
@@ -422,11 +432,14 @@ def evaluate_prompts(vectors, bank, labels=None, ks=(1, 5), device: str = "cpu")
     vectors, _ = check_vectors(vectors, bank[0])
     prompts, num_classes, _ = bank.shape
     labels, ks, device = _check_labels(labels, len(vectors), num_classes), check_depths(ks), find_device(device)
+    offset = _check_offset(offset, num_classes)
     label_sums = margin.sum_by_class(vectors, labels, num_classes)
     images, together = tensor(vectors).to(device), number_of_cores()
     results = []
     for start in range(0, prompts, together):
-        results += _evaluate_together(vectors, images, bank[start : start + together], labels, label_sums, ks, device)
+        results += _evaluate_together(
+            vectors, images, bank[start : start + together], labels, label_sums, ks, device, offset
+        )
     predictions, recalls, per_class, cmm = zip(*results)
     return PromptResults(
         labels,
@@ -438,11 +451,11 @@ def evaluate_prompts(vectors, bank, labels=None, ks=(1, 5), device: str = "cpu")
 
 
 def _evaluate_together(
-    vectors, images: torch.Tensor, bank, labels, label_sums, ks: tuple[int, ...], device
+    vectors, images: torch.Tensor, bank, labels, label_sums, ks: tuple[int, ...], device, offset: np.ndarray | None
 ) -> list[tuple]:
     """Predictions, Recall@K, accuracies and margins of some prompts, which see a block of images while it is in the cache."""
     count, num_classes = len(vectors), bank.shape[1]
-    scorers = [Scorer(prompt, device) for prompt in bank]
+    scorers = [Scorer(prompt, device, offset) for prompt in bank]
     ranked = [_Ranked.empty(count, min(ks[-1], num_classes)) for _ in bank]
 
     def visit(item: tuple[slice, int]) -> None:
@@ -451,7 +464,7 @@ def _evaluate_together(
 
     def finish(p: int) -> tuple:
         sums = np.stack([label_sums, margin.sum_by_class(vectors, ranked[p].topk[:, 0], num_classes)])
-        result = EvaluationResult(labels, *ranked[p], ks, bank[p], sums)
+        result = EvaluationResult(labels, *ranked[p], ks, bank[p], sums, offset)
         return result.predictions, result.recall_at_k, result.per_class_accuracy, result.cmm
 
     parallel_map(visit, [(rows, p) for rows in block_slices(count, num_classes) for p in range(len(bank))])
@@ -486,6 +499,19 @@ def _mean(sums: np.ndarray, counts: np.ndarray) -> np.ndarray:
 
 def _check_labels(labels, count: int, num_classes: int) -> np.ndarray:
     return class_indices(np.full(count, -1) if labels is None else labels, "labels", count, num_classes, unknown=True)
+
+
+def _check_offset(offset, num_classes: int) -> np.ndarray | None:
+    if offset is None:
+        return None
+    single = floats(offset, "offset", 1).astype(np.float32)
+    if single.shape != (num_classes,) or not np.isfinite(single).all():
+        raise InputError(f"Expected `offset` of shape (C,) = ({num_classes},), finite in float32, got {single.shape}")
+    return single
+
+
+def _same_offset(a: np.ndarray | None, b: np.ndarray | None) -> bool:
+    return a is b or (a is not None and b is not None and np.array_equal(a, b))
 
 
 def check_depths(ks) -> tuple[int, ...]:

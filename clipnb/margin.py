@@ -101,7 +101,9 @@ def means_of(sums: np.ndarray, target: np.ndarray) -> tuple[np.ndarray, np.ndarr
     return (sums[present] / count[present, None]).astype(np.float32), present
 
 
-def of_class_means(sums: np.ndarray, target: np.ndarray, classifier: np.ndarray) -> np.ndarray:
+def of_class_means(
+    sums: np.ndarray, target: np.ndarray, classifier: np.ndarray, offset: np.ndarray | None = None
+) -> np.ndarray:
     """CMM with reduction "class": (C,) cosines, NaN for a class without images; target -1 is left out.
 
     The mean similarity of a class's images to t_j is the similarity of their mean vector, so C x D sums suffice
@@ -111,7 +113,7 @@ def of_class_means(sums: np.ndarray, target: np.ndarray, classifier: np.ndarray)
     array([ 0., nan])
     """
     means, present = means_of(sums, target)
-    images, scorer = tensor(means), Scorer(classifier.astype(np.float32, copy=False))
+    images, scorer = tensor(means), Scorer(classifier.astype(np.float32, copy=False), offset=offset)
     cmm = np.full(len(classifier), np.nan)
 
     def visit(rows: slice) -> None:
