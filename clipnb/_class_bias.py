@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 BiasMethod = Literal["nnn", "frolic", "sinkhorn", "mlls"]
 BIAS_METHODS: tuple[BiasMethod, ...] = ("nnn", "frolic", "sinkhorn", "mlls")
-# Logits are kept in memory up to this size; the logits of further images are computed again in every pass.
+# exp(logits) are kept in memory up to this size; those of further images are computed again in every pass.
 KEPT_BYTES = 256 * 2**20
 # Sinkhorn's iteration and EM stop after this many passes, or as soon as all shares together change by less.
 MAX_PASSES = 40
@@ -100,9 +100,9 @@ def class_bias(
     if method == "nnn":
         offset = -strength * _mean_of_nearest(vectors, classifier, neighbours)
     else:
-        logits = _Logits(vectors, classifier, scale)
+        kernel = _Kernel(vectors, classifier, scale)
         estimate = {"frolic": _frolic, "sinkhorn": lambda of: _sinkhorn(of, shares), "mlls": _mlls}[method]
-        offset = estimate(logits) / scale
+        offset = estimate(kernel) / scale
     return offset - offset.mean()
 
 
@@ -137,8 +137,11 @@ def _mean_of_nearest(
     return best.double().mean(dim=0).numpy()
 
 
-class _Logits:
-    """Logits of all images, in blocks: kept as far as KEPT_BYTES allow, and computed again where they are not."""
+class _Kernel:
+    """exp(logits) of all images, each row divided by its largest value, in blocks of images.
+
+    Blocks are kept as far as KEPT_BYTES allow, and computed again in every pass where they are not.
+    """
 
     def __init__(self, vectors: npt.NDArray[np.float32], classifier: npt.NDArray[np.float32], scale: float):
         self.images = tensor(vectors)
@@ -152,63 +155,72 @@ class _Logits:
     def _block(self, rows: slice) -> torch.Tensor:
         block = self.kept.get(rows.start)
         if block is None:
-            block = self.scorer(self.images[rows]) * self.scale
+            similarity = self.scorer(self.images[rows])
+            block = ((similarity - similarity.amax(dim=1, keepdim=True)) * self.scale).exp()
             if rows.start in self.kept:
                 self.kept[rows.start] = block
         return block
 
-    def visit(self, offset: npt.NDArray[np.float64], statistic: Callable[[torch.Tensor], Any]) -> Iterator[Any]:
-        """Yield `statistic` of each block of logits + offset, in order."""
+    def visit(
+        self, offset: npt.NDArray[np.float64], statistic: Callable[[torch.Tensor, torch.Tensor], Any]
+    ) -> Iterator[Any]:
+        """Yield statistic(block, exp(offset)) of each block, in order; their product is proportional to probabilities."""
         import torch
 
-        shift = torch.from_numpy(offset).float()
-        yield from in_order(lambda rows: statistic(self._block(rows) + shift), self.slices)
+        factor = torch.from_numpy(np.exp(offset - offset.max())).float()
+        yield from in_order(lambda rows: statistic(self._block(rows), factor), self.slices)
 
     def mean_probability(self, offset: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-        """Mean of the softmax over all images: (C,) shares."""
-        parts = self.visit(offset, lambda logits: logits.softmax(dim=1).sum(dim=0).double())
-        return np.sum([part.numpy() for part in parts], axis=0) / len(self.images)
+        """Mean over images of softmax(logits + offset): (C,) shares."""
+
+        def total(block: torch.Tensor, factor: torch.Tensor) -> npt.NDArray[np.float64]:
+            return ((1 / (block @ factor)) @ block * factor).double().numpy()
+
+        return np.sum(list(self.visit(offset, total)), axis=0) / len(self.images)
 
 
-def _sinkhorn(logits: _Logits, prior: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    offset = np.zeros(logits.num_classes)
+def _sinkhorn(kernel: _Kernel, prior: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    offset = np.zeros(kernel.num_classes)
     for _ in range(MAX_PASSES):
-        share = logits.mean_probability(offset)
+        share = kernel.mean_probability(offset)
         if np.abs(share - prior).sum() < TOLERANCE:
             break
         offset += np.log(prior) - np.log(np.maximum(share, SMALLEST_SHARE))
     return offset
 
 
-def _mlls(logits: _Logits) -> npt.NDArray[np.float64]:
-    prior = np.full(logits.num_classes, 1 / logits.num_classes)
+def _mlls(kernel: _Kernel) -> npt.NDArray[np.float64]:
+    prior = np.full(kernel.num_classes, 1 / kernel.num_classes)
     for _ in range(MAX_PASSES):
-        before, prior = prior, np.maximum(logits.mean_probability(np.log(prior)), SMALLEST_SHARE)
+        before, prior = prior, np.maximum(kernel.mean_probability(np.log(prior)), SMALLEST_SHARE)
         if np.abs(prior - before).sum() < TOLERANCE:
             break
     return np.log(prior)
 
 
-def _frolic(logits: _Logits) -> npt.NDArray[np.float64]:
+def _frolic(kernel: _Kernel) -> npt.NDArray[np.float64]:
     import torch
 
-    count = logits.num_classes
+    count = kernel.num_classes
     offset = np.zeros(count)
 
-    def by_prediction(block: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        # Images whose two best classes tie, within the authors' threshold, are left out.
-        (best, second), label = block.topk(min(2, count), dim=1).values.T[[0, -1]], block.argmax(dim=1)
-        sure = best - second > 1 / count
-        return label[sure], block[sure].softmax(dim=1)
+    def by_prediction(block: torch.Tensor, factor: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        probability = block * factor
+        probability /= (block @ factor)[:, None]
+        best, label = probability.max(dim=1)
+        second = probability.scatter_(1, label[:, None], 0).amax(dim=1)
+        probability.scatter_(1, label[:, None], best[:, None])
+        # Images whose two best logits tie, within the authors' threshold, count for no class: row `count` takes them.
+        return torch.where((best / second).log() > 1 / count, label, count), probability
 
     for _ in range(FROLIC_ROUNDS):
-        sums, images = torch.zeros((count, count)), torch.zeros(count)
-        for label, probability in logits.visit(offset, by_prediction):
+        sums, images = torch.zeros((count + 1, count)), torch.zeros(count + 1)
+        for label, probability in kernel.visit(offset, by_prediction):
             sums.index_add_(0, label, probability)
-            images += torch.bincount(label, minlength=count)
-        if not images.any():
+            images += torch.bincount(label, minlength=count + 1)
+        if not images[:count].any():
             break
-        share = _fixed_point((sums / images.clamp(min=1)[:, None]).double().numpy().T)
+        share = _fixed_point((sums / images.clamp(min=1)[:, None])[:count].double().numpy().T)
         offset -= np.log(share + SMALLEST_SHARE)
     return offset
 
