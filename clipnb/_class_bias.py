@@ -164,7 +164,7 @@ class _Kernel:
     def visit(
         self, offset: npt.NDArray[np.float64], statistic: Callable[[torch.Tensor, torch.Tensor], Any]
     ) -> Iterator[Any]:
-        """Yield statistic(block, exp(offset)) of each block, in order; their product is proportional to probabilities."""
+        """Yield statistic(block, exp(offset)) of each block, in order; probabilities are proportional to their product."""
         import torch
 
         factor = torch.from_numpy(np.exp(offset - offset.max())).float()

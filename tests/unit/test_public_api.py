@@ -169,6 +169,7 @@ PUBLIC = {
         "template_pool",
         "pool_results",
     ],
+    "paper.tails": ["load", "right_by_class", "scores", "table", "zeros", "nearest_names", "compare_prompts"],
     "describe.llm": ["Asker", "ask", "estimate"],
     "prompts": [
         "template_set",
