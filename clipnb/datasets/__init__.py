@@ -17,7 +17,7 @@ from clipnb.datasets._imagenet import (
     synsets,
 )
 from clipnb.datasets._images import LabeledImages, flatten
-from clipnb.datasets._load import SPECS, load_dataset
+from clipnb.datasets._load import SPECS, load_dataset, load_splits
 from clipnb.datasets._subsets import every_second, labelled
 
 __all__ = [
@@ -35,6 +35,7 @@ __all__ = [
     "imagenet_classnames",
     "labelled",
     "load_dataset",
+    "load_splits",
     "open_imagenet",
     "repaired_classnames",
     "scored_classnames",

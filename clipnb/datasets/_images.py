@@ -55,6 +55,8 @@ class LabeledImages:
     keywords: dict[str, list[str]] = field(default_factory=dict, repr=False)  # classname -> keywords
     synonyms: list[list[str]] | None = field(default=None, repr=False)  # all names of each class, the shown one first
     licence: str | None = field(default=None, repr=False)
+    shipped: bool = field(default=False, repr=False)  # part of the package: its images never change
+    validation: str | None = field(default=None, repr=False)  # spec of its validation split, by other makers
 
     def __post_init__(self):
         if len(self.labels) != len(self.ids):

@@ -307,6 +307,7 @@ ROWS = {
     ),
     "load_model": (dict, {"trust_pickle": "truth", "pretrained": "option"}),
     "load_dataset": (dict, {}),
+    "load_splits": (dict, {}),
     "encode_images": (lambda: {"model": made.model, "data": made.data}, {}),
     "encode_texts": (lambda: {"model": made.model, "texts": ["cat"]}, {}),
     "prompt_vectors": (lambda: dict(model=made.model, **MODEL_OPTIONS), {}),

@@ -61,6 +61,7 @@ PUBLIC = {
         "audit",
         "load_model",
         "load_dataset",
+        "load_splits",
         "encode_images",
         "encode_texts",
         "zero_shot_classifier",
@@ -206,6 +207,7 @@ PUBLIC = {
     "report": ["audit", "compare", "Report", "Upgrade"],
     "datasets": [
         "load_dataset",
+        "load_splits",
         "with_classes",
         "scored_classnames",
         "LabeledImages",
