@@ -1,9 +1,9 @@
 """The tail of real CLIP models on ImageNet: published per-class results of 21 models with three prompt sets each.
 
 The numbers are computed from the results that Udandarao et al. (arXiv 2404.04125) publish under the MIT licence,
-publish under the MIT licence, github.com/bethgelab/frequency_determines_performance, by
-`tools/release/imagenet_tails.py`; their files are not shipped. The models are open_clip's; OpenAI's are not among
-them.
+github.com/bethgelab/frequency_determines_performance, by `tools/release/imagenet_tails.py`; their files are not
+shipped. The models are open_clip's; OpenAI's are not among them.
+"""
 
 from __future__ import annotations
 
