@@ -15,12 +15,13 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from clipnb._checks import floats, one_of, real_number, whole_number
+from clipnb._checks import class_indices, floats, generator, one_of, real_number, require_attribute, whole_number
 from clipnb.errors import InputError
+from clipnb.evaluation import EvaluationResult, check_depths, check_offset, evaluate_unchecked
 from clipnb.similarity import Scorer, block_slices, check_bank, check_vectors, in_order, tensor
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
     import torch
 
@@ -164,7 +165,7 @@ class _Kernel:
     def visit(
         self, offset: npt.NDArray[np.float64], statistic: Callable[[torch.Tensor, torch.Tensor], Any]
     ) -> Iterator[Any]:
-        """Yield statistic(block, exp(offset)) of each block, in order; probabilities are proportional to their product."""
+        """Yield statistic(block, exp(offset)) of each block; probabilities are proportional to the product of both."""
         import torch
 
         factor = torch.from_numpy(np.exp(offset - offset.max())).float()
@@ -235,6 +236,48 @@ def _fixed_point(matrix: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
             break
         shares = after
     return shares
+
+
+def evaluate_offset_on_halves(
+    vectors: npt.ArrayLike,
+    classifier: npt.ArrayLike,
+    fit: Callable[[npt.NDArray[np.int64]], npt.ArrayLike],
+    labels: npt.ArrayLike | None = None,
+    ks: Iterable[int] = (1, 5),
+    seed: int = 0,
+) -> EvaluationResult:
+    """`evaluate` where each half of the images is scored with an offset that was fitted on the other half.
+
+    No image helps to fit the offset that it is scored with, and yet every image is scored: the control for offsets that
+    are fitted on the test images.
+
+    Args:
+        vectors: (N, D) unit-norm image vectors, N >= 2.
+        classifier: (C, D) unit-norm class vectors.
+        fit: function of (M,) row indices that returns the (C,) offset fitted on the images `vectors[rows]`.
+        labels: (N,) class indices, -1 = unknown; None = all unknown.
+        ks: depths of Recall@K; a depth above C counts as C.
+        seed: seed of the random halves, which are those of `evaluate_on_halves`.
+
+    Raises:
+        InputError: there are fewer than two images, or as `evaluate`.
+
+    >>> evaluate_offset_on_halves(np.eye(2), np.eye(2), lambda rows: [0.0, 2.0], [0, 1]).predictions
+    array([1, 1])
+    """
+    vectors, classifier = check_vectors(vectors, classifier)
+    if len(vectors) < 2:
+        raise InputError(f"Expected at least two images to halve, got {len(vectors)}")
+    require_attribute(fit, "fit", "__call__", "a function of rows")
+    labels = class_indices(
+        np.full(len(vectors), -1) if labels is None else labels, "labels", len(vectors), len(classifier), unknown=True
+    )
+    half = generator(seed).permutation(len(vectors)) % 2
+    offsets = [check_offset(fit(np.flatnonzero(half == other)), len(classifier)) for other in (1, 0)]
+    # Two more dimensions hold the half of an image and the offsets, so that one product adds the right one.
+    images = np.concatenate([vectors, np.eye(2, dtype=np.float32)[half]], axis=1)
+    texts = np.concatenate([classifier, np.stack(offsets, axis=1)], axis=1)
+    return evaluate_unchecked(images, texts, labels, check_depths(ks))
 
 
 def carprt_scores(vectors: npt.ArrayLike, bank: npt.ArrayLike) -> npt.NDArray[np.float64]:

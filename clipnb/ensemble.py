@@ -22,7 +22,7 @@ from clipnb._checks import (
     require_attribute,
     whole_number,
 )
-from clipnb._class_bias import BIAS_METHODS, carprt_scores, class_bias
+from clipnb._class_bias import BIAS_METHODS, carprt_scores, class_bias, evaluate_offset_on_halves
 from clipnb._moved import redirect
 from clipnb.errors import InputError
 from clipnb.evaluation import EvaluationResult, check_depths, evaluate_prompts, evaluate_unchecked

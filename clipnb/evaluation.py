@@ -300,7 +300,7 @@ def evaluate(vectors, classifier, labels=None, ks=(1, 5), device: str = "cpu", o
     """
     vectors, classifier = check_vectors(vectors, classifier)
     labels = _check_labels(labels, len(vectors), len(classifier))
-    offset = _check_offset(offset, len(classifier))
+    offset = None if offset is None else check_offset(offset, len(classifier))
     return evaluate_unchecked(vectors, classifier, labels, check_depths(ks), find_device(device), offset)
 
 
@@ -432,7 +432,7 @@ def evaluate_prompts(vectors, bank, labels=None, ks=(1, 5), device: str = "cpu",
     vectors, _ = check_vectors(vectors, bank[0])
     prompts, num_classes, _ = bank.shape
     labels, ks, device = _check_labels(labels, len(vectors), num_classes), check_depths(ks), find_device(device)
-    offset = _check_offset(offset, num_classes)
+    offset = None if offset is None else check_offset(offset, num_classes)
     label_sums = margin.sum_by_class(vectors, labels, num_classes)
     images, together = tensor(vectors).to(device), number_of_cores()
     results = []
@@ -501,10 +501,14 @@ def _check_labels(labels, count: int, num_classes: int) -> np.ndarray:
     return class_indices(np.full(count, -1) if labels is None else labels, "labels", count, num_classes, unknown=True)
 
 
-def _check_offset(offset, num_classes: int) -> np.ndarray | None:
-    if offset is None:
-        return None
-    single = floats(offset, "offset", 1).astype(np.float32)
+def check_offset(offset, num_classes: int) -> np.ndarray:
+    """Check an offset of each class: (C,) float32, finite.
+
+    >>> check_offset([0, 1], 2)
+    array([0., 1.], dtype=float32)
+    """
+    with np.errstate(over="ignore"):
+        single = floats(offset, "offset", 1).astype(np.float32)
     if single.shape != (num_classes,) or not np.isfinite(single).all():
         raise InputError(f"Expected `offset` of shape (C,) = ({num_classes},), finite in float32, got {single.shape}")
     return single

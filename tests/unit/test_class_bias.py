@@ -197,3 +197,20 @@ def test_an_offset_of_another_shape_is_refused(world, offset):
     images, classifier, labels = world
     with np.errstate(over="ignore"), pytest.raises(InputError, match="`offset`"):
         evaluate(images, classifier, labels, offset=offset)
+
+
+def test_each_half_is_scored_with_the_offset_of_the_other(world):
+    images, classifier, labels = world
+    seen = []
+
+    def fit(rows):
+        seen.append(rows)
+        return ensemble.class_bias(images[rows], classifier, "sinkhorn", logit_scale=SCALE)
+
+    result = ensemble.evaluate_offset_on_halves(images, classifier, fit, labels, seed=3)
+    assert len(seen) == 2 and sorted(np.concatenate(seen)) == list(range(480))
+    for rows, other in (seen, seen[::-1]):
+        offset = ensemble.class_bias(images[other], classifier, "sinkhorn", logit_scale=SCALE)
+        expected = evaluate(images[rows], classifier, labels[rows], offset=offset)
+        np.testing.assert_array_equal(result.predictions[rows], expected.predictions)
+        np.testing.assert_allclose(result.margins[rows], expected.margins, atol=1e-6)

@@ -142,6 +142,7 @@ PUBLIC = {
         "evaluate_per_image",
         "evaluate_on_halves",
         "class_bias",
+        "evaluate_offset_on_halves",
         "carprt_scores",
     ],
     "transductive": ["transclip", "stata"],
@@ -170,6 +171,7 @@ PUBLIC = {
         "template_pool",
         "pool_results",
     ],
+    "paper.corrections": ["ROWS", "corrected", "few_classes", "table"],
     "paper.tails": ["load", "right_by_class", "scores", "table", "zeros", "nearest_names", "compare_prompts"],
     "describe.llm": ["Asker", "ask", "estimate"],
     "prompts": [
