@@ -109,6 +109,23 @@ class LabeledImages:
             positions=places if self.positions is None else self.positions[places],
         )
 
+    @property
+    def template(self) -> str:
+        """One template that fits the images: drawings or photographs."""
+        return "a drawing of a {}." if self.drawings else "a photo of a {}."
+
+    def classes(self, *names: str) -> list[int]:
+        """Class indices of these names; if the set lacks one of them, of as many other classes that have images.
+
+        >>> from clipnb import load_dataset
+        >>> data = load_dataset("icons")
+        >>> [data.classnames[c] for c in data.classes("dog", "cat")]
+        ['dog', 'cat']
+        """
+        if all(name in self.classnames for name in names):
+            return [self.classnames.index(name) for name in names]
+        return np.unique(self.labels[self.labels >= 0])[: len(names)].tolist()
+
     @cached_property
     def fingerprint(self) -> str:
         """SHA-256 (16 hex digits): what a store of vectors is bound to.
