@@ -182,7 +182,7 @@ def test_an_offset_works_in_parts_in_a_store_and_for_every_prompt(world, tmp_pat
     np.testing.assert_array_equal(prompts.predictions[0], whole.predictions)
     np.testing.assert_allclose(prompts.cmm["class"][0], whole.cmm["class"], atol=1e-6)
     parts = [evaluate(images[:9], classifier, labels[:9], offset=offset), evaluate(images[9:], classifier, labels[9:])]
-    with pytest.raises(InputError, match="another classifier or offset"):
+    with pytest.raises(InputError, match="got another offset"):
         EvaluationResult.merge(parts)
 
 

@@ -22,11 +22,14 @@ HOMES = {
 }
 # The rooms of the house, lowest first: a module imports only from rooms before its own.
 FLOW = [
+    "_arrays",
     "_moved",
     "errors",
     "_checks",
     "_files",
+    "_format",
     "_device",
+    "_runtime",
     "_wordnet",
     "prompts",
     "similarity",
@@ -105,6 +108,15 @@ PUBLIC = {
         "rank_correlation",
         "rank_correlation_difference",
     ],
+    "evaluation": [
+        "EvaluationResult",
+        "evaluate",
+        "evaluate_prompts",
+        "evaluate_store",
+        "worst_class_rows",
+        "margin_summary",
+    ],
+    "zeroshot": ["prompt_vectors", "zero_shot_classifier", "hard_views"],
     "paired": ["compare", "paired_differences", "differences_of_predictions", "chosen_on_halves"],
     "worst": [
         "worst_classes",
@@ -145,7 +157,6 @@ PUBLIC = {
         "evaluate_offset_on_halves",
         "carprt_scores",
     ],
-    "transductive": ["transclip", "stata"],
     "describe": [
         "query",
         "load_query",
@@ -154,36 +165,39 @@ PUBLIC = {
         "DRAWING_QUERY",
         "unmatched",
         "questions",
+        "AnswerError",
         "check_answer",
         "refusal",
         "shuffled",
         "random_words",
         "keyword_texts",
     ],
+    "transductive": ["transclip", "stata"],
+    "paper.corrections": ["ROWS", "corrected", "few_classes", "table"],
+    "paper.tails": ["load", "right_by_class", "scores", "table", "zeros", "nearest_names", "compare_prompts"],
     "paper.methods": ["compare_methods", "METHODS"],
-    "paper.rehearsal": ["make_world", "World"],
+    "paper.rehearsal": ["make_benchmark", "PlantedBenchmark"],
     "paper.reproduce": [
         "reproduce",
         "run",
         "rehearse",
         "compare_published",
         "check_results",
+        "check_agreement",
         "template_pool",
         "pool_results",
     ],
-    "paper.corrections": ["ROWS", "corrected", "few_classes", "table"],
-    "paper.tails": ["load", "right_by_class", "scores", "table", "zeros", "nearest_names", "compare_prompts"],
-    "describe.llm": ["Asker", "ask", "estimate"],
+    "describe.llm": ["LLMSettings", "ask", "estimate"],
     "prompts": [
         "template_set",
         "load_templates",
         "DRAWING_TEMPLATES",
-        "twins",
-        "near_twins",
+        "duplicate_classnames",
+        "near_duplicate_classnames",
         "lint",
         "fix_names",
         "check_templates",
-        "too_long",
+        "truncated_prompts",
     ],
     "plots": [
         "per_class_accuracy",
@@ -206,7 +220,7 @@ PUBLIC = {
         "WorstStrip",
         "PromptWeightExplorer",
     ],
-    "report": ["audit", "compare", "Report", "Upgrade"],
+    "report": ["audit", "compare", "missed_gates", "Report", "ReportPage", "Upgrade"],
     "datasets": [
         "load_dataset",
         "load_splits",
@@ -238,11 +252,25 @@ def test_public_names_are_found_from_the_top(module):
 
 
 @pytest.mark.parametrize(
+    "name, new",
+    [
+        ("twins", "duplicate_classnames"),
+        ("near_twins", "near_duplicate_classnames"),
+        ("too_long", "truncated_prompts"),
+    ],
+)
+def test_functions_with_a_new_name_warn_and_work(name, new):
+    with pytest.warns(DeprecationWarning, match=f"prompts.{name} has moved to clipnb.prompts.{new}"):
+        old = getattr(clipnb.prompts, name)
+    assert old is getattr(clipnb.prompts, new)
+
+
+@pytest.mark.parametrize(
     "old, name, new",
     [
         ("comparison", "compare_methods", "clipnb.paper.methods"),
         ("reproduce", "run", "clipnb.paper.reproduce"),
-        ("rehearsal", "make_world", "clipnb.paper.rehearsal"),
+        ("rehearsal", "make_benchmark", "clipnb.paper.rehearsal"),
         ("llm", "ask", "clipnb.describe.llm"),
         ("imagenet", "synsets", "clipnb.datasets"),
         ("ensemble", "find_worst", "clipnb.margin"),
@@ -256,6 +284,21 @@ def test_names_that_moved_warn_and_work(old, name, new):
     with pytest.warns(DeprecationWarning, match=re.escape(f"has moved to {new}.{name}")):
         moved = getattr(module, name)
     assert moved is getattr(importlib.import_module(new), name)
+
+
+@pytest.mark.parametrize(
+    "module, old, new",
+    [
+        ("methods", "Comparison", "MethodResults"),
+        ("methods", "shown", "table_row"),
+        ("rehearsal", "World", "PlantedBenchmark"),
+        ("rehearsal", "make_world", "make_benchmark"),
+    ],
+)
+def test_names_that_changed_warn_and_work(module, old, new):
+    place = importlib.import_module(f"clipnb.paper.{module}")
+    with pytest.warns(DeprecationWarning, match=re.escape(f"{old} is now clipnb.paper.{module}.{new}")):
+        assert getattr(place, old) is getattr(place, new)
 
 
 def test_signatures_are_those_of_the_public_face():
@@ -274,22 +317,24 @@ def test_signatures_are_those_of_the_public_face():
 
 def test_unknown_names_are_attribute_errors():
     with pytest.raises(AttributeError, match="evaluat"):
-        clipnb.evaluat
+        _ = clipnb.evaluat
     assert not hasattr(clipnb, "nonsense") and issubclass(clipnb.InputError, ValueError)
 
 
 def test_array_modules_load_neither_torch_nor_a_model():
+    rooms = "metrics, worst, margin, ensemble, evaluation, explain, similarity, errors, prompts, describe, datasets"
+    heavy = ("torch", "open_clip", "transformers", "matplotlib", "clipnb.models", "clipnb.encode")
     code = (
-        "import clipnb, sys; from clipnb import metrics, worst, margin, ensemble, evaluation, explain, similarity, errors, prompts, describe, datasets; "
+        f"import clipnb, sys; from clipnb import {rooms}; "
         "metrics.accuracy([0], [0]); worst.harmonic_mean([.5]); "
-        "print([m for m in ('torch', 'open_clip', 'transformers', 'matplotlib', 'clipnb.models', 'clipnb.encode') if m in sys.modules])"
+        f"print([m for m in {heavy} if m in sys.modules])"
     )
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert found.stdout == "[]\n" and found.stderr == ""
 
 
 def imported(name):
-    """Rooms of clipnb that the source of a module, or of all files of a wing, imports at any depth; its own left out."""
+    """Other rooms of clipnb that the source of a module, or of all files of a wing, imports at any depth."""
     names = set()
     sources = sorted((PACKAGE / name).glob("*.py")) or [PACKAGE / f"{name}.py"]
     for node in (node for source in sources for node in ast.walk(ast.parse(source.read_text("utf-8")))):
