@@ -53,6 +53,7 @@ def corrected(
     bank: npt.ArrayLike | None = None,
     logit_scale: float = 100.0,
     seed: int = 0,
+    reference: npt.ArrayLike | None = None,
 ) -> EvaluationResult:
     """Result of one row: fitted on the images that it is scored on, or with "-half" each half fitted on the other.
 
@@ -64,6 +65,8 @@ def corrected(
         bank: (P, C, D) unit-norm text vectors, for "carprt".
         logit_scale: factor of the cosines in the model's softmax, > 0.
         seed: seed of the halves.
+        reference: (M, D) unit-norm vectors of images that offsets and weights are fitted on; None: `vectors`. Rows on
+            halves and those that need all test images do without it.
 
     Raises:
         InputError: as `ensemble.class_bias` and `evaluate`, or "carprt" has no bank.
@@ -73,29 +76,32 @@ def corrected(
     """
     one_of(method, "method", (*NAMES, *HALVES))
     vectors, classifier = check_vectors(vectors, classifier)
+    fit = vectors if reference is None else check_vectors(reference, classifier, "reference")[0]
     kind = method.removesuffix(HALF)
     if kind == "carprt":
         if bank is None:
             raise InputError("Expected `bank` with method 'carprt', got none: it weights prompts")
         prompts = check_bank(bank)
 
-        def weigh(rows: npt.NDArray[np.int64] | slice) -> npt.NDArray[np.float32]:
-            weights = ensemble.prompt_weights(vectors[rows], prompts, method="carprt")
+        def weigh(images: npt.ArrayLike) -> npt.NDArray[np.float32]:
+            weights = ensemble.prompt_weights(images, prompts, method="carprt")
             return ensemble.weighted_classifier(prompts, weights)
 
         if method.endswith(HALF):
-            return ensemble.evaluate_on_halves(vectors, weigh, labels, seed=seed)
-        return evaluate(vectors, weigh(slice(None)), labels)
+            return ensemble.evaluate_on_halves(vectors, lambda rows: weigh(vectors[rows]), labels, seed=seed)
+        return evaluate(vectors, weigh(fit), labels)
     if kind in ("transclip", "stata"):
         memberships = getattr(transductive, kind)(vectors, classifier, logit_scale)
         return evaluate(np.sqrt(memberships), np.eye(len(classifier)), labels)
 
-    def offset(rows: npt.NDArray[np.int64] | slice) -> npt.NDArray[np.float64]:
-        return ensemble.class_bias(vectors[rows], classifier, cast(Any, kind), logit_scale=logit_scale)
+    def offset(images: npt.ArrayLike) -> npt.NDArray[np.float64]:
+        return ensemble.class_bias(images, classifier, cast(Any, kind), logit_scale=logit_scale)
 
     if method.endswith(HALF):
-        return ensemble.evaluate_offset_on_halves(vectors, classifier, offset, labels, seed=seed)
-    return evaluate(vectors, classifier, labels, offset=offset(slice(None)))
+        return ensemble.evaluate_offset_on_halves(
+            vectors, classifier, lambda rows: offset(vectors[rows]), labels, seed=seed
+        )
+    return evaluate(vectors, classifier, labels, offset=offset(fit))
 
 
 def few_classes(labels: npt.ArrayLike, num_classes: int, share: float = 0.1, seed: int = 0) -> npt.NDArray[np.int64]:
