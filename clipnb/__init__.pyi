@@ -17,6 +17,7 @@ from . import plots as plots
 from . import prompts as prompts
 from . import report as report
 from . import similarity as similarity
+from . import transductive as transductive
 from . import widgets as widgets
 from . import worst as worst
 from . import zeroshot as zeroshot

@@ -113,7 +113,9 @@ def class_means(sums: np.ndarray, target: np.ndarray) -> tuple[npt.NDArray[np.fl
     return (sums[present] / count[present, None]).astype(np.float32), present
 
 
-def class_margin_of_means(sums: np.ndarray, target: np.ndarray, classifier: np.ndarray) -> npt.NDArray[np.float64]:
+def class_margin_of_means(
+    sums: np.ndarray, target: np.ndarray, classifier: np.ndarray, offset: np.ndarray | None = None
+) -> npt.NDArray[np.float64]:
     """CMM with reduction "class": (C,) cosines, NaN for a class without images; a target of -1 is left out.
 
     The mean similarity of a class's images to t_j is the similarity of their mean vector, so C x D sums suffice
@@ -124,7 +126,7 @@ def class_margin_of_means(sums: np.ndarray, target: np.ndarray, classifier: np.n
     """
     means, present = class_means(sums, target)
     images = tensor(means)
-    scorer = Scorer(classifier.astype(np.float32, copy=False))
+    scorer = Scorer(classifier.astype(np.float32, copy=False), offset=offset)
     cmm = np.full(len(classifier), np.nan)
 
     def visit(rows: slice) -> None:

@@ -25,6 +25,7 @@ from clipnb.explain import SAME_TEXT, explain_classes, order_finding
 from clipnb.intervals import proportion
 from clipnb.models import EMBEDDED, Model, load_model
 from clipnb.report._advice import give_advice
+from clipnb.report._correction import correction_advice
 from clipnb.report._page import plain_text, short
 from clipnb.report._report import Report
 from clipnb.similarity import unit_norm
@@ -124,6 +125,7 @@ def audit(
     bad = _explained(ranked["class"].to_numpy()[:k], result, named.classnames)
     described = {c: texts[name] for c, name in enumerate(named.classnames) if name in texts}
     wordings = _wordings(model, images.vectors, result, banks, described, k)
+    correction = correction_advice(images.vectors, result, _logit_scale(model), k)
     measured_on, reliability_k, reliability = _reliability(model, images.vectors, result, data.name, worst_k)
     remarks = [*data.remarks, unmatched(texts, named.classnames) if descriptions else None]
     precision_check = {key: value for key, value in images.provenance.items() if key == "precision_check"}
@@ -153,7 +155,7 @@ def audit(
     table = _images(result, named)
     return Report(
         summary=summary,
-        advice=give_advice(summary, named.left_out_line(labelled=True), findings, bad, wordings, result),
+        advice=give_advice(summary, named.left_out_line(labelled=True), findings, bad, wordings, result, correction),
         findings=pd.DataFrame(map(asdict, findings), columns=["what", "where", "advice"]),
         worst=bad,
         classes=ranked,
@@ -215,6 +217,12 @@ def _banks(model: Model, data: LabeledImages, sets: dict[str, list[str]]) -> dic
     return {name: bank[[templates.index(template) for template in group]] for name, group in sets.items()}
 
 
+def _logit_scale(model: Model) -> float:
+    """Factor of the cosines in the model's softmax."""
+    module: Any = model.module
+    return float(module.logit_scale.exp())
+
+
 def _reliability(
     model: Model, vectors: np.ndarray, result: EvaluationResult, name: str, k: int
 ) -> tuple[str, int, pd.DataFrame]:
@@ -224,8 +232,7 @@ def _reliability(
         name, vectors = "the emoji set", encode_images(model, known).vectors
         result = evaluate(vectors, prompt_vectors(model, known.classnames, ["{}"])[0], known.labels)
     k = min(k, int((~np.isnan(result.per_class_accuracy)).sum()))
-    module: Any = model.module
-    baselines = margin.baseline_scores(vectors, result.classifier, float(module.logit_scale.exp()))
+    baselines = margin.baseline_scores(vectors, result.classifier, _logit_scale(model))
     scores = {"pseudo_image": result.cmm["pseudo_image"], **baselines}
     table = margin.compare_scores(scores, result.per_class_accuracy, k)
     return name, k, table.rename_axis("score").reset_index()

@@ -435,6 +435,39 @@ ROWS = {
         lambda: {"vectors": EYE, "fit": lambda rows: EYE, "labels": [0, 1, 2]},
         {"fit": "free"},
     ),
+    "ensemble.class_bias": (
+        lambda: dict(VECTORS, method="sinkhorn", reference=EYE, prior=[0.2, 0.3, 0.5]),
+        {"prior": "floats", "neighbours": "count", "strength": "number"},
+    ),
+    "ensemble.carprt_scores": (lambda: {"vectors": EYE, "bank": BANK}, {}),
+    "ensemble.evaluate_offset_on_halves": (
+        lambda: dict(LABELLED, fit=lambda rows: np.zeros(3)),
+        {"fit": "free"},
+    ),
+    "transductive.transclip": (lambda: dict(VECTORS), {"neighbours": "count", "iterations": "count"}),
+    "transductive.stata": (lambda: dict(VECTORS), {"neighbours": "count", "iterations": "count", "anchor": "number"}),
+    "corrections.corrected": (lambda: dict(LABELLED, method="nnn", bank=BANK, reference=EYE), {"bank": "free"}),
+    "corrections.few_classes": (lambda: {"labels": [0, 1, 2], "num_classes": 3}, {"share": "number"}),
+    "corrections.table": (
+        lambda: dict(LABELLED, bank=BANK, k=1, halves=False),
+        {"bank": "free", "halves": "free"},
+    ),
+    "tails.load": (dict, {"large": "free"}),
+    "tails.right_by_class": (lambda: {"row": clipnb.paper.tails.load().iloc[0]}, {"row": "thing"}),
+    "tails.scores": (
+        lambda: {"right": [0, 25, 50], "k": 1, "estimates": False},
+        {"right": "indices", "estimates": "free"},
+    ),
+    "tails.table": (
+        lambda: {"tails": clipnb.paper.tails.load().head(1)},
+        {"tails": "thing", "estimates": "free"},
+    ),
+    "tails.zeros": (dict, {}),
+    "tails.nearest_names": (dict, {"of": "free"}),
+    "tails.compare_prompts": (
+        lambda: {"tails": clipnb.paper.tails.load(large=True), "before": "bare", "after": "single"},
+        {"tails": "thing", "before": "option", "after": "option"},
+    ),
     "margin.find_worst": (lambda: dict(VECTORS, k=2), {}),
     "paired.compare": (
         lambda: {"results": {"bare": made.result, "b": made.result}, "k": 1, "flagged": [0]},
@@ -653,6 +686,13 @@ NOT_CALLED = {
 }
 
 ALLOWED = [  # function, argument, mutation (regular expressions), and why it is valid
+    (r"ensemble.class_bias", "neighbours|strength|k", "huge", "all images, if there are fewer"),
+    (r"transductive.*", "neighbours", "huge", "all other images, if there are fewer"),
+    (r"transductive.*|ensemble.class_bias|corrections.*", "vectors", "mismatched: longer", "any number of images"),
+    (r"ensemble.carprt_scores", "vectors", "mismatched: longer", "any number of images"),
+    (r"tails.scores", "right", "mismatched: longer", "any number of classes"),
+    (r"tails.nearest_names", "count", "huge", "all that there are"),
+    (r"corrections.table", "k", "huge", "all, if there are fewer"),
     (r"intervals.mean_over_classes", "images", "huge.*", "any number of images"),
     (r"intervals.mean_with_t", "values", "mismatched.*", "any number of values"),
     (
@@ -774,7 +814,14 @@ def calls():
                 yield name, argument, mutation
 
 
-WINGS = {"methods": "paper", "reproduce": "paper", "rehearsal": "paper", "llm": "describe"}
+WINGS = {
+    "corrections": "paper",
+    "tails": "paper",
+    "methods": "paper",
+    "reproduce": "paper",
+    "rehearsal": "paper",
+    "llm": "describe",
+}
 
 
 def function_of(name):

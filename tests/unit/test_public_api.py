@@ -42,6 +42,8 @@ FLOW = [
     "embeddings",
     "evaluation",
     "paired",
+    "_class_bias",
+    "transductive",
     "ensemble",
     "plots",
     "datasets",
@@ -151,6 +153,9 @@ PUBLIC = {
         "autoclip_weights",
         "evaluate_per_image",
         "evaluate_on_halves",
+        "class_bias",
+        "evaluate_offset_on_halves",
+        "carprt_scores",
     ],
     "describe": [
         "query",
@@ -167,6 +172,9 @@ PUBLIC = {
         "random_words",
         "keyword_texts",
     ],
+    "transductive": ["transclip", "stata"],
+    "paper.corrections": ["ROWS", "corrected", "few_classes", "table"],
+    "paper.tails": ["load", "right_by_class", "scores", "table", "zeros", "nearest_names", "compare_prompts"],
     "paper.methods": ["compare_methods", "METHODS"],
     "paper.rehearsal": ["make_benchmark", "PlantedBenchmark"],
     "paper.reproduce": [
