@@ -14,6 +14,7 @@ from . import models as models
 from . import paired as paired
 from . import paper as paper
 from . import plots as plots
+from . import predictions as predictions
 from . import prompts as prompts
 from . import report as report
 from . import similarity as similarity
@@ -29,6 +30,7 @@ from .encode import encode_texts as encode_texts
 from .errors import InputError as InputError
 from .evaluation import EvaluationResult as EvaluationResult
 from .evaluation import evaluate as evaluate
+from .evaluation import evaluate_predictions as evaluate_predictions
 from .evaluation import evaluate_prompts as evaluate_prompts
 from .evaluation import evaluate_store as evaluate_store
 from .intervals import Score as Score

@@ -21,6 +21,7 @@ import scipy
 
 from clipnb._arrays import count_by_class, divide_or_nan
 from clipnb._checks import class_indices, floats, one_of, real_number, require_attribute, whole_number
+from clipnb._tensors import HAS_TORCH
 from clipnb.errors import InputError
 from clipnb.intervals import check_confidence, mean_with_t, rank_correlation
 from clipnb.similarity import (
@@ -99,7 +100,10 @@ def add_by_class(sums: np.ndarray, target: np.ndarray, vectors: np.ndarray) -> N
     array([[2.],
            [1.]])
     """
-    tensor(sums).index_add_(0, tensor(target % len(sums)), tensor(vectors).double())
+    if HAS_TORCH:  # several times as fast as NumPy
+        tensor(sums).index_add_(0, tensor(target % len(sums)), tensor(vectors).double())
+    else:
+        np.add.at(sums, target, vectors)
 
 
 def class_means(sums: np.ndarray, target: np.ndarray) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.int64]]:

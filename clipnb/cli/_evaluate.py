@@ -17,6 +17,7 @@ from clipnb.cli._options import (
     worst_option,
 )
 from clipnb.cli._output import facts_text, note, rows_text, scores_text, worst_sentence, write_result
+from clipnb.cli._predictions import Exports, exports_options
 from clipnb.cli._run import encode_dataset
 from clipnb.prompts import load_templates
 
@@ -33,6 +34,7 @@ from clipnb.prompts import load_templates
     is_flag=True,
     help="Also score harder views of the emoji set's test drawings: turned, shrunk and moved (emoji only).",
 )
+@exports_options
 @json_option
 def evaluate(
     source: dict,
@@ -42,6 +44,7 @@ def evaluate(
     store: Path | None,
     worst_k: int,
     hard: bool,
+    exports: Exports,
     json_file: str | None,
 ) -> None:
     """Report zero-shot accuracy, Recall@5 and the worst classes, each with its 95 % interval.
@@ -74,8 +77,10 @@ def evaluate(
     )
     rows = evaluation.worst_class_rows(result, names, worst_k)
     counts = {name: summary[name] for name in ("n", "unlabelled", "classes", "classes_with_images", "chance")}
+    content = {**head, "lint": lint, **run.facts, **summary, **views, "worst_classes": rows}
+    exports.write(content, run.images.ids, result, names, json_file)
     write_result(
-        {**head, "lint": lint, **run.facts, **summary, **views, "worst_classes": rows},
+        content,
         json_file,
         facts_text(head | counts),
         scores_text(result.scores(k=worst_k), worst_k),

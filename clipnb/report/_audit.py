@@ -165,6 +165,7 @@ def audit(
         images=table,
         left_out=pd.DataFrame(named.left_out_rows(labelled=True), columns=["reason", "count", "examples"]),
         thumbnails=_thumbnails(named, table, bad),
+        result=result,
     )
 
 

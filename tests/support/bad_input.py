@@ -6,6 +6,7 @@ ALLOWED says why not.
 """
 
 import inspect
+import json
 import re
 import tempfile
 import time
@@ -276,6 +277,13 @@ class Lazy:
     def make_report(self):
         return clipnb.audit(self.data, self.model, made="today")
 
+    def make_csv(self):
+        return self.file("p.csv", "id,label,prediction\n1,cat,dog\n2,dog,dog\n")
+
+    def make_run(self):
+        content = {"dataset": "x", "n": 2, "classes": 2, "accuracy": 0.5, "accuracy_ci": [0.1, 0.9]}
+        return self.file("run.json", json.dumps(content))
+
     def file(self, name, text):
         (self.folder / name).write_text(text, "utf-8")
         return self.folder / name
@@ -323,6 +331,44 @@ ROWS = {
     "evaluate": (lambda: dict(LABELLED), {}),
     "evaluate_prompts": (lambda: {"vectors": EYE, "bank": BANK, "labels": [0, 1, 2]}, {}),
     "evaluate_store": (lambda: {"folder": made.store, "classifier": EYE}, {}),
+    "evaluate_predictions": (
+        lambda: {
+            "predictions": [0, 1, 1],
+            "labels": [0, 1, 1],
+            "classnames": ["cat", "dog"],
+            "topk": [[0, 1], [1, 0], [1, 0]],
+            "scores": [0.1, 0.2, 0.3],
+        },
+        {"topk": "free"},
+    ),
+    "predictions.read_predictions": (
+        lambda: {"path": made.csv, "classnames": ["cat", "dog"]},
+        {"labels": "free"},
+    ),
+    "predictions.write_predictions": (
+        lambda: {
+            "path": made.folder / "out.parquet",
+            "ids": ["a", "b", "c"],
+            "result": made.result,
+            "classnames": ["cat", "dog", "pig"],
+        },
+        {"ids": "free", "about": "free"},
+    ),
+    "report.audit_predictions": (
+        lambda: {"predictions": made.csv, "classnames": ["cat", "dog"], "made": "today"},
+        {"predictions": "file", "images": "file", "labels": "free"},
+    ),
+    "report.compare_predictions": (
+        lambda: {"a": made.csv, "b": made.csv, "classnames": ["cat", "dog"], "made": "today"},
+        {"a": "file", "b": "file", "labels": "free"},
+    ),
+    "report.tabulate": (lambda: {"paths": [made.run], "k": 1, "made": "today"}, {"paths": "paths"}),
+    "report.model_card": (lambda: {"summary": {"dataset": "x", "accuracy": 0.5}}, {"summary": "thing"}),
+    "report.write_model_card": (
+        lambda: {"path": made.folder / "card.md", "summary": {"dataset": "x", "accuracy": 0.5}},
+        {"summary": "thing"},
+    ),
+    "datasets.read_classnames": (lambda: {"file": made.file("names.txt", "cat\ndog\n")}, {}),
     "EvaluationResult.merge": (lambda: {"parts": [made.result]}, {"parts": "free"}),
     "EvaluationResult.summary": (lambda: {"self": made.result, "k": 1}, {"self": "free"}),
     "EvaluationResult.scores": (lambda: {"self": made.result, "k": 1}, {"self": "free"}),
@@ -661,6 +707,12 @@ MUTATIONS["pair"] = {
     "NaN": lambda v: (NAN, 1.0),
     "mismatched: one": lambda v: (1.0,),
 }
+MUTATIONS["paths"] = {
+    "wrong type: text": lambda v: "text",
+    "wrong type: None": lambda v: None,
+    "wrong type: numbers inside": lambda v: [1],
+    "empty": lambda v: [],
+}
 # classes that `clipnb` fills and people read
 NOT_CALLED = {
     "datasets.LabeledImages": "made by load_dataset",
@@ -678,6 +730,9 @@ NOT_CALLED = {
     "report.ReportPage": "what Report and Upgrade share",
     "report.Report": "made by audit and Report.load",
     "report.Upgrade": "made by report.compare",
+    "report.PredictionsReport": "made by audit_predictions",
+    "report.RunTable": "made by tabulate",
+    "predictions.Predictions": "made by read_predictions",
     "Score": "a named tuple",
     "intervals.Score": "a named tuple",
     "report.audit": "is clipnb.audit",
@@ -709,6 +764,14 @@ ALLOWED = [  # function, argument, mutation (regular expressions), and why it is
         "any number of samples; NaN is a resample without a value",
     ),
     (r".*", "seed", "huge", "seeds are of any size"),
+    (r"evaluate_predictions", "labels", "wrong dtype: objects", "None is an unknown label"),
+    (r"report.*", "k|worst_k", "huge", "all, if there are fewer"),
+    (
+        r"predictions.*|report.*_predictions|evaluate_predictions",
+        "classnames",
+        "mismatched.*",
+        "classes may have no images",
+    ),
     (
         r"metrics.(recall_at_k|label_rank)|similarity.top_k",
         "similarity",
@@ -936,6 +999,14 @@ OF_OPTIONS = {  # option: values that no run may take; counts, numbers and choic
     "--price": ["x", "1", "-1,0", "nan,0"],
     "--fail-under": ["accuracy", "no_such_score=1", "accuracy=x"],
     "--compare": [("no/a.json", "no/b.json")],
+    "--predictions": ["", "no/such.csv", ".", LONG],
+    "--compare-predictions": ["no/such.csv"],
+    "--images": ["no/such"],
+    "--labels": ["no/such.npy"],
+    "--predictions-out": ["no/such/x", ".", LONG],
+    "--model-card": ["no/such/x", ".", LONG],
+    "--latex": ["no/such/x", ".", LONG],
+    "--html": ["no/such/x", ".", LONG],
     "--imagenet": ["no/such", LONG],
     "--check": ["no/such.json", __file__, LONG],
     "--method": ["", "no-such-method"],
