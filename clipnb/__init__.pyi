@@ -31,6 +31,7 @@ from .evaluation import evaluate_prompts as evaluate_prompts
 from .evaluation import evaluate_store as evaluate_store
 from .intervals import Score as Score
 from .models import load_model as load_model
+from .models import wrap_model as wrap_model
 from .report import audit as audit
 from .zeroshot import prompt_vectors as prompt_vectors
 from .zeroshot import zero_shot_classifier as zero_shot_classifier

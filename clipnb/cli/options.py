@@ -50,7 +50,8 @@ def model_options(command):
             "--model",
             default="clipnb-mini",
             show_default=True,
-            help="clipnb-mini, a name open_clip knows, local-dir:PATH, or hf-hub:ORGANISATION/NAME.",
+            help="clipnb-mini, a name open_clip knows, local-dir:PATH, hf-hub:ORGANISATION/NAME, "
+            "transformers:NAME_OR_PATH, or sentence-transformers:NAME_OR_PATH.",
         ),
         click.option("--pretrained", help="A tag open_clip knows for the model, or a checkpoint file."),
         click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:1, mps."),

@@ -17,6 +17,7 @@ from tqdm.auto import tqdm
 from clipnb._checks import one_of, require_attribute, whole_number
 from clipnb._files import path_of
 from clipnb.embeddings import PRECISION_CHECK, Embeddings, StoreWriter, read_provenance, read_skipped
+from clipnb.encode._plausible import warn_if_alike
 from clipnb.encode._precision import check_precision
 from clipnb.encode._readers import DevicePixels, Pixels
 from clipnb.errors import InputError
@@ -142,6 +143,11 @@ def prepare(model: Model, data, store: str | Path | None, bad_images: str, decod
         path_of(store, "store")
     if not len(data):
         raise InputError("Expected at least one image, got none")
+    if store is not None and model.fingerprint is None:
+        raise InputError(
+            "Expected a model with a name for a store, got functions without one: "
+            "wrap_model(encode_images=..., encode_texts=..., name='...')"
+        )
     begun = read_provenance(store) or {}
     provenance = {
         "model": model.name,
@@ -195,7 +201,7 @@ def encode_shards(
         bar.update(len(good) + len(bad))
         return good, found, {data.ids[i]: why for i, why in bad.items()}
 
-    if on_cpu and not workers:
+    if on_cpu and not workers and model.tokenizer is not None:  # functions of others are called by one thread
 
         def encode_all(some):
             return parallel_map(lambda batch: encode(reader.collate([reader[i] for i in batch])), some)
@@ -223,8 +229,11 @@ def encode_shards(
             rows, skipped = [i for good, _, _ in parts for i in good], {}
             for _, _, bad in parts:
                 skipped |= bad
+            vectors = np.concatenate([nothing, *(found for _, found, _ in parts)])
+            if some is batches[0]:
+                warn_if_alike(vectors, model, "images")
             yield Embeddings(
-                np.concatenate([nothing, *(found for _, found, _ in parts)]),
+                vectors,
                 data.labels[rows],
                 [data.ids[i] for i in rows],
                 data.classnames,
@@ -255,11 +264,12 @@ def _unmoved(_worker) -> None:
     )  # what fails in reading is handed over; the rest is a handshake that the parent's stop broke
 
 
-def _encode_pixels(model: Model, pixels: torch.Tensor, size: int) -> tuple[np.ndarray, int]:
+def _encode_pixels(model: Model, pixels: torch.Tensor | list, size: int) -> tuple[np.ndarray, int]:
     """Vectors of a batch, at most `size` images at once, and the size that fitted into memory."""
     while True:
         try:
-            return np.concatenate([model.encode_pixels(part) for part in pixels.split(size)]), size
+            parts = [pixels[start : start + size] for start in range(0, len(pixels), size)]
+            return np.concatenate([model.encode_pixels(part) for part in parts]), size
         except torch.OutOfMemoryError:
             if size == 1:
                 raise

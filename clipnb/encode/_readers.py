@@ -14,9 +14,14 @@ def collate(items):
     good = [(i, pixels) for i, pixels, why in items if why is None]
     return (
         [i for i, _ in good],
-        torch.stack([pixels for _, pixels in good]) if good else None,
+        _batch([pixels for _, pixels in good]) if good else None,
         {i: why for i, _, why in items if why is not None},
     )
+
+
+def _batch(pixels):
+    """One tensor; a list of images where a model takes them as they are."""
+    return torch.stack(pixels) if isinstance(pixels[0], torch.Tensor) else pixels
 
 
 class Pixels(torch.utils.data.Dataset):
@@ -55,7 +60,7 @@ class DevicePixels(Pixels):
             raise InputError(
                 "Expected torchcodec for the decoder 'device', it cannot be imported; pip install 'clipnb[gpu]'"
             ) from None
-        if not hasattr(model.preprocess, "transforms"):
+        if not hasattr(getattr(model, "preprocess", None), "transforms"):
             raise InputError(
                 f"Expected the preprocessing of {model.name} to be a list of transforms for the decoder 'device', got one function"
             )

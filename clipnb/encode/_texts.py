@@ -9,9 +9,10 @@ import numpy as np
 import torch
 
 from clipnb._checks import listed, require_attribute, text_of, whole_number
+from clipnb.encode._plausible import warn_if_alike
 from clipnb.encode._textcache import TextCache, cache_folder
 from clipnb.errors import InputError
-from clipnb.models import Model
+from clipnb.models import Model, WrappedModel
 from clipnb.models._prefixes import NODES, trees
 from clipnb.similarity import parallel_map
 
@@ -43,7 +44,7 @@ def encode_texts(model: Model, texts, batch_tokens: int | None = None) -> np.nda
     >>> vectors.shape, float(np.linalg.norm(vectors[0]).round(4))
     ((2, 256), 1.0)
     """
-    require_attribute(model, "model", "encode_tokens", "clipnb.load_model")
+    require_attribute(model, "model", "text_fingerprint", "clipnb.load_model")
     batch_tokens = (2048 if model.device.type == "cpu" else 65_536) if batch_tokens is None else batch_tokens
     batch_tokens = whole_number(batch_tokens, "batch_tokens", 1)
     texts = listed(texts, "texts")
@@ -52,21 +53,25 @@ def encode_texts(model: Model, texts, batch_tokens: int | None = None) -> np.nda
     for position, text in enumerate(texts):
         text_of(text, f"texts[{position}]")
     unique, folder = list(dict.fromkeys(texts)), cache_folder()
-    cache = TextCache(folder / "texts.sqlite", model.text_fingerprint) if folder else None
+    cache = TextCache(folder / "texts.sqlite", model.text_fingerprint) if folder and model.text_fingerprint else None
     vectors = cache.find(unique) if cache else {}
     missing = [text for text in unique if text not in vectors]
     parts = [missing[start : start + TEXTS_AT_ONCE] for start in range(0, len(missing), TEXTS_AT_ONCE)]
     # Tokenising is one core's work; it goes ahead while the network has the rest. Closed, so that a stop waits for nothing.
-    with ThreadPoolExecutor(1) as ahead, closing(ahead.map(model.tokenizer, parts)) as tokens:
+    tokenize = model.tokenizer or list  # functions of others take the texts themselves
+    with ThreadPoolExecutor(1) as ahead, closing(ahead.map(tokenize, parts)) as tokens:
         for part, ids in zip(parts, tokens):
             found = dict(zip(part, _encode_tokens(model, ids, batch_tokens)))
             vectors |= found
+            warn_if_alike(np.stack(list(found.values())), model, "texts")
             if cache:
                 cache.keep(found)
     return np.stack([vectors[text] for text in texts])
 
 
-def _encode_tokens(model: Model, tokens: torch.Tensor, batch_tokens: int) -> np.ndarray:
+def _encode_tokens(model: Model | WrappedModel, tokens: torch.Tensor | list[str], batch_tokens: int) -> np.ndarray:
+    if isinstance(model, WrappedModel):
+        return model.encode_strings(tokens)
     if model.shares_prefixes:
         grown, size = list(trees(tokens.numpy(), model.prompt_lengths(tokens).numpy())), max(1, batch_tokens // NODES)
         order, encode = np.concatenate([tree.prompts for tree in grown]), model.encode_trees

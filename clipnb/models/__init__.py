@@ -2,5 +2,6 @@
 
 from clipnb.models._loading import EMBEDDED, EMBEDDED_DIR, find_device, load_model
 from clipnb.models._model import DTYPES, Model
+from clipnb.models._wrapped import WrappedModel, wrap_model
 
-__all__ = ["DTYPES", "EMBEDDED", "EMBEDDED_DIR", "Model", "find_device", "load_model"]
+__all__ = ["DTYPES", "EMBEDDED", "EMBEDDED_DIR", "Model", "WrappedModel", "find_device", "load_model", "wrap_model"]

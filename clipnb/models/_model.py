@@ -55,14 +55,14 @@ class Model:
         holds none of them) and the preprocessing. Equal fingerprints mean equal vectors, up to rounding. Versions of
         libraries are left out: they change the last bits, and an update would then discard every store.
         """
-        return _fingerprint(_tensors(self.module), [_structure(self.module), self.config, repr(self.preprocess)])
+        return fingerprint_of(tensors_of(self.module), [_structure(self.module), self.config, repr(self.preprocess)])
 
     @cached_property
     def text_fingerprint(self) -> str:
         """The same for text vectors: everything except the image tower, with the tokenizer and the kind of device."""
-        weights = {name: tensor for name, tensor in _tensors(self.module).items() if not name.startswith("visual.")}
+        weights = {name: tensor for name, tensor in tensors_of(self.module).items() if not name.startswith("visual.")}
         config = {part: self.config.get(part) for part in ("architecture", "text")}
-        return _fingerprint(
+        return fingerprint_of(
             weights, [_structure(self.module, without="visual"), config, self._tokenizer_identity(), self.device.type]
         )
 
@@ -96,6 +96,17 @@ class Model:
             **{name: preprocessing.get(name) for name in ("mean", "std", "interpolation", "resize_mode")},
             "context_length": self.config.get("text", {}).get("context_length"),
         }
+
+    @cached_property
+    def logit_scale(self) -> float:
+        """What a cosine is multiplied by to give a logit."""
+        return float(self.module.logit_scale.exp())
+
+    @cached_property
+    def logit_bias(self) -> float | None:
+        """What is added to a logit by a model that was trained with a sigmoid (SigLIP); None for the others."""
+        bias = getattr(self.module, "logit_bias", None)
+        return None if bias is None else float(bias)
 
     @cached_property
     def trims_exactly(self) -> bool:
@@ -154,7 +165,10 @@ class Model:
                 .to(self.device, dtype)
             )
             with torch.inference_mode():
-                full, short = _unit_norm(self.module.encode_image(pixels)), _unit_norm(read_images(visual, pixels))
+                full, short = (
+                    unit_norm_array(self.module.encode_image(pixels)),
+                    unit_norm_array(read_images(visual, pixels)),
+                )
         except (
             AttributeError,
             RuntimeError,
@@ -187,12 +201,12 @@ class Model:
     @torch.inference_mode()
     def encode_tokens(self, tokens: torch.Tensor) -> np.ndarray:
         """Unit-norm text vectors (B, D) float32 of token ids (B, context), or (B, L) where `trims_exactly`."""
-        return _unit_norm(self.module.encode_text(tokens.to(self.device)))
+        return unit_norm_array(self.module.encode_text(tokens.to(self.device)))
 
     @torch.inference_mode()
     def encode_trees(self, trees: list[Tree]) -> np.ndarray:
         """Unit-norm text vectors (P, D) float32 of all prompts of these trees in order; where `shares_prefixes`."""
-        return _unit_norm(
+        return unit_norm_array(
             read_trees(self.module if hasattr(self.module, "token_embedding") else self.module.text, trees)
         )
 
@@ -205,7 +219,7 @@ class Model:
     def encode_pixels(self, pixels: torch.Tensor) -> np.ndarray:
         """Unit-norm image vectors (B, D) float32 of preprocessed images (B, 3, H, W)."""
         pixels = pixels.to(self.device, non_blocking=True).to(DTYPES[self.precision], memory_format=torch.channels_last)
-        return _unit_norm(
+        return unit_norm_array(
             read_images(self.module.visual, pixels) if self.skips_unread else self.module.encode_image(pixels)
         )
 
@@ -227,12 +241,12 @@ def _structure(module: torch.nn.Module, without: str = "") -> list[str]:
     return [type(module).__name__, *(f"{name}: {part!r}" for name, part in module.named_children() if name != without)]
 
 
-def _tensors(module: torch.nn.Module) -> dict[str, torch.Tensor]:
+def tensors_of(module: torch.nn.Module) -> dict[str, torch.Tensor]:
     """All weights and buffers, those that no checkpoint holds included, such as the mask of a causal text tower."""
     return dict(module.named_parameters()) | dict(module.named_buffers())
 
 
-def _fingerprint(weights: dict[str, torch.Tensor], other) -> str:
+def fingerprint_of(weights: dict[str, torch.Tensor], other) -> str:
     digest = hashlib.sha256(json.dumps(other, sort_keys=True, default=repr).encode())
     for key, tensor in sorted(weights.items()):
         digest.update(key.encode())
@@ -240,6 +254,6 @@ def _fingerprint(weights: dict[str, torch.Tensor], other) -> str:
     return digest.hexdigest()[:16]
 
 
-def _unit_norm(vectors: torch.Tensor) -> np.ndarray:
+def unit_norm_array(vectors: torch.Tensor) -> np.ndarray:
     # In fp32 whatever the tower's type: a norm taken in bf16 is off by up to 0.4 %.
     return torch.nn.functional.normalize(vectors.float(), dim=-1).cpu().numpy()

@@ -194,7 +194,7 @@ def _reliability(model: Model, vectors, result: EvaluationResult, name: str, k: 
         name, vectors = "the emoji set", encode_images(model, known).vectors
         result = evaluate(vectors, prompt_vectors(model, known.classnames, ["{}"])[0], known.labels)
     k = min(k, int((~np.isnan(result.per_class_accuracy)).sum()))
-    baselines = margin.baseline_scores(vectors, result.classifier, float(model.module.logit_scale.exp()))
+    baselines = margin.baseline_scores(vectors, result.classifier, model.logit_scale, model.logit_bias)
     return (
         name,
         k,

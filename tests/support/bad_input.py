@@ -198,7 +198,7 @@ KINDS = {
     "truths": "relevant positives correct correct_a correct_b",
     "count": "k num_classes resamples seed splits bins n successes worst_k top_m batch_size workers batch_tokens rivals min_images count words "
     "concurrency asks retries max_tokens shard_size enrich most columns top per_cell",
-    "number": "confidence floor temperature entropy logit_scale synonym_cosine majority significance name_weight max_cost per_minute timeout "
+    "number": "confidence floor temperature entropy logit_scale logit_bias synonym_cosine majority significance name_weight max_cost per_minute timeout "
     "chance mean spearman average_precision base_rate rare_share rare_recall common_accuracy",
     "strings": "classnames texts prompts",
     "templates": "templates pool",
@@ -306,6 +306,10 @@ ROWS = {
         },
     ),
     "load_model": (dict, {"trust_pickle": "truth", "pretrained": "option"}),
+    "wrap_model": (
+        lambda: {"encode_images": np.ones, "encode_texts": np.ones, "name": "mine"},
+        {"encode_images": "thing", "encode_texts": "thing", "name": "text"},
+    ),
     "load_dataset": (dict, {}),
     "encode_images": (lambda: {"model": made.model, "data": made.data}, {}),
     "encode_texts": (lambda: {"model": made.model, "texts": ["cat"]}, {}),
@@ -392,6 +396,7 @@ ROWS = {
     "margin.worst_auc": (lambda: dict(PER_CLASS, cmm=[0.1, 0.2, 0.3], k=1), {}),
     "margin.margin_intervals": (lambda: dict(LABELLED), {}),
     "margin.softmax_confidence": (lambda: dict(VECTORS), {}),
+    "margin.prediction_confidence": (lambda: dict(VECTORS, logit_bias=-10.0), {}),
     "margin.nearest_text": (lambda: {"classifier": EYE}, {}),
     "margin.baseline_scores": (lambda: dict(VECTORS), {}),
     "margin.compare_scores": (lambda: dict(PER_CLASS, scores={"a": [0.1, 0.2, 0.3]}, k=1), {"scores": "thing"}),
@@ -593,6 +598,7 @@ NOT_CALLED = {
     "intervals.Score": "a named tuple",
     "report.audit": "is clipnb.audit",
     "models.load_model": "is clipnb.load_model",
+    "models.wrap_model": "is clipnb.wrap_model",
     "datasets.load_dataset": "is clipnb.load_dataset",
 }
 
@@ -676,13 +682,14 @@ ALLOWED = [  # function, argument, mutation (regular expressions), and why it is
         "NaN|infinity",
         "NaN is a class that is never predicted, infinity ranks",
     ),
+    (r".*", "logit_bias", "negative", "SigLIP's is negative"),
     (r"margin.worst_first", "cmm", "mismatched.*|empty", "any number of classes"),
     (r"similarity.*", ".*", "mismatched.*", "any number of rows and columns"),
     (r"similarity.unit_norm", ".*", "empty|wrong shape: a dimension more", "rows in any arrangement"),
     (r"similarity.top_k", "k", "huge", "k counts as C if it is larger"),
     (r"(?!explain|describe).*", "classifier", "mismatched: longer", "more classes than images have labels"),
     (
-        r"margin.(softmax|baseline).*|margin.find_worst|ensemble.(pseudo_labels|zpe_scores|autoclip_weights)",
+        r"margin.(softmax|prediction|baseline).*|margin.find_worst|ensemble.(pseudo_labels|zpe_scores|autoclip_weights)",
         "vectors",
         "mismatched: longer",
         "any number of images",
@@ -812,7 +819,7 @@ def fault(name, argument, mutation):
 
 LONG = "a" * 5000
 OF_OPTIONS = {  # option: values that no run may take; counts, numbers and choices have theirs by type
-    "--model": ["", "no-such-model", "local-dir:no/such", LONG],
+    "--model": ["", "no-such-model", "local-dir:no/such", "transformers:", "transformers:/no/such", LONG],
     "--pretrained": ["no-such-tag", "no/such.safetensors", LONG],
     "--device": ["", "gpu", "cuda:99"],
     "--precision": ["", "int8", "auto"],

@@ -58,6 +58,7 @@ PUBLIC = {
     "": [
         "audit",
         "load_model",
+        "wrap_model",
         "load_dataset",
         "encode_images",
         "encode_texts",
@@ -121,6 +122,7 @@ PUBLIC = {
         "worst_auc",
         "margin_intervals",
         "softmax_confidence",
+        "prediction_confidence",
         "nearest_text",
         "baseline_scores",
         "compare_scores",
@@ -213,7 +215,7 @@ PUBLIC = {
         "labelled",
         "every_second",
     ],
-    "models": ["load_model"],
+    "models": ["load_model", "wrap_model"],
     "similarity": ["unit_norm", "top_k"],
 }
 
