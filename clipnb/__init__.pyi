@@ -15,7 +15,9 @@ from . import paired as paired
 from . import paper as paper
 from . import plots as plots
 from . import prompts as prompts
+from . import reject as reject
 from . import report as report
+from . import retrieval as retrieval
 from . import similarity as similarity
 from . import widgets as widgets
 from . import worst as worst

@@ -18,6 +18,7 @@ from clipnb.datasets._imagenet import (
 )
 from clipnb.datasets._images import LabeledImages, flatten
 from clipnb.datasets._load import SPECS, load_dataset
+from clipnb.datasets._pairs import ImageTextPairs, load_pairs
 from clipnb.datasets._subsets import every_second, labelled
 
 __all__ = [
@@ -25,6 +26,7 @@ __all__ = [
     "EMOJI_DIR",
     "EMOJI_SPLITS",
     "SPECS",
+    "ImageTextPairs",
     "LabeledImages",
     "check_asset",
     "check_order",
@@ -35,6 +37,7 @@ __all__ = [
     "imagenet_classnames",
     "labelled",
     "load_dataset",
+    "load_pairs",
     "open_imagenet",
     "repaired_classnames",
     "scored_classnames",

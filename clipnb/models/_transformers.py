@@ -14,6 +14,7 @@ import numpy as np
 import torch
 
 from clipnb._checks import format_value
+from clipnb._files import path_of
 from clipnb.errors import InputError
 from clipnb.models._model import DTYPES, Model, unit_norm_array
 
@@ -174,6 +175,7 @@ def open_transformers(
     source = name.removeprefix(PREFIX)
     if not source.strip() or "\0" in source:
         raise InputError(f"Expected {PREFIX}NAME_OR_PATH, got {format_value(name)}")
+    path_of(source, "name")
     if not Path(source, "config.json").is_file() and (Path(source).is_dir() or not REPOSITORY.fullmatch(source)):
         raise InputError(
             f"Expected a folder with config.json or a repository (ORGANISATION/NAME) after {PREFIX}, "

@@ -6,6 +6,7 @@ import pandas as pd
 
 from clipnb.evaluation import EvaluationResult
 from clipnb.report._page import first_names, short
+from clipnb.report._routing import routing_advice
 
 
 def give_advice(
@@ -52,6 +53,7 @@ def give_advice(
             f"Do not rely on the model for the {summary['classes_at_zero']} classes of which no image was recognised; route them to a "
             "person."
         )
+    steps += routing_advice(summary)
     for verdict, what in (
         ("name collision", "Give {} a name of its own: its images go to a class with the same name or text."),
         ("near-synonym", "Reword {}, or merge it with the class it is taken for: their texts say nearly the same."),

@@ -26,6 +26,7 @@ from clipnb.models import EMBEDDED, Model, load_model
 from clipnb.report._advice import give_advice
 from clipnb.report._page import plain_text, short
 from clipnb.report._report import Report
+from clipnb.report._routing import route
 from clipnb.similarity import unit_norm
 from clipnb.zeroshot import prompt_vectors
 
@@ -145,7 +146,7 @@ def audit(
         "unreadable": len(unreadable),
         "classes": len(named.classnames),
         "never_predicted": int(np.isnan(result.cmm["pseudo_image"]).sum()),
-        **(result.summary(k=worst_k) if result.n else {}),
+        **(result.summary(k=worst_k) | route(vectors, result, model.logit_scale, model.logit_bias) if result.n else {}),
         "reliability_measured_on": measured_on,
         "reliability_k": reliability_k,
         "made": made or datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),

@@ -270,6 +270,10 @@ class Lazy:
     def make_weighing(self):
         return clipnb.widgets.PromptWeightExplorer(["a {}", "b {}"], [0.1, 0.2])
 
+    def make_pairs(self):
+        Image.new("RGB", (8, 8)).save(self.folder / "pair.png")
+        return self.file("pairs.csv", "image,caption\npair.png,a square\n")
+
     def make_report(self):
         return clipnb.audit(self.data, self.model, made="today")
 
@@ -349,6 +353,49 @@ ROWS = {
     "metrics.expected_calibration_error": (
         lambda: {"confidence": [0.2, 0.7, 0.9], "correct": [0, 1, 1]},
         {"confidence": "floats"},
+    ),
+    "metrics.risk_coverage_curve": (
+        lambda: {"confidence": [0.2, 0.7, 0.9], "right": [0, 1, 1]},
+        {"confidence": "floats", "right": "truths"},
+    ),
+    "metrics.area_under_risk_coverage": (
+        lambda: {"confidence": [0.2, 0.7, 0.9], "right": [0, 1, 1]},
+        {"confidence": "floats", "right": "truths"},
+    ),
+    "reject.choose_threshold": (
+        lambda: {"confidence": [0.2, 0.7, 0.9], "right": [0, 1, 1]},
+        {"confidence": "floats", "right": "truths", "precision": "number"},
+    ),
+    "reject.confirm": (
+        lambda: {"confidence": [0.2, 0.7, 0.9], "right": [0, 1, 1], "threshold": 0.5},
+        {"confidence": "floats", "right": "truths", "precision": "number", "threshold": "number"},
+    ),
+    "reject.confirm_on_halves": (
+        lambda: {"confidence": [0.2, 0.7, 0.9], "right": [0, 1, 1], "half": [0, 1, 1]},
+        {"confidence": "floats", "right": "truths", "precision": "number", "half": "truths"},
+    ),
+    "reject.accepted_by_class": (
+        lambda: {
+            "confidence": [0.2, 0.7, 0.9],
+            "predictions": [0, 1, 1],
+            "labels": [0, 1, 0],
+            "num_classes": 2,
+            "threshold": 0.5,
+        },
+        {"confidence": "floats", "threshold": "number"},
+    ),
+    "retrieval.evaluate_retrieval": (
+        lambda: {"image_vectors": EYE, "text_vectors": EYE, "image_of_text": [0, 1, 2]},
+        {
+            "image_vectors": "unit vectors",
+            "text_vectors": "unit vectors",
+            "image_of_text": "indices",
+            "fold_size": "count",
+        },
+    ),
+    "datasets.load_pairs": (
+        lambda: {"spec": str(made.pairs)},
+        {"spec": "file", "images": "file", "split": "text"},
     ),
     "worst.worst_classes": (lambda: dict(PER_CLASS, k=1), {}),
     "worst.worst_k_accuracy": (lambda: dict(PER_CLASS, k=1), {}),
@@ -588,6 +635,8 @@ MUTATIONS["pair"] = {
 # classes that `clipnb` fills and people read
 NOT_CALLED = {
     "datasets.LabeledImages": "made by load_dataset",
+    "datasets.ImageTextPairs": "made by load_pairs",
+    "retrieval.RetrievalResult": "made by evaluate_retrieval",
     "EvaluationResult": "made by evaluate",
     "Embeddings": "made by encode_images and Embeddings.load",
     "InputError": "an exception",
@@ -682,6 +731,9 @@ ALLOWED = [  # function, argument, mutation (regular expressions), and why it is
         "NaN|infinity",
         "NaN is a class that is never predicted, infinity ranks",
     ),
+    (r"reject.*|metrics.*risk.*", "confidence", "huge.*", "only the order counts"),
+    (r"retrieval.*", "(image|text)_vectors", "mismatched: longer", "any number of images"),
+    (r"reject.*", "threshold", "huge|infinity|negative", "no image, or all, are answered"),
     (r".*", "logit_bias", "negative", "SigLIP's is negative"),
     (r"margin.worst_first", "cmm", "mismatched.*|empty", "any number of classes"),
     (r"similarity.*", ".*", "mismatched.*", "any number of rows and columns"),
@@ -825,6 +877,8 @@ OF_OPTIONS = {  # option: values that no run may take; counts, numbers and choic
     "--precision": ["", "int8", "auto"],
     "--like": ["no-such-tag", LONG],
     "--dataset": ["", "emojis", "emoji:none", "folder:", "folder:/no/such", "table:none.csv", f"folder:{LONG}"],
+    "--images": ["no/such", __file__, LONG],
+    "--split": [""],
     "--store": [LONG, __file__],
     "--templates": ["", "no-such-set", LONG, __file__],
     "--json": ["no/such/x.json", ".", LONG],
@@ -839,6 +893,7 @@ OF_OPTIONS = {  # option: values that no run may take; counts, numbers and choic
     "--api-base": ["http://me:secret@host/v1"],
     "--price": ["x", "1", "-1,0", "nan,0"],
     "--fail-under": ["accuracy", "no_such_score=1", "accuracy=x"],
+    "--reject-at": ["", "0.95", "precision", "precision=x", "precision=0", "precision=1.1", "risk=1", "recall=0.9"],
     "--compare": [("no/a.json", "no/b.json")],
     "--imagenet": ["no/such", LONG],
     "--check": ["no/such.json", __file__, LONG],

@@ -32,12 +32,14 @@ FLOW = [
     "similarity",
     "intervals",
     "metrics",
+    "reject",
     "_class_prior",
     "worst",
     "margin",
     "explain",
     "embeddings",
     "evaluation",
+    "retrieval",
     "paired",
     "ensemble",
     "plots",
@@ -87,6 +89,8 @@ PUBLIC = {
         "average_precision",
         "hit_at_k",
         "label_rank",
+        "risk_coverage_curve",
+        "area_under_risk_coverage",
         "calibration_bins",
         "expected_calibration_error",
     ],
@@ -104,6 +108,7 @@ PUBLIC = {
         "rank_correlation_difference",
     ],
     "paired": ["compare", "paired_differences", "differences_of_predictions", "chosen_on_halves"],
+    "reject": ["choose_threshold", "confirm", "confirm_on_halves", "accepted_by_class"],
     "worst": [
         "worst_classes",
         "worst_k_accuracy",
@@ -205,6 +210,8 @@ PUBLIC = {
         "with_classes",
         "scored_classnames",
         "LabeledImages",
+        "load_pairs",
+        "ImageTextPairs",
         "open_imagenet",
         "imagenet_classnames",
         "repaired_classnames",
@@ -217,6 +224,7 @@ PUBLIC = {
     ],
     "models": ["load_model", "wrap_model"],
     "similarity": ["unit_norm", "top_k"],
+    "retrieval": ["evaluate_retrieval", "RetrievalResult"],
 }
 
 
