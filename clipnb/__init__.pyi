@@ -11,6 +11,7 @@ from . import intervals as intervals
 from . import margin as margin
 from . import metrics as metrics
 from . import models as models
+from . import multilabel as multilabel
 from . import paired as paired
 from . import paper as paper
 from . import plots as plots

@@ -303,6 +303,47 @@ def average_precision(scores, positives) -> float:
     return float(-np.sum(np.diff(recall) * precision[:-1]))
 
 
+def per_class_average_precision(scores: npt.ArrayLike, positives: npt.ArrayLike) -> npt.NDArray[np.float64]:
+    """Average precision of each class of a multi-label set: (C,) fractions in [0, 1]; NaN for a class without positives.
+
+    Args:
+        scores: (N, C) higher = more likely that the class is in the image.
+        positives: (N, C) booleans, which classes are in the image; any number of them.
+
+    Raises:
+        InputError: shapes differ, or scores are not finite.
+
+    >>> per_class_average_precision([[.9, .1], [.8, .7], [.3, .2]], [[1, 0], [0, 0], [1, 0]]).round(3)
+    array([0.833,   nan])
+    """
+    scores = floats(scores, "scores", 2)
+    positives = booleans(positives, "positives", scores.shape)
+    if not scores.shape[1]:
+        raise InputError("Expected at least one class in `scores`, got none")
+    columns = zip(scores.T, positives.T)
+    return np.array([average_precision(s, p) if p.any() else np.nan for s, p in columns])
+
+
+def mean_average_precision(scores: npt.ArrayLike, positives: npt.ArrayLike) -> float:
+    """Mean of `per_class_average_precision` over classes with positives ("mAP" of VOC and COCO), in [0, 1].
+
+    Equal to CLIP_benchmark's `mean_average_precision` where scores do not tie and every class has a positive; there a class
+    without one counts as 0. It is not the mAP of object detection. NaN if no class has a positive.
+
+    Args:
+        scores: (N, C) higher = more likely that the class is in the image.
+        positives: (N, C) booleans, which classes are in the image.
+
+    Raises:
+        InputError: shapes differ, or scores are not finite.
+
+    >>> round(mean_average_precision([[.9, .1], [.8, .7], [.3, .2]], [[1, 0], [0, 1], [1, 0]]), 3)
+    0.917
+    """
+    precision = per_class_average_precision(scores, positives)
+    return float(np.nanmean(precision)) if np.isfinite(precision).any() else float("nan")
+
+
 def calibration_bins(confidence, correct, bins: int = 10) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Confidence against accuracy, in `bins` bins of equal width over [0, 1].
 

@@ -19,8 +19,8 @@ LEAST_FOLDS = 2  # whole folds that a set must have for scores by fold
 @click.option(
     "--dataset",
     required=True,
-    help="Images with captions: Karpathy's JSON of COCO or Flickr30k, COCO's own JSON, a CSV, JSON lines or Parquet file "
-    "with the columns image and caption, or webdataset:PATTERN.",
+    help="Images with captions: Karpathy's JSON of COCO or Flickr30k, COCO's own JSON, a CSV, JSON lines or Parquet "
+    "file with the columns image and caption, or webdataset:PATTERN.",
 )
 @click.option(
     "--images", type=click.Path(path_type=Path), help="Folder of the images.  [default: the folder of the file]"

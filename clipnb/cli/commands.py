@@ -17,6 +17,7 @@ from clipnb._checks import text_of
 from clipnb._files import path_of
 from clipnb.cli._group import main
 from clipnb.cli._reject import reject_option, rejection_summary
+from clipnb.cli._valid import valid_label_summary, valid_labels_option
 from clipnb.cli.options import (
     check_target,
     dataset_option,
@@ -148,8 +149,9 @@ def encode(source, dataset, store, bad_images, decoder, engine, json_file) -> No
     "--worst", "worst_k", type=click.IntRange(min=1), default=10, show_default=True, help="How many worst classes."
 )
 @reject_option
+@valid_labels_option
 @json_option
-def evaluate(source, dataset, fix_names, templates, store, worst_k, reject_at, json_file) -> None:
+def evaluate(source, dataset, fix_names, templates, store, worst_k, reject_at, valid_file, json_file) -> None:
     """Zero-shot accuracy, Recall@5 and the tail, each with its 95 % interval; on stderr, what is odd about the names."""
     from clipnb import evaluate as score
     from clipnb import explain, worst, zero_shot_classifier
@@ -178,6 +180,8 @@ def evaluate(source, dataset, fix_names, templates, store, worst_k, reject_at, j
         summary |= _hard_views(loaded, classifier)
     if reject_at is not None:
         summary |= rejection_summary(reject_at, dataset, data, images, loaded, classifier, result)
+    if valid_file is not None:
+        summary |= valid_label_summary(valid_file, data, images, result, worst_k)
     few = int(min(worst_k, np.isfinite(result.per_class_accuracy).sum()))
     summary["worst_classes"] = [
         _class_line(result, data.classnames, c) for c in worst.worst_classes(result.per_class_accuracy, few)
@@ -185,7 +189,11 @@ def evaluate(source, dataset, fix_names, templates, store, worst_k, reject_at, j
     write_result(
         summary,
         json_file,
-        {key: value for key, value in summary.items() if key not in ("worst_k_possible", "worst_k_fits", "reject_classes")},
+        {
+            key: value
+            for key, value in summary.items()
+            if key not in ("worst_k_possible", "worst_k_fits", "reject_classes")
+        },
     )
     if json_file != "-" and (sentence := worst_sentence(summary)):
         click.echo(f"\n{sentence}")

@@ -20,6 +20,7 @@ from clipnb.datasets._images import LabeledImages, flatten
 from clipnb.datasets._load import SPECS, load_dataset
 from clipnb.datasets._pairs import ImageTextPairs, load_pairs
 from clipnb.datasets._subsets import every_second, labelled
+from clipnb.datasets._valid import load_valid_labels
 
 __all__ = [
     "ASSETS",
@@ -38,6 +39,7 @@ __all__ = [
     "labelled",
     "load_dataset",
     "load_pairs",
+    "load_valid_labels",
     "open_imagenet",
     "repaired_classnames",
     "scored_classnames",

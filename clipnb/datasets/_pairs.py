@@ -51,13 +51,13 @@ class _Item:
 
 
 def load_pairs(spec: str, images: str | Path | None = None, split: str = "test") -> ImageTextPairs:
-    """Open images with captions.
+    r"""Open images with captions.
 
     Args:
-        spec: a file: Karpathy's JSON of COCO or Flickr30k (of which `split` is taken), COCO's own JSON of captions, or a
-            table (CSV, TSV, JSON lines, Parquet) with a column of image paths and one of captions, either a row for each
-            caption or a list of captions in a cell; or "webdataset:PATTERN" (tar shards with an image and its captions as
-            .txt, one a line, or as .json with "captions").
+        spec: a file: Karpathy's JSON of COCO or Flickr30k (of which `split` is taken), COCO's own JSON of captions, or
+            a table (CSV, TSV, JSON lines, Parquet) with a column of image paths and one of captions, either a row for
+            each caption or a list of captions in a cell; or "webdataset:PATTERN" (tar shards with an image and its
+            captions as .txt, one a line, or as .json with "captions").
         images: folder of the images; None: that of the file.
         split: of Karpathy's JSON: "test", "val", "train" or "restval".
 
@@ -67,7 +67,7 @@ def load_pairs(spec: str, images: str | Path | None = None, split: str = "test")
     >>> from tempfile import TemporaryDirectory
     >>> with TemporaryDirectory() as folder:
     ...     Image.new("RGB", (8, 8)).save(Path(folder, "a.png"))
-    ...     _ = Path(folder, "pairs.csv").write_text("image,caption\\na.png,a square\\na.png,nothing")
+    ...     _ = Path(folder, "pairs.csv").write_text("image,caption\na.png,a square\na.png,nothing")
     ...     load_pairs(f"{folder}/pairs.csv").captions
     ['a square', 'nothing']
     """

@@ -4,6 +4,7 @@ An argument has a kind (KINDS, by its name); a kind has mutations (MUTATIONS); e
 """
 
 import inspect
+import json
 import re
 import tempfile
 import time
@@ -397,6 +398,18 @@ ROWS = {
         lambda: {"spec": str(made.pairs)},
         {"spec": "file", "images": "file", "split": "text"},
     ),
+    "multilabel.score_valid_labels": (
+        lambda: {"predictions": [0, 1, 1], "valid_labels": [[0], [0, 1], []], "labels": [0, 1, 1], "num_classes": 2},
+        {"valid_labels": "lists"},
+    ),
+    "datasets.load_valid_labels": (
+        lambda: {"file": made.file("valid.json", json.dumps({i: [0] for i in made.data.ids})), "data": made.data},
+        {},
+    ),
+    **{
+        f"metrics.{name}": (lambda: {"scores": EYE, "positives": EYE}, {})
+        for name in ("per_class_average_precision", "mean_average_precision")
+    },
     "worst.worst_classes": (lambda: dict(PER_CLASS, k=1), {}),
     "worst.worst_k_accuracy": (lambda: dict(PER_CLASS, k=1), {}),
     "worst.worst_k_report": (
@@ -625,6 +638,17 @@ MUTATIONS["truth"] = {
     "wrong type: number": lambda v: 1,
     "wrong type: None": lambda v: None,
 }
+MUTATIONS["lists"] = {
+    "wrong type: text": lambda v: "text",
+    "wrong type: number": lambda v: 5,
+    "wrong type: None": lambda v: None,
+    "wrong type: None inside": lambda v: [None, *v[1:]],
+    "wrong dtype: fractions inside": lambda v: [[0.5], *v[1:]],
+    "huge": lambda v: [[2**40], *v[1:]],
+    "negative": lambda v: [[-1], *v[1:]],
+    "empty": lambda v: [],
+    "mismatched: longer": lambda v: [*v, *v],
+}
 MUTATIONS["pair"] = {
     "wrong type: text": lambda v: "ab",
     "wrong type: number": lambda v: 1.0,
@@ -637,6 +661,7 @@ NOT_CALLED = {
     "datasets.LabeledImages": "made by load_dataset",
     "datasets.ImageTextPairs": "made by load_pairs",
     "retrieval.RetrievalResult": "made by evaluate_retrieval",
+    "multilabel.ValidLabelResult": "made by score_valid_labels",
     "EvaluationResult": "made by evaluate",
     "Embeddings": "made by encode_images and Embeddings.load",
     "InputError": "an exception",
@@ -877,6 +902,7 @@ OF_OPTIONS = {  # option: values that no run may take; counts, numbers and choic
     "--precision": ["", "int8", "auto"],
     "--like": ["no-such-tag", LONG],
     "--dataset": ["", "emojis", "emoji:none", "folder:", "folder:/no/such", "table:none.csv", f"folder:{LONG}"],
+    "--valid-labels": ["no/such.json", __file__, LONG],
     "--images": ["no/such", __file__, LONG],
     "--split": [""],
     "--store": [LONG, __file__],

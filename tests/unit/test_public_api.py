@@ -40,6 +40,7 @@ FLOW = [
     "embeddings",
     "evaluation",
     "retrieval",
+    "multilabel",
     "paired",
     "ensemble",
     "plots",
@@ -91,6 +92,8 @@ PUBLIC = {
         "label_rank",
         "risk_coverage_curve",
         "area_under_risk_coverage",
+        "per_class_average_precision",
+        "mean_average_precision",
         "calibration_bins",
         "expected_calibration_error",
     ],
@@ -211,6 +214,7 @@ PUBLIC = {
         "scored_classnames",
         "LabeledImages",
         "load_pairs",
+        "load_valid_labels",
         "ImageTextPairs",
         "open_imagenet",
         "imagenet_classnames",
@@ -225,6 +229,7 @@ PUBLIC = {
     "models": ["load_model", "wrap_model"],
     "similarity": ["unit_norm", "top_k"],
     "retrieval": ["evaluate_retrieval", "RetrievalResult"],
+    "multilabel": ["score_valid_labels", "ValidLabelResult"],
 }
 
 
