@@ -16,7 +16,7 @@ API_SOURCES := $(shell find clipnb -name '*.py' -o -name '*.md')
 # nothing outside this folder is touched: text vectors are kept here too
 export CLIPNB_CACHE ?= $(CURDIR)/.cache/clipnb
 
-.PHONY: help book pdf notebooks test bench linkcheck lock clean install
+.PHONY: help book pdf notebooks check test bench linkcheck lock clean install
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -38,6 +38,12 @@ $(PAGE): $(BOOK_SOURCES) $(API_SOURCES) $(wildcard benchmarks/results/*.md) book
 	@rm -rf _build
 	@echo "Building the pages ..."
 	@$(VENV)/bin/jupyter-book build book/ --config _config.yml --path-output . -W -n --keep-going --quiet >/dev/null
+
+check: install ## before a commit: format, lint, types, unit tests and doctests (about two minutes)
+	@$(VENV)/bin/ruff format --check .
+	@$(VENV)/bin/ruff check .
+	@$(VENV)/bin/basedpyright
+	@$(VENV)/bin/pytest -q -n auto tests/unit clipnb
 
 test: book ## everything that proves the project: unit tests, doctests, notebooks, the book in a browser
 	@$(VENV)/bin/python -m tools.book.chromium

@@ -24,6 +24,7 @@ from . import widgets as widgets
 from . import worst as worst
 from . import zeroshot as zeroshot
 from .datasets import load_dataset as load_dataset
+from .datasets import load_splits as load_splits
 from .embeddings import Embeddings as Embeddings
 from .encode import encode_images as encode_images
 from .encode import encode_texts as encode_texts

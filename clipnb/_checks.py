@@ -2,33 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
+from typing import Any
+
 import numpy as np
+import numpy.typing as npt
 
 from clipnb.errors import InputError
 
 MAX_RESAMPLES = 100_000  # more bootstrap samples would only take more memory
-MAX_CLASSES = 10**9  # the largest class index; an unsigned 2^64 - 1 would turn into -1
+MAX_CLASS_INDEX = 10**9  # a larger index is a mistake; an unsigned 2^64 - 1 would turn into -1
 
 
-def as_numpy(value, name: str) -> np.ndarray:
+def as_numpy(value: npt.ArrayLike, name: str) -> np.ndarray:
     """Return `value` (array, torch tensor on any device, or nested list) as a NumPy array without copying if possible.
 
     >>> as_numpy([1, 2], "labels")
     array([1, 2])
     """
-    if hasattr(value, "detach"):  # a torch tensor, without importing torch
-        try:
-            value = value.detach().cpu()
-            value = value.float().numpy() if str(value.dtype) in ("torch.bfloat16", "torch.float16") else value.numpy()
-        except (
-            NotImplementedError,
-            RuntimeError,
-            TypeError,
-            AttributeError,
-        ) as error:  # no data (device "meta"), or a sparse layout
-            raise InputError(
-                f"Expected `{name}` to hold values in memory, got a tensor without: {str(error).splitlines()[0][:200]}"
-            ) from None
+    if hasattr(value, "detach"):  # a torch tensor, recognised without importing torch
+        value = _tensor_to_numpy(value, name)
     try:
         array = np.asarray(value)
     except ValueError as error:
@@ -38,8 +31,18 @@ def as_numpy(value, name: str) -> np.ndarray:
     return array
 
 
-def floats(value, name: str, ndim: int, finite: bool = True) -> np.ndarray:
-    """Check a float array of `ndim` dimensions; integers are converted, NaN and inf refused unless `finite=False`.
+def _tensor_to_numpy(tensor: Any, name: str) -> np.ndarray:
+    try:
+        tensor = tensor.detach().cpu()
+        return tensor.float().numpy() if str(tensor.dtype) in ("torch.bfloat16", "torch.float16") else tensor.numpy()
+    except (NotImplementedError, RuntimeError, TypeError, AttributeError) as error:
+        # The tensor holds no data (device "meta"), or its layout is sparse.
+        reason = str(error).splitlines()[0][:200]
+        raise InputError(f"Expected `{name}` to hold values in memory, got a tensor without: {reason}") from None
+
+
+def floats(value: npt.ArrayLike, name: str, ndim: int, finite: bool = True) -> np.ndarray:
+    """Check a float array of `ndim` dimensions; integers are converted, NaN and inf raise unless `finite=False`.
 
     >>> floats([[1, 2]], "vectors", 2).dtype
     dtype('float64')
@@ -58,7 +61,7 @@ def floats(value, name: str, ndim: int, finite: bool = True) -> np.ndarray:
 
 
 def class_indices(
-    value, name: str, length: int | None = None, num_classes: int | None = None, unknown: bool = False
+    value: npt.ArrayLike, name: str, length: int | None = None, num_classes: int | None = None, unknown: bool = False
 ) -> np.ndarray:
     """Check a vector of class indices in [0, num_classes); -1 ("unknown") passes only with `unknown=True`.
 
@@ -67,13 +70,13 @@ def class_indices(
     """
     array = as_numpy(value, name)
     if array.ndim != 1 or (length is not None and len(array) != length):
-        want = "(N,)" if length is None else f"(N,) = ({length},)"
-        raise InputError(f"Expected `{name}` of shape {want}, got {array.shape}")
+        shape = "(N,)" if length is None else f"(N,) = ({length},)"
+        raise InputError(f"Expected `{name}` of shape {shape}, got {array.shape}")
     if array.size == 0:
         array = array.astype(np.int64)
     if array.dtype.kind not in "iu":
         raise InputError(f"Expected `{name}` to hold integers (class indices), got {array.dtype}")
-    if array.size and array.max() > MAX_CLASSES:  # whatever the number of classes; 2^64 - 1 would turn into -1
+    if array.size and array.max() > MAX_CLASS_INDEX:
         raise InputError(f"Expected `{name}` to hold class indices, got {array.max()} at position {array.argmax()}")
     array = array.astype(np.int64, copy=False)
     lowest = -1 if unknown else 0
@@ -87,21 +90,21 @@ def class_indices(
     return array
 
 
-def unique_indices(value, name: str, length: int) -> np.ndarray:
-    """Check different positions in something of `length`, at least one.
+def unique_indices(value: npt.ArrayLike, name: str, length: int) -> np.ndarray:
+    """Check a non-empty list of different indices from 0 to `length` - 1.
 
     >>> unique_indices([2, 0], "indices", 3)
     array([2, 0])
     """
-    places = class_indices(value, name)
-    if not len(places) or places.max() >= length or len(np.unique(places)) < len(places):
+    indices = class_indices(value, name)
+    if not len(indices) or indices.max() >= length or len(np.unique(indices)) < len(indices):
         raise InputError(
-            f"Expected `{name}` as indices from 0 to {length - 1}, each once, got {format_value(places.tolist())}"
+            f"Expected `{name}` as indices from 0 to {length - 1}, each once, got {format_value(indices.tolist())}"
         )
-    return places
+    return indices
 
 
-def booleans(value, name: str, shape: tuple[int, ...]) -> np.ndarray:
+def booleans(value: npt.ArrayLike, name: str, shape: tuple[int, ...]) -> np.ndarray:
     """Check an array of truth values (booleans, or 0 and 1) of `shape`; -1 or NaN would silently count as true.
 
     >>> booleans([1, 0], "positives", (2,))
@@ -110,15 +113,13 @@ def booleans(value, name: str, shape: tuple[int, ...]) -> np.ndarray:
     array = as_numpy(value, name)
     if array.shape != shape:
         raise InputError(f"Expected `{name}` of shape {shape}, got {array.shape}")
-    if not ((array == 0) | (array == 1)).all():
-        raise InputError(
-            f"Expected `{name}` to hold booleans (or 0 and 1), got other values such as "
-            f"{array[(array != 0) & (array != 1)][0]}"
-        )
+    others = array[(array != 0) & (array != 1)]
+    if len(others):
+        raise InputError(f"Expected `{name}` to hold booleans (or 0 and 1), got other values such as {others[0]}")
     return array.astype(bool)
 
 
-def whole_number(value, name: str, lowest: int, highest: int | None = None) -> int:
+def whole_number(value: object, name: str, lowest: int, highest: int | None = None) -> int:
     """Check an integer argument inside [lowest, highest].
 
     >>> whole_number(5, "k", 1, 10)
@@ -127,27 +128,29 @@ def whole_number(value, name: str, lowest: int, highest: int | None = None) -> i
     if isinstance(value, bool) or not isinstance(value, (int, np.integer)):
         raise InputError(f"Expected `{name}` to be a whole number, got {format_value(value)}")
     if value < lowest or (highest is not None and value > highest):
-        guard = (
-            highest is not None and highest > 1000 and value < lowest
-        )  # that only keeps memory in bounds: no news here
-        span = f">= {lowest}" if highest is None or guard else f"between {lowest} and {highest}"
-        raise InputError(f"Expected `{name}` {span}, got {value}")
+        # A large upper bound only limits the memory used, so it is not mentioned where the value is too small.
+        only_lowest = highest is None or (highest > 1000 and value < lowest)
+        bounds = f">= {lowest}" if only_lowest else f"between {lowest} and {highest}"
+        raise InputError(f"Expected `{name}` {bounds}, got {value}")
     return int(value)
 
 
-def real_number(value, name: str) -> float:
-    """Check that an argument is a real number; its range, and NaN, are the caller's to check.
+def real_number(value: object, name: str) -> float:
+    """Check that an argument is a real number; the caller checks its range and whether it may be NaN.
 
     >>> real_number(0.5, "temperature")
     0.5
     """
     if isinstance(value, (bool, np.bool_)) or not isinstance(value, (int, float, np.integer, np.floating)):
         raise InputError(f"Expected `{name}` to be a number, got {format_value(value)}")
-    return value
+    try:
+        return float(value)
+    except OverflowError:
+        raise InputError(f"Expected `{name}` to be a number up to 1e308, got {format_value(value)}") from None
 
 
-def generator(seed) -> np.random.Generator:
-    """NumPy's generator of random numbers for a seed >= 0; no seed at all would give other numbers every time.
+def generator(seed: int) -> np.random.Generator:
+    """NumPy's random number generator for a seed >= 0; the seed is required so that results can be repeated.
 
     >>> int(generator(0).integers(10))
     8
@@ -155,8 +158,8 @@ def generator(seed) -> np.random.Generator:
     return np.random.default_rng(whole_number(seed, "seed", 0))
 
 
-def listed(values, name: str, what: str = "strings") -> list:
-    """A list of what an argument holds; a single string, which Python would take apart into letters, is refused.
+def listed(values: Iterable[Any], name: str, what: str = "strings") -> list:
+    """The items of an argument as a list; a single string raises, because Python would split it into letters.
 
     >>> listed(("cat", "dog"), "classnames")
     ['cat', 'dog']
@@ -169,8 +172,8 @@ def listed(values, name: str, what: str = "strings") -> list:
         raise InputError(f"Expected `{name}` to be a list of {what}, got {format_value(values)}") from None
 
 
-def text_of(value, name: str) -> str:
-    """Check that an argument is a text: a string, not blank, of characters that can be written (no half surrogates).
+def text_of(value: object, name: str) -> str:
+    """Check that an argument is a non-blank string that can be encoded in UTF-8 (no unpaired surrogates).
 
     >>> text_of("cat", "classname")
     'cat'
@@ -182,20 +185,21 @@ def text_of(value, name: str) -> str:
     return value
 
 
-def texts_of(values, name: str, length: int | None = None) -> list[str]:
-    """Check a list of texts (`text_of`), at least one, or so many.
+def texts_of(values: Iterable[str], name: str, length: int | None = None) -> list[str]:
+    """Check a non-empty list of strings (`text_of`), optionally of a given length.
 
     >>> texts_of(("cat", "dog"), "titles", 2)
     ['cat', 'dog']
     """
     texts = [text_of(value, name) for value in listed(values, name)]
     if not texts or length not in (None, len(texts)):
-        raise InputError(f"Expected `{name}` to hold {length or 'some'} texts, got {len(texts)}")
+        count = f"{length} texts" if length else "at least one text"
+        raise InputError(f"Expected `{name}` to hold {count}, got {len(texts)}")
     return texts
 
 
-def require_attribute(value, name: str, attribute: str, source: str):
-    """Check that an argument is the kind of thing that `source` gives, by an attribute that it cannot do without.
+def require_attribute(value: Any, name: str, attribute: str, source: str) -> Any:
+    """Check that an argument has an `attribute` that every value from `source` has.
 
     >>> require_attribute([], "texts", "append", "a list")
     []
@@ -205,24 +209,24 @@ def require_attribute(value, name: str, attribute: str, source: str):
     return value
 
 
-def format_value(value) -> str:
-    """A value as a message shows it: what is long is cut, so that a line stays one line.
+def format_value(value: object) -> str:
+    """The `repr` of a value for an error message, cut to one line of at most 120 characters.
 
     >>> format_value("cat")
     "'cat'"
     """
     text = repr(value)
-    return (
-        text if len(text) <= 120 and "\n" not in text else f"{text.splitlines()[0][:100]} ... ({type(value).__name__})"
-    )
+    if len(text) <= 120 and "\n" not in text:
+        return text
+    return f"{text.splitlines()[0][:100]} ... ({type(value).__name__})"
 
 
-def one_of(value, name: str, allowed) -> str:
+def one_of(value: object, name: str, allowed: Sequence[str]) -> str:
     """Check that a named option is one of `allowed`.
 
     >>> one_of("image", "reduction", ("image", "class"))
     'image'
     """
-    if not isinstance(value, str) or value not in allowed:  # an array would be compared element by element
+    if not isinstance(value, str) or value not in allowed:  # `in` would compare an array element by element
         raise InputError(f"Expected `{name}` to be one of {', '.join(map(repr, allowed))}, got {format_value(value)}")
     return value

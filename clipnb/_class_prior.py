@@ -1,8 +1,9 @@
-"""The true accuracies of classes, as far as the number of right images of each tells: a Bayesian model.
+"""A Bayesian model of the true accuracies of classes, given the number of correct images of each class.
 
-Family: a share of the classes has an accuracy of exactly 0; the accuracies of the others are a mixture of two beta distributions, the
-first of which may be squeezed to lie above a floor. The number right of each class is binomial. All seven parameters have flat priors
-and are sampled, so that an interval also allows for what the data do not say about the family's shape.
+The prior is a family of distributions: a share of the classes has an accuracy of exactly 0, and the accuracies of the
+others are a mixture of two beta distributions, the first of which may be restricted to lie above a floor. The number of
+correct images of a class is binomial. All seven parameters have flat priors and are sampled, so that intervals also
+reflect the uncertainty about the shape of the distribution.
 """
 
 from __future__ import annotations
@@ -12,32 +13,32 @@ from dataclasses import dataclass
 import numpy as np
 import scipy
 
-GRID = (
-    np.sin(np.linspace(0, np.pi / 2, 162)[1:-1]) ** 2
-)  # accuracies above 0, finest near 0 and 1, where a beta can be steep
-LOG_WIDTH = np.log(np.sin(np.linspace(0, np.pi, 162)[1:-1]))  # log of the width of a cell of the grid, up to a constant
+# Accuracies above 0, finest near 0 and 1, where a beta density can be steep.
+GRID = np.sin(np.linspace(0, np.pi / 2, 162)[1:-1]) ** 2
+LOG_WIDTH = np.log(np.sin(np.linspace(0, np.pi, 162)[1:-1]))  # log of the width of each grid cell, up to a constant
 LEVELS = np.concatenate([[0.0], GRID])
-# Of both betas the logit of the mean and the log of the concentration; the logit of the second one's share; the logit of the share
-# of classes at 0; the floor, where a number below 0 counts as 0, so that half of its prior is on "no floor".
+# Bounds of the seven parameters: for each of the two betas the logit of its mean and the log of its concentration; then
+# the logit of the second beta's share, the logit of the share of classes at 0, and the floor. A negative floor counts
+# as 0, so that half of its prior is on "no floor".
 LOWER = np.array([-6.0, np.log(0.1), -6.0, np.log(0.1), -8.0, -12.0, -1.0])
 UPPER = np.array([6.0, np.log(1e7), 6.0, np.log(1e7), 0.0, 1.0, 0.95])
 WALKERS = 48
-STEPS = 400  # of each walker; the first half is left out, and of the second half every 40th is kept
-STARTS = 40  # random points a walker, of which the best become the walkers
+STEPS = 400  # steps of each walker; the first half is discarded, and every 40th step of the second half is kept
+STARTS = 40  # random points for each walker; the best of all points become the walkers
 
 
 @dataclass(frozen=True)
 class Patterns:
-    """Classes that have equally many images, and of these equally many right, are one pattern."""
+    """The distinct pairs (correct images, images) of the classes: classes with the same pair share a likelihood."""
 
-    right: np.ndarray  # (P,)
-    images: np.ndarray  # (P,)
-    count: np.ndarray  # (P,) number of classes
+    right: np.ndarray  # (P,) correct images
+    images: np.ndarray  # (P,) images
+    count: np.ndarray  # (P,) number of classes with this pair
     of_class: np.ndarray  # (C,) the pattern of each class
 
     @classmethod
     def of(cls, right: np.ndarray, images: np.ndarray) -> Patterns:
-        """Group C classes by their numbers of right images and of images."""
+        """Group C classes by their numbers of correct images and of images."""
         pairs, of_class, count = np.unique(np.stack([right, images]), axis=1, return_inverse=True, return_counts=True)
         return cls(pairs[0], pairs[1], count, of_class.ravel())
 
@@ -52,8 +53,9 @@ def sample_accuracies(right: np.ndarray, images: np.ndarray, rng: np.random.Gene
     """Posterior sample of the true accuracy of every class: (S, C) fractions, one row for each set of parameters.
 
     Args:
-        right, images: (C,) numbers of right images and of images, each class with at least one image.
-        rng: source of random numbers.
+        right: (C,) number of correct images of each class.
+        images: (C,) number of images of each class, at least one.
+        rng: random number generator.
 
     >>> sample = sample_accuracies(np.array([0, 9, 10]), np.array([10, 10, 10]), np.random.default_rng(0))
     >>> sample.shape[1], bool(sample[:, 0].mean() < 0.3)
@@ -65,14 +67,13 @@ def sample_accuracies(right: np.ndarray, images: np.ndarray, rng: np.random.Gene
     zero, above = _mixture(theta)
     sample = np.empty((len(theta), len(right)))
     for s in range(len(theta)):
-        posterior = np.concatenate([(zero[s] * (patterns.right == 0))[:, None], table * above[s]], axis=1).cumsum(
-            axis=1
-        )
+        at_zero = zero[s] * (patterns.right == 0)
+        posterior = np.concatenate([at_zero[:, None], table * above[s]], axis=1).cumsum(axis=1)
         picks = rng.random(len(right)) * posterior[patterns.of_class, -1]
-        # One sorted array for all patterns: pattern p lies between p and p + 1.
+        # One sorted array for all patterns: the values of pattern p lie between p and p + 1.
         edges = (posterior / posterior[:, -1:] + np.arange(len(posterior))[:, None]).ravel()
-        place = np.searchsorted(edges, picks / posterior[patterns.of_class, -1] + patterns.of_class)
-        sample[s] = LEVELS[np.minimum(place - patterns.of_class * len(LEVELS), len(LEVELS) - 1)]
+        positions = np.searchsorted(edges, picks / posterior[patterns.of_class, -1] + patterns.of_class)
+        sample[s] = LEVELS[np.minimum(positions - patterns.of_class * len(LEVELS), len(LEVELS) - 1)]
     return sample
 
 
@@ -82,10 +83,11 @@ def _sample_parameters(patterns: Patterns, table: np.ndarray, rng: np.random.Gen
     def log_posterior(theta: np.ndarray) -> np.ndarray:
         inside = ((theta > LOWER) & (theta < UPPER)).all(axis=1)
         zero, above = _mixture(np.clip(theta, LOWER, UPPER))
-        seen = above @ table.T + zero[:, None] * (patterns.right == 0)
-        return np.where(inside, np.log(np.maximum(seen, 1e-300)) @ patterns.count, -np.inf)
+        likelihood = above @ table.T + zero[:, None] * (patterns.right == 0)
+        return np.where(inside, np.log(np.maximum(likelihood, 1e-300)) @ patterns.count, -np.inf)
 
-    width, half = len(LOWER), WALKERS // 2
+    width = len(LOWER)
+    half = WALKERS // 2
     start = rng.uniform(LOWER, UPPER, (STARTS * WALKERS, width))
     score = log_posterior(start)
     best = np.argsort(-score)[:WALKERS]
@@ -113,9 +115,10 @@ def _mixture(theta: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return zero, (1 - zero[:, None]) * ((1 - second) * first + second * _beta(theta[:, 2:3], theta[:, 3:4], 0.0))
 
 
-def _beta(logit_mean: np.ndarray, log_concentration: np.ndarray, floor) -> np.ndarray:
-    """(S, G) shares of beta distributions on [floor, 1]."""
-    mean, concentration = scipy.special.expit(logit_mean), np.exp(log_concentration)
+def _beta(logit_mean: np.ndarray, log_concentration: np.ndarray, floor: float | np.ndarray) -> np.ndarray:
+    """Probability of each cell of GRID under beta distributions on [floor, 1], (S, G)."""
+    mean = scipy.special.expit(logit_mean)
+    concentration = np.exp(log_concentration)
     scaled = np.clip((GRID - floor) / (1 - floor), 1e-9, 1 - 1e-9)
     log = (mean * concentration - 1) * np.log(scaled) + ((1 - mean) * concentration - 1) * np.log1p(-scaled) + LOG_WIDTH
     log = np.where(GRID > floor, log, -np.inf)

@@ -11,20 +11,22 @@ if TYPE_CHECKING:
     import torch
 
 
-def find_device(device: str) -> torch.device:
-    """The device of that name; "auto" is CUDA if there is one, else the CPU.
+def find_device(device: str | torch.device) -> torch.device:
+    """The torch device with this name; "auto" is CUDA if there is one, else the CPU.
 
     >>> find_device("cpu")
     device(type='cpu')
     """
-    import torch  # a second, which only computing needs
+    import torch  # takes a second, and only functions that compute on a device need it
 
-    if (device if isinstance(device, str) else text_of(device, "device")) == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    if not isinstance(device, torch.device):
+        text_of(device, "device")
+        if device == "auto":
+            return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
-        place = torch.device(device)
-        torch.empty(1, device=place)
+        result = torch.device(device)
+        torch.empty(1, device=result)
     except Exception as error:
         first_line = (str(error).splitlines() or [type(error).__name__])[0]
         raise InputError(f"Device {device!r} cannot be used here: {first_line}; try auto or cpu") from None
-    return place
+    return result

@@ -1,18 +1,22 @@
-"""Reading and writing files: paths that are checked, text of bounded size, writes that are whole or not at all."""
+"""Reading and writing files: checked paths, text of limited size, atomic writes."""
 
 from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from clipnb._checks import format_value
 from clipnb.errors import InputError
 
-MAX_TEXT_BYTES = 512 * 2**20  # larger text files are refused before they are read
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+MAX_TEXT_BYTES = 512 * 2**20  # larger text files raise before they are read
 
 
-def path_of(value, name: str) -> Path:
-    """Check that an argument can be the path of a file or folder, there or not.
+def path_of(value: object, name: str) -> Path:
+    """Check that an argument can be the path of a file or folder, whether or not it exists.
 
     >>> path_of("a/b", "store").name
     'b'
@@ -21,18 +25,21 @@ def path_of(value, name: str) -> Path:
         raise InputError(f"Expected `{name}` to be the path of a file or folder, got {format_value(value)}")
     try:
         Path(value).expanduser().exists()
-    except (OSError, RuntimeError) as error:  # a name too long; ~ of nobody
+    except (OSError, RuntimeError) as error:  # the name is too long, or `~` names no user
+        reason = getattr(error, "strerror", None) or error
         raise InputError(
-            f"Expected `{name}` to be the path of a file or folder, got {format_value(value)}: {getattr(error, 'strerror', None) or error}"
+            f"Expected `{name}` to be the path of a file or folder, got {format_value(value)}: {reason}"
         ) from None
     return Path(value)
 
 
 def read_text(file: Path, max_bytes: int = MAX_TEXT_BYTES) -> str:
-    """The text of a file in UTF-8, with or without a byte order mark; one too large to be what it should be is refused unread.
+    """The text of a file in UTF-8, with or without a byte order mark.
 
     Raises:
-        OSError, UnicodeDecodeError: as reading does; whoever asks says what was expected there.
+        InputError: the file is larger than `max_bytes`; it is not read then.
+        OSError: the file cannot be read; the caller reports what it expected there.
+        UnicodeDecodeError: the file is not in UTF-8; the caller reports what it expected there.
 
     >>> len(read_text(Path(__file__))) > 1000
     True
@@ -42,7 +49,7 @@ def read_text(file: Path, max_bytes: int = MAX_TEXT_BYTES) -> str:
     return file.read_text("utf-8-sig")
 
 
-def write_atomically(path: Path, content) -> None:
+def write_atomically(path: Path, content: bytes | pa.Buffer) -> None:
     """Write bytes to a temporary file beside `path`, then rename: readers see the old file or the new one."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
@@ -50,7 +57,7 @@ def write_atomically(path: Path, content) -> None:
         os.replace(temporary, path)
     except OSError as error:
         if error.errno:
-            error.filename = str(path)  # "No space left on device" alone does not say where
+            error.filename = str(path)  # "No space left on device" alone does not name the file
         raise
     finally:
         temporary.unlink(missing_ok=True)

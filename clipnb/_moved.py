@@ -1,4 +1,4 @@
-"""Names that keep working for one version where they were before they moved."""
+"""Names that keep working for one version at the place, or under the name, that they had before."""
 
 from __future__ import annotations
 
@@ -9,24 +9,27 @@ from typing import Any
 
 
 def redirect(old: str, new: str | Mapping[str, str]) -> Callable[[str], Any]:
-    """A `__getattr__` for the module `old` that finds names in another module and warns about their new place.
+    """A `__getattr__` for the module `old` that finds moved or renamed objects and warns about their new place.
 
     Args:
         old: name of the module that asks.
-        new: the module that holds all of its names now, or {name: module} for some of them.
+        new: the module that holds all of its names now, or {name: module} for some of them; "module:new_name" stands
+            for an object that also has a new name.
 
     >>> with warnings.catch_warnings():
     ...     warnings.simplefilter("ignore")
-    ...     redirect("clipnb.old", {"dumps": "json"})("dumps")([1])
-    '[1]'
+    ...     old = redirect("clipnb.old", {"dumps": "json", "parse": "json:loads"})
+    ...     old("dumps")([1]), old("parse")("[1]")
+    ('[1]', [1])
     """
 
     def get(name: str) -> Any:
-        module = new if isinstance(new, str) else new.get(name)
-        if module is None or name.startswith("__"):
+        target = new if isinstance(new, str) else new.get(name)
+        if target is None or name.startswith("__"):
             raise AttributeError(f"module {old!r} has no attribute {name!r}")
-        value = getattr(import_module(module), name)
-        warnings.warn(f"{old}.{name} has moved to {module}.{name}", DeprecationWarning, stacklevel=2)
+        module, _, new_name = target.partition(":")
+        value = getattr(import_module(module), new_name or name)
+        warnings.warn(f"{old}.{name} has moved to {module}.{new_name or name}", DeprecationWarning, stacklevel=2)
         return value
 
     return get

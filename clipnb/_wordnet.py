@@ -1,4 +1,4 @@
-"""ImageNet's synset ids and what WordNet calls them, read from the installed timm (which open_clip brings)."""
+"""ImageNet's synset ids and WordNet's names for them, read from the installed timm (which open_clip depends on)."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ def synsets() -> tuple[str, ...]:
     >>> synsets()[:2]
     ('n01440764', 'n01443537')
     """
-    from timm.data import ImageNetInfo  # slow to import
+    from timm.data.imagenet_info import ImageNetInfo  # slow to import
 
     return tuple(ImageNetInfo().label_names())
 
 
 @cache
 def synset_names() -> tuple[tuple[str, ...], ...]:
-    """What WordNet calls each of the 1,000 synsets.
+    """WordNet's names for each of the 1,000 synsets.
 
     >>> synset_names()[0]
     ('tench', 'Tinca tinca')
     """
-    from timm.data import ImageNetInfo
+    from timm.data.imagenet_info import ImageNetInfo
 
     return tuple(tuple(names.split(", ")) for names in ImageNetInfo().label_descriptions())
 
@@ -44,7 +44,8 @@ def name_of(synset: str) -> str | None:
 
 @cache
 def _further_names() -> dict[str, str]:
-    from timm.data import ImageNetInfo
+    """WordNet's first name for every synset of ImageNet-21k."""
+    from timm.data.imagenet_info import ImageNetInfo
 
     info = ImageNetInfo("imagenet-22k")
     names = (description.split(",")[0].strip() for description in info.label_descriptions())

@@ -1,4 +1,4 @@
-"""Embeddings on disk: Parquet shards (id, label, vector) and one JSON of provenance, readable by anyone's tools."""
+"""Embeddings on disk: Parquet shards (id, label, vector) and one JSON file of provenance, in open formats."""
 
 from __future__ import annotations
 
@@ -7,8 +7,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -17,33 +19,39 @@ from clipnb._files import path_of, read_text, write_atomically
 from clipnb.errors import InputError
 
 PROVENANCE = "provenance.json"
-# Raise it with every change that makes older vectors incomparable; stores of another format are refused.
+# The number is raised with every change that makes older vectors incomparable; stores of another format raise.
 FORMAT = "clipnb-embeddings-2"
-OLDER_FORMATS = ("clipnb-embeddings-1",)  # whose fingerprints left out the model's settings
+OLDER_FORMATS = ("clipnb-embeddings-1",)  # the fingerprints of format 1 left out the model's settings
 PRECISION_CHECK = "precision_check"  # a measurement in the provenance, which is not part of a store's identity
-SKIPPED = b"skipped"  # in a shard's metadata: JSON of id -> reason
+SKIPPED = b"skipped"  # key in a shard's metadata, with JSON of id -> reason
 
 
 @dataclass(frozen=True)
 class Embeddings:
-    """Vectors of N images with what they belong to.
+    """Vectors of N images with their labels and provenance.
 
-    `vectors` (N, D) float32 of unit norm, `labels` (N,) int64 with -1 = unknown, `ids` N strings, `classnames` C
-    strings, `provenance` a dict (model, fingerprints, data set), `skipped` the reason for each id of an image that could
-    not be read and has no vector.
+    Attributes:
+        vectors: (N, D) float32, rows of unit norm.
+        labels: (N,) int64 class indices, -1 = unknown.
+        ids: N strings.
+        classnames: C strings.
+        provenance: model, fingerprints and data set.
+        skipped: id -> reason, for images that could not be read and have no vector.
     """
 
-    vectors: np.ndarray
-    labels: np.ndarray
+    vectors: npt.NDArray[np.float32]
+    labels: npt.NDArray[np.int64]
     ids: list[str]
     classnames: list[str]
-    provenance: dict = field(default_factory=dict)
+    provenance: dict[str, Any] = field(default_factory=dict)
     skipped: dict[str, str] = field(default_factory=dict)
 
-    def __post_init__(self):
-        if not len(self.vectors) == len(self.labels) == len(self.ids):
+    def __post_init__(self) -> None:
+        lengths = len(self.vectors), len(self.labels), len(self.ids)
+        if len(set(lengths)) > 1:
             raise InputError(
-                f"Expected `vectors`, `labels` and `ids` of one length N, got {len(self.vectors)}, {len(self.labels)} and {len(self.ids)}"
+                "Expected `vectors`, `labels` and `ids` of one length N, "
+                f"got {lengths[0]}, {lengths[1]} and {lengths[2]}"
             )
 
     def __len__(self) -> int:
@@ -51,7 +59,7 @@ class Embeddings:
 
     @classmethod
     def concatenate(cls, parts: list[Embeddings]) -> Embeddings:
-        """Join parts of one set in order.
+        """Join parts of one data set in order.
 
         >>> part = Embeddings(np.eye(2, dtype=np.float32), np.array([0, 1]), ["a", "b"], ["x", "y"])
         >>> len(Embeddings.concatenate([part, part]))
@@ -69,7 +77,15 @@ class Embeddings:
         )
 
     def save(self, folder: str | Path, shard_size: int = 4096) -> None:
-        """Write the store; an existing store of something else is refused."""
+        """Write the store.
+
+        Args:
+            folder: a new or empty folder, or one with an unfinished store of the same vectors.
+            shard_size: number of images in a file.
+
+        Raises:
+            InputError: the folder holds something else.
+        """
         whole_number(shard_size, "shard_size", 1, 10**9)
         writer = StoreWriter(folder, self.provenance | {"n": len(self)}, self.classnames, shard_size)
         for start in range(0, len(self), shard_size):
@@ -81,22 +97,23 @@ class Embeddings:
         """Read a complete store.
 
         Raises:
-            InputError: no store is there, a shard is missing, broken or of the wrong size.
+            InputError: there is no store, or a shard is missing, broken or of the wrong size.
         """
         return cls.concatenate(list(cls.shards(folder)))
 
     @classmethod
     def shards(cls, folder: str | Path) -> Iterator[Embeddings]:
-        """Read a complete store shard by shard, for one that is larger than memory.
+        """Read a complete store shard by shard, for stores larger than memory.
 
         Raises:
-            InputError: as `load`; a wrong number of vectors shows after the last shard only.
+            InputError: as in `load`; a wrong number of vectors is only noticed after the last shard.
         """
         folder = path_of(folder, "folder")
         header = _read_header(folder)
         if header is None:
             raise InputError(f"Expected an embeddings store (a folder with {PROVENANCE}), got {folder}")
-        n, found = header["provenance"]["n"], 0
+        n = header["provenance"]["n"]
+        images = 0
         for start in range(0, n, header["shard_size"]):
             path = folder / _shard_name(start)
             with _named(path):
@@ -110,36 +127,36 @@ class Embeddings:
                     header["provenance"],
                     json.loads((table.schema.metadata or {}).get(SKIPPED, b"{}")),
                 )
-            found += len(part) + len(part.skipped)
+            images += len(part) + len(part.skipped)
             yield part
-        if found != n:
-            raise InputError(f"Expected {n} images in {folder}, got {found}; delete the folder and encode again")
+        if images != n:
+            raise InputError(f"Expected {n} images in {folder}, got {images}; delete the folder and encode again")
 
 
 class StoreWriter:
-    """Writes shards atomically, so that a kill at any moment leaves whole shards or none."""
+    """Writes shards atomically, so that an interruption at any moment leaves only complete shards."""
 
-    def __init__(self, folder: str | Path, provenance: dict, classnames: list[str], shard_size: int):
+    def __init__(self, folder: str | Path, provenance: dict[str, Any], classnames: list[str], shard_size: int) -> None:
         self.folder = path_of(folder, "folder")
         header = {"format": FORMAT, "shard_size": shard_size, "provenance": provenance, "classnames": list(classnames)}
         present = _read_header(self.folder)
-        if present is not None and _binding(present) != _binding(header):
-            theirs, ours = present["provenance"], provenance
-            differs = _differences(theirs, ours)
+        if present is not None and _identity(present) != _identity(header):
+            differences = _differences(present["provenance"], provenance)
             raise InputError(
                 f"The store {self.folder} belongs to something else "
-                f"({'; '.join(differs) or 'other classnames or shard size'}); name another folder"
+                f"({'; '.join(differences) or 'other classnames or shard size'}); name another folder"
             )
         if present is None:
+            # Temporary files are those of another run that is starting in the same folder.
             if self.folder.exists() and (
                 not self.folder.is_dir() or any(file.suffix != ".tmp" for file in self.folder.iterdir())
-            ):  # of another run that just begins
+            ):
                 raise InputError(f"Expected a new or empty folder for the store, got {self.folder}")
             self.folder.mkdir(parents=True, exist_ok=True)
             write_atomically(self.folder / PROVENANCE, json.dumps(header, indent=1, ensure_ascii=False).encode())
 
     def has(self, start: int) -> bool:
-        """Whether the shard that begins at image `start` was written."""
+        """Whether the shard that begins at image `start` is written."""
         return (self.folder / _shard_name(start)).is_file()
 
     def write(self, start: int, part: Embeddings) -> None:
@@ -152,15 +169,15 @@ class StoreWriter:
         if part.skipped:
             table = table.replace_schema_metadata({SKIPPED: json.dumps(part.skipped)})
         sink = pa.BufferOutputStream()
-        pq.write_table(table, sink, write_page_checksum=True)  # a flipped bit is found when it is read
+        pq.write_table(table, sink, write_page_checksum=True)  # so that reading notices a flipped bit
         write_atomically(self.folder / _shard_name(start), sink.getvalue())
 
 
-def read_provenance(folder: str | Path | None) -> dict | None:
-    """The provenance of the store in that folder, complete or not; None if there is no store.
+def read_provenance(folder: str | Path | None) -> dict[str, Any] | None:
+    """The provenance of the store in `folder`, complete or not; None if there is no store.
 
     Raises:
-        InputError: there is one that cannot be read.
+        InputError: the provenance cannot be read.
 
     >>> read_provenance("no/such/folder") is None
     True
@@ -170,26 +187,28 @@ def read_provenance(folder: str | Path | None) -> dict | None:
 
 
 def read_skipped(folder: str | Path) -> dict[str, str]:
-    """Reason by id of the images that a complete store has no vector of, without reading the vectors."""
-    found = {}
+    """Id -> reason of the images without a vector in a complete store, read without the vectors."""
+    skipped = {}
     for path in sorted(Path(folder).glob("part-*.parquet")):
         with _named(path):
-            found |= json.loads((pq.read_schema(path).metadata or {}).get(SKIPPED, b"{}"))
-    return found
+            skipped |= json.loads((pq.read_schema(path).metadata or {}).get(SKIPPED, b"{}"))
+    return skipped
 
 
 @contextmanager
 def _named(path: Path) -> Iterator[None]:
-    """Names the shard that is missing or cannot be read."""
+    """Turn an error in reading a shard into an `InputError` that names it."""
     try:
         yield
     except FileNotFoundError:
         raise InputError(
-            f"The store {path.parent} is not complete ({path.name} is missing); run the same `clipnb encode` again to finish it"
+            f"The store {path.parent} is not complete ({path.name} is missing); "
+            "run the same `clipnb encode` again to finish it"
         ) from None
     except (pa.ArrowException, KeyError, ValueError, TypeError, OSError, AttributeError) as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise InputError(
-            f"Cannot read shard {path}: {(str(error).splitlines() or [type(error).__name__])[0]}; delete it and run the same `clipnb encode` again"
+            f"Cannot read shard {path}: {reason}; delete it and run the same `clipnb encode` again"
         ) from None
 
 
@@ -197,25 +216,26 @@ def _shard_name(start: int) -> str:
     return f"part-{start:09d}.parquet"
 
 
-def _binding(header: dict) -> dict:
-    return header | {
-        "provenance": {key: value for key, value in header["provenance"].items() if key != PRECISION_CHECK}
-    }
+def _identity(header: dict[str, Any]) -> dict[str, Any]:
+    """The part of a header in which two stores of the same vectors agree."""
+    provenance = {key: value for key, value in header["provenance"].items() if key != PRECISION_CHECK}
+    return header | {"provenance": provenance}
 
 
-def _differences(theirs: dict, ours: dict) -> list[str]:
-    """Where two provenances differ, in words; of a mapping inside, the entries that differ."""
-    found = []
-    for key in sorted({*theirs, *ours} - {PRECISION_CHECK}):
-        there, now = theirs.get(key), ours.get(key)
+def _differences(stored: dict[str, Any], current: dict[str, Any]) -> list[str]:
+    """The entries in which two provenances differ, in words; nested mappings are compared entry by entry."""
+    differences = []
+    for key in sorted({*stored, *current} - {PRECISION_CHECK}):
+        there = stored.get(key)
+        now = current.get(key)
         if isinstance(there, dict) and isinstance(now, dict):
-            found += [f"{key}.{part}" for part in _differences(there, now)]
+            differences += [f"{key}.{part}" for part in _differences(there, now)]
         elif there != now:
-            found.append(f"{key}: {there!r} there, {now!r} now")
-    return found
+            differences.append(f"{key}: {there!r} there, {now!r} now")
+    return differences
 
 
-def _read_header(folder: Path) -> dict | None:
+def _read_header(folder: Path) -> dict[str, Any] | None:
     path = folder / PROVENANCE
     if not path.is_file():
         return None
@@ -228,7 +248,7 @@ def _read_header(folder: Path) -> dict | None:
         if not isinstance(header["classnames"], list) or not all(
             isinstance(name, str) for name in header["classnames"]
         ):
-            raise ValueError("classnames that are no list of strings")
+            raise ValueError("classnames are not a list of strings")
     except (ValueError, KeyError, TypeError, RecursionError, OSError) as error:
         raise InputError(
             f"Cannot read {path}: expected the provenance of a {FORMAT} store, got {type(error).__name__}: {error}"

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import TYPE_CHECKING, NamedTuple
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 
 from clipnb import margin, metrics, worst
-from clipnb._checks import class_indices, listed, require_attribute, whole_number
+from clipnb._arrays import count_by_class, divide_or_nan
+from clipnb._checks import class_indices, listed, whole_number
 from clipnb._device import find_device
 from clipnb.embeddings import Embeddings
 from clipnb.errors import InputError
@@ -35,81 +39,87 @@ CMM = ("image", "class", "pseudo_image", "pseudo_class")  # reductions by label,
 
 @dataclass(frozen=True)
 class EvaluationResult:
-    """What one pass over the images found. N images, C classes; fractions are in [0, 1], similarities are cosines.
+    """The result of one pass over N images with C classes; fractions are in [0, 1], similarities are cosines.
 
     Results of parts of a data set are joined by `merge`.
     """
 
-    labels: np.ndarray  # (N,) int64, -1 = unknown
-    topk: np.ndarray  # (N, max(ks)) int64, best first
-    topk_similarity: np.ndarray  # (N, max(ks)) float32
-    margins: np.ndarray  # (N,) similarity to the label minus the best other class; to the prediction if unlabelled
-    rivals: np.ndarray  # (N,) int64, that best other class
-    leads: np.ndarray  # (N,) similarity to the prediction minus the second best: the margin by pseudo-labels
+    labels: npt.NDArray[np.int64]  # (N,), -1 = unknown
+    topk: npt.NDArray[np.int64]  # (N, max(ks)) most similar classes, best first
+    topk_similarity: npt.NDArray[np.float32]  # (N, max(ks))
+    # (N,) similarity to the label minus that to the best other class; to the prediction for an unlabelled image
+    margins: npt.NDArray[np.float32]
+    rivals: npt.NDArray[np.int64]  # (N,) that best other class
+    # (N,) similarity to the prediction minus the second best: the margin by pseudo-labels
+    pseudo_margins: npt.NDArray[np.float32]
     ks: tuple[int, ...]  # depths of Recall@K, ascending
-    classifier: np.ndarray = field(repr=False)  # (C, D) float32
-    vector_sums: np.ndarray = field(repr=False)  # (2, C, D) float64: image vectors summed by label, by prediction
+    classifier: npt.NDArray[np.float32] = field(repr=False)  # (C, D)
+    # (2, C, D) image vectors summed by label and by prediction
+    vector_sums: npt.NDArray[np.float64] = field(repr=False)
 
     @classmethod
     def merge(cls, parts: Iterable[EvaluationResult]) -> EvaluationResult:
         """Join results of parts of a data set (shards, machines): the result of the whole, image order kept.
 
-        Everything is computed from values of each image, which are joined, and from sums by class, which are added up.
-        So predictions, counts and every score made of counts are those of the whole, except for an image whose best
-        classes are nearer to each other than rounding (1e-6); similarities, margins and their means may differ in the
-        last bits.
+        Values of each image are joined and sums by class are added. So predictions, counts and every score computed
+        from counts are those of the whole, except for an image whose best classes are nearer to each other than
+        rounding (1e-6); similarities, margins and their means may differ in the last bits.
 
         Args:
-            parts: results with one classifier and one `ks`; an iterator holds one part's sums at a time.
+            parts: results with one classifier and one `ks`; with an iterator, one part is in memory at a time.
 
         Raises:
-            InputError: there is no part, or parts belong to different classifiers or depths.
+            InputError: there is no part, or parts have different classifiers or depths.
 
         >>> whole = evaluate(np.eye(3), np.eye(3), [0, 1, 2])
         >>> parts = [evaluate(np.eye(3)[rows], np.eye(3), [0, 1, 2][rows]) for rows in (slice(0, 1), slice(1, 3))]
         >>> np.array_equal(EvaluationResult.merge(parts).confusion, whole.confusion)
         True
         """
-        first, per_image = (
-            None,
-            {name: [] for name in ("labels", "topk", "topk_similarity", "margins", "rivals", "leads")},
-        )
-        for part in require_attribute(parts, "parts", "__iter__", "results of evaluate"):
-            require_attribute(part, "parts", "vector_sums", "results of evaluate")
-            if first is None:
-                first, sums = part, part.vector_sums.copy()
-            elif part.ks != first.ks or not np.array_equal(part.classifier, first.classifier):
-                raise InputError(
-                    f"Expected parts with one classifier and `ks` = {first.ks}, got `ks` = {part.ks}"
-                    + ("" if part.ks != first.ks else " and another classifier")
-                )
+        first = sums = None
+        per_image: dict[str, list[np.ndarray]] = {name: [] for name in ("labels", *_Ranked._fields)}
+        for part in parts:
+            if first is None or sums is None:
+                first = part
+                sums = part.vector_sums.copy()
+            elif part.ks != first.ks:
+                raise InputError(f"Expected parts with one `ks` = {first.ks}, got `ks` = {part.ks}")
+            elif not np.array_equal(part.classifier, first.classifier):
+                raise InputError("Expected parts with one `classifier`, got another classifier")
             else:
                 sums += part.vector_sums
             for name, values in per_image.items():
                 values.append(getattr(part, name))
-        if first is None:
+        if first is None or sums is None:
             raise InputError("Expected at least one result to merge, got none")
         joined = {name: np.concatenate(values) for name, values in per_image.items()}
         return cls(**joined, ks=first.ks, classifier=first.classifier, vector_sums=sums)
 
+    @property
+    def leads(self) -> npt.NDArray[np.float32]:
+        """Deprecated: `pseudo_margins`."""
+        warnings.warn("EvaluationResult.leads is now pseudo_margins", DeprecationWarning, stacklevel=2)
+        return self.pseudo_margins
+
     @cached_property
-    def predictions(self) -> np.ndarray:
+    def predictions(self) -> npt.NDArray[np.int64]:
         """(N,) int64, the most similar class; ties go to the lower index."""
         return self.topk[:, 0].copy()
 
     @cached_property
-    def confusion(self) -> np.ndarray:
+    def confusion(self) -> npt.NDArray[np.int64]:
         """(C, C) int64 counts [actual, predicted] of the labelled images."""
         return metrics.confusion_matrix(self.predictions, self.labels, self.num_classes)
 
     @cached_property
     def recall_at_k(self) -> dict[int, float]:
         """Share of labelled images whose label is among the top k (micro), for each k of `ks`; NaN without labels."""
-        hits = (self.topk == self.labels[:, None]).sum(axis=0).cumsum()  # a label is at one depth at most, -1 at none
+        # A label is at one depth at most, and -1 at none.
+        hits = (self.topk == self.labels[:, None]).sum(axis=0).cumsum()
         return {k: float(hits[min(k, len(hits)) - 1] / self.n) if self.n else float("nan") for k in self.ks}
 
     @cached_property
-    def cmm(self) -> dict[str, np.ndarray]:
+    def cmm(self) -> dict[str, npt.NDArray[np.float64]]:
         """(C,) class-wise matching margins: image, class (by label), pseudo_image, pseudo_class (by prediction).
 
         Equal to `margin.class_wise_matching_margin` with that reduction, up to rounding.
@@ -118,24 +128,28 @@ class EvaluationResult:
         by_label, by_prediction = self.vector_sums
         for target, margins, sums in (
             (self.labels, self.margins, by_label),
-            (self.predictions, self.leads, by_prediction),
+            (self.predictions, self.pseudo_margins, by_prediction),
         ):
             cmm.append(margin.mean_by_class(margins, target, self.num_classes))
-            cmm.append(margin.of_class_means(sums, target, self.classifier))
+            cmm.append(margin.class_margin_of_means(sums, target, self.classifier))
         return dict(zip(CMM, cmm))
 
     @cached_property
-    def class_similarity(self) -> np.ndarray:
-        """(C, C) float32: mean similarity of the images labelled with the row's class to the column's; NaN rows without images."""
-        means, present = margin.means_of(self.vector_sums[0], self.labels)
-        found = np.full((self.num_classes, self.num_classes), np.nan, dtype=np.float32)
-        images, scorer = tensor(means), Scorer(self.classifier)
+    def class_similarity(self) -> npt.NDArray[np.float32]:
+        """(C, C) float32: mean similarity of the images labelled with the row's class to the column's class.
+
+        A row is NaN if its class has no images.
+        """
+        means, present = margin.class_means(self.vector_sums[0], self.labels)
+        similarity = np.full((self.num_classes, self.num_classes), np.nan, dtype=np.float32)
+        images = tensor(means)
+        scorer = Scorer(self.classifier)
 
         def visit(rows: slice) -> None:
-            found[present[rows]] = scorer(images[rows]).numpy()
+            similarity[present[rows]] = scorer(images[rows]).numpy()
 
         parallel_map(visit, block_slices(len(means), self.num_classes))
-        return found
+        return similarity
 
     @property
     def num_classes(self) -> int:
@@ -144,7 +158,7 @@ class EvaluationResult:
 
     @property
     def n(self) -> int:
-        """Number of labelled images: those that the scores are about."""
+        """Number of labelled images, which the scores are computed from."""
         return int((self.labels >= 0).sum())
 
     @property
@@ -154,21 +168,22 @@ class EvaluationResult:
 
     @property
     def accuracy(self) -> float:
-        """Share of labelled images that are predicted right (micro)."""
+        """Share of labelled images that are predicted correctly (micro)."""
         return metrics.accuracy(self.predictions, self.labels)
 
     @property
     def accuracy_ci(self) -> tuple[float, float]:
         """95 % interval of `accuracy` (`intervals.proportion`)."""
-        return self._share(self.predictions == self.labels)[1:]
+        score = self._share_of_images(self.predictions == self.labels)
+        return score.low, score.high
 
     @cached_property
-    def per_class_accuracy(self) -> np.ndarray:
+    def per_class_accuracy(self) -> npt.NDArray[np.float64]:
         """(C,) accuracy (= recall) of each class, NaN without images."""
-        return _mean(*metrics.right_by_class(self.predictions, self.labels, self.num_classes))
+        return divide_or_nan(*metrics.correct_and_total(self.predictions, self.labels, self.num_classes))
 
     @cached_property
-    def per_class_precision(self) -> np.ndarray:
+    def per_class_precision(self) -> npt.NDArray[np.float64]:
         """(C,) precision of each class, NaN where never predicted."""
         return metrics.per_class_precision(self.confusion)
 
@@ -177,22 +192,25 @@ class EvaluationResult:
         """Mean of `per_class_accuracy` over classes with images (macro)."""
         return float(np.nanmean(self.per_class_accuracy)) if self.n else float("nan")
 
-    def _share(self, hits: np.ndarray) -> Score:
+    def _share_of_images(self, hits: np.ndarray) -> Score:
+        """Share of the labelled images among `hits`, (N,) booleans."""
         return proportion(int((hits & (self.labels >= 0)).sum()), self.n)
 
     def scores(self, k: int = 10, seed: int = 0) -> dict[str, Score]:
-        """Every score with its 95 % interval (`clipnb.intervals`, `clipnb.worst`); all but `classes_at_zero` are fractions.
+        """Every score with its 95 % interval (`clipnb.intervals`, `clipnb.worst`).
 
-        The naive `worst_k` and both means have no interval: noise pulls them down by an amount that depends on all classes, and no
-        interval around them holds a truth. What the worst k classes are truly like is said by the three scores beside it.
+        All scores are fractions, except `classes_at_zero`. The naive `worst_k` and both means have no interval:
+        sampling noise lowers them by an amount that depends on all classes, so no interval around them covers a true
+        value. The three scores after `worst_k` estimate the true accuracy of the worst k classes.
 
         Args:
-            k: how many worst classes (all of them if fewer classes have images).
-            seed: of the intervals that rest on random numbers.
+            k: number of worst classes (all of them if fewer classes have images).
+            seed: seed of the intervals that use random numbers.
 
         Returns:
-            Score by name: accuracy, recall_at_<depth>, mean_per_class_accuracy, worst_k, worst_k_truly_worst, worst_k_listed and
-            worst_k_split_half (where the classes can be split), classes_at_zero, harmonic_mean, geometric_mean.
+            Score by name: accuracy, recall_at_<depth>, mean_per_class_accuracy, worst_k, worst_k_truly_worst,
+            worst_k_listed and worst_k_split_half (if at least k classes can be split), classes_at_zero, harmonic_mean,
+            geometric_mean.
 
         Raises:
             InputError: no image has a label.
@@ -210,12 +228,14 @@ class EvaluationResult:
             raise InputError(
                 f"Expected labelled images, got {len(self.labels)} with label -1: there is nothing to score"
             )
-        right, images = metrics.right_by_class(self.predictions, self.labels, self.num_classes)
+        right, images = metrics.correct_and_total(self.predictions, self.labels, self.num_classes)
         present = int((images > 0).sum())
-        scores = {"accuracy": self._share(self.predictions == self.labels)}
+        scores = {"accuracy": self._share_of_images(self.predictions == self.labels)}
         for depth in self.ks:
             if depth > 1:
-                scores[f"recall_at_{depth}"] = self._share((self.topk[:, :depth] == self.labels[:, None]).any(axis=1))
+                scores[f"recall_at_{depth}"] = self._share_of_images(
+                    (self.topk[:, :depth] == self.labels[:, None]).any(axis=1)
+                )
         scores["mean_per_class_accuracy"] = mean_over_classes(right, images)
         k = min(k, present)
         scores["worst_k"] = Score(worst.worst_k_accuracy(self.per_class_accuracy, k))
@@ -224,7 +244,8 @@ class EvaluationResult:
             report = worst.worst_k_report(self.predictions, self.labels, self.num_classes, k, seed=seed)
             for name in ("truly_worst", "listed", "split_half"):
                 scores[f"worst_k_{name}"] = getattr(report, name)
-        # A sum of unlike coins varies less than one of equal coins (Hoeffding 1956), so the interval over the classes is safe.
+        # The number of heads of unlike coins varies less than that of equal coins (Hoeffding 1956), so the interval
+        # that treats the classes as equal is conservative.
         scores["classes_at_zero"] = Score(
             *(present * end for end in proportion(worst.classes_at_zero(self.per_class_accuracy), present))
         )
@@ -232,16 +253,18 @@ class EvaluationResult:
             scores[name] = Score(getattr(worst, name)(self.per_class_accuracy))
         return scores, report
 
-    def summary(self, k: int = 10, seed: int = 0) -> dict:
+    def summary(self, k: int = 10, seed: int = 0) -> dict[str, Any]:
         """`scores` as numbers for JSON: each with its interval beside it as `<name>_ci`, None where there is none.
 
-        The names of the worst-k scores carry the k that was asked for (`worst_10`, `worst_10_truly_worst`, ...); `worst_k` is that k,
-        and `worst_k_classes` the number of classes that they are means of. Where few images a class leave a range in place of a
-        value, the value is None and the range stands as its interval. `worst_k_fits` says whether the counts look like the family
-        that three of the scores rest on, `worst_k_possible` what any family allows.
+        The names of the worst-k scores contain the requested k (`worst_10`, `worst_10_truly_worst`, ...); `worst_k` is
+        that k, and `worst_k_classes` the number of classes that the scores are means of. With too few images a class
+        for an estimate, the value is None and the range of possible values stands as its interval. `worst_k_fits` tells
+        whether the counts are compatible with the family that three of the scores rest on, and `worst_k_possible` is
+        the range for any family.
 
         Args:
-            k, seed: as in `scores`.
+            k: number of worst classes, as in `scores`.
+            seed: seed of the intervals that use random numbers.
 
         Raises:
             InputError: no image has a label.
@@ -251,8 +274,8 @@ class EvaluationResult:
         1.0
         """
         scores, report = self._scores(k, seed)
-        present = int((_count(self.labels, self.num_classes) > 0).sum())
-        summary = {
+        present = int((count_by_class(self.labels, self.num_classes) > 0).sum())
+        summary: dict[str, Any] = {
             "n": self.n,
             "unlabelled": self.num_unlabelled,
             "classes": self.num_classes,
@@ -265,13 +288,19 @@ class EvaluationResult:
             key = name.replace("worst_k", f"worst_{k}")
             summary[key] = None if np.isnan(score.value) else score.value
             summary[f"{key}_ci"] = (score.low, score.high) if score.has_interval else None
-        summary["classes_at_zero"] = int(round(scores["classes_at_zero"].value))
+        summary["classes_at_zero"] = round(scores["classes_at_zero"].value)
         if report is not None:
             summary |= {"worst_k_possible": report.possible, "worst_k_fits": report.fits}
         return summary
 
 
-def evaluate(vectors, classifier, labels=None, ks=(1, 5), device: str = "cpu") -> EvaluationResult:
+def evaluate(
+    vectors: npt.ArrayLike,
+    classifier: npt.ArrayLike,
+    labels: npt.ArrayLike | None = None,
+    ks: Iterable[int] = (1, 5),
+    device: str | torch.device = "cpu",
+) -> EvaluationResult:
     """Score a zero-shot classifier in one pass over the images; the (N, C) similarities never exist as a whole.
 
     Args:
@@ -279,7 +308,7 @@ def evaluate(vectors, classifier, labels=None, ks=(1, 5), device: str = "cpu") -
         classifier: (C, D) unit-norm class vectors.
         labels: (N,) class indices, -1 = unknown; None = all unknown.
         ks: depths of Recall@K; a depth above C counts as C.
-        device: where similarities are computed and ranked: "cpu", "cuda", or "auto" (CUDA if there is one).
+        device: device that computes and ranks the similarities: "cpu", "cuda", or "auto" (CUDA if there is one).
 
     Raises:
         InputError: shapes differ, values are not finite, vectors are not of unit norm, a label is out of range, a depth
@@ -303,15 +332,17 @@ def evaluate_unchecked(
     ks: tuple[int, ...],
     device: str | torch.device = "cpu",
 ) -> EvaluationResult:
-    """`evaluate` for float32 arrays that were checked, or whose rows have other norms than 1 on purpose; `ks` ascends.
+    """`evaluate` for float32 arrays that are checked already, or that need not have unit norm; `ks` is ascending.
 
     >>> evaluate_unchecked(np.float32([[2, 0]]), np.eye(2, dtype=np.float32), np.array([0]), (1,)).margins
     array([2.], dtype=float32)
     """
-    (count, width), num_classes = vectors.shape, len(classifier)
-    images, scorer = tensor(vectors), Scorer(classifier, device)
+    count, width = vectors.shape
+    num_classes = len(classifier)
+    images = tensor(vectors)
+    scorer = Scorer(classifier, device)
     ranked = _Ranked.empty(count, min(ks[-1], num_classes))
-    sums = np.zeros((2, num_classes + 1, width))  # the last row takes the images of unknown label
+    sums = np.zeros((2, num_classes + 1, width))  # the last row takes the images of unknown class
 
     def visit(rows: slice) -> slice:
         ranked.fill(rows, scorer(images[rows].to(device)), labels[rows])
@@ -325,13 +356,13 @@ def evaluate_unchecked(
 
 
 class _Ranked(NamedTuple):
-    """The fields of `EvaluationResult` that hold a value for each image, in the same order."""
+    """The fields of `EvaluationResult` after `labels` that hold a value for each image, in the same order."""
 
     topk: np.ndarray
     topk_similarity: np.ndarray
     margins: np.ndarray
     rivals: np.ndarray
-    leads: np.ndarray
+    pseudo_margins: np.ndarray
 
     @classmethod
     def empty(cls, count: int, depth: int) -> _Ranked:
@@ -344,20 +375,24 @@ class _Ranked(NamedTuple):
         )
 
     def fill(self, rows: slice, scores: torch.Tensor, labels: np.ndarray) -> None:
-        """Rank one block of similarities, which is used up."""
+        """Rank one block of similarities, which is overwritten."""
         for values, part in zip(self, _rank(scores, labels, self.topk.shape[1])):
             values[rows] = part
 
 
-def evaluate_store(folder, classifier, ks=(1, 5), device: str = "cpu") -> EvaluationResult:
-    """`evaluate` for an embeddings store of any size: shard by shard, so that vectors of one shard are in memory at a time.
+def evaluate_store(
+    folder: str | Path, classifier: npt.ArrayLike, ks: Iterable[int] = (1, 5), device: str | torch.device = "cpu"
+) -> EvaluationResult:
+    """`evaluate` for an embeddings store of any size; the vectors of one shard are in memory at a time.
 
     Args:
         folder: of the store, as `Embeddings.save` or `encode_images` wrote it.
-        classifier, ks, device: as for `evaluate`.
+        classifier: (C, D) unit-norm class vectors.
+        ks: depths of Recall@K; a depth above C counts as C.
+        device: as in `evaluate`.
 
     Raises:
-        InputError: as `Embeddings.load` and `evaluate`.
+        InputError: as in `Embeddings.load` and `evaluate`.
 
     >>> from tempfile import TemporaryDirectory
     >>> with TemporaryDirectory() as folder:
@@ -372,47 +407,50 @@ def evaluate_store(folder, classifier, ks=(1, 5), device: str = "cpu") -> Evalua
 
 @dataclass(frozen=True)
 class PromptResults:
-    """What `evaluate_prompts` found for P prompts, N images and C classes; fractions are in [0, 1]."""
+    """The result of `evaluate_prompts` for P prompts, N images and C classes; fractions are in [0, 1]."""
 
-    labels: np.ndarray  # (N,) int64, -1 = unknown
-    predictions: np.ndarray  # (P, N) int64
-    recall_at_k: dict[
-        int, np.ndarray
-    ]  # for each k (P,) shares of labelled images whose label is among the top k (micro)
-    per_class_accuracy: np.ndarray  # (P, C), NaN for a class without images
-    cmm: dict[str, np.ndarray] = field(repr=False)  # (P, C) each, as in `EvaluationResult`
+    labels: npt.NDArray[np.int64]  # (N,), -1 = unknown
+    predictions: npt.NDArray[np.int64]  # (P, N)
+    # For each k, (P,) shares of labelled images whose label is among the top k (micro).
+    recall_at_k: dict[int, npt.NDArray[np.float64]]
+    per_class_accuracy: npt.NDArray[np.float64]  # (P, C), NaN for a class without images
+    cmm: dict[str, npt.NDArray[np.float64]] = field(repr=False)  # (P, C) each, as in `EvaluationResult`
 
     @property
-    def accuracy(self) -> np.ndarray:
-        """(P,) share of labelled images that each prompt predicts right (micro)."""
+    def accuracy(self) -> npt.NDArray[np.float64]:
+        """(P,) share of labelled images that each prompt predicts correctly (micro)."""
         return np.array([metrics.accuracy(row, self.labels) for row in self.predictions])
 
     @property
-    def mean_per_class_accuracy(self) -> np.ndarray:
+    def mean_per_class_accuracy(self) -> npt.NDArray[np.float64]:
         """(P,) mean of `per_class_accuracy` over classes with images (macro)."""
         present = ~np.isnan(self.per_class_accuracy[0])
-        return (
-            self.per_class_accuracy[:, present].mean(axis=1)
-            if present.any()
-            else np.full(len(self.predictions), np.nan)
-        )
+        if not present.any():
+            return np.full(len(self.predictions), np.nan)
+        return self.per_class_accuracy[:, present].mean(axis=1)
 
 
-def evaluate_prompts(vectors, bank, labels=None, ks=(1, 5), device: str = "cpu") -> PromptResults:
-    """Score every prompt of a bank as a classifier of its own, without an (N, P, C) tensor.
+def evaluate_prompts(
+    vectors: npt.ArrayLike,
+    bank: npt.ArrayLike,
+    labels: npt.ArrayLike | None = None,
+    ks: Iterable[int] = (1, 5),
+    device: str | torch.device = "cpu",
+) -> PromptResults:
+    """Score every prompt of a prompt bank as a classifier of its own, without an (N, P, C) tensor.
 
     Args:
         vectors: (N, D) unit-norm image vectors.
-        bank: (P, C, D) unit-norm text vectors, from `clipnb.prompt_vectors`.
+        bank: the prompt bank, (P, C, D) unit-norm text vectors of P prompts for C classes (`clipnb.prompt_vectors`).
         labels: (N,) class indices, -1 = unknown; None = all unknown.
         ks: depths of Recall@K; a depth above C counts as C.
-        device: as for `evaluate`.
+        device: as in `evaluate`.
 
     Returns:
         `PromptResults`; each prompt's numbers are those of `evaluate` with that prompt's class vectors.
 
     Raises:
-        InputError: as `evaluate`, or the bank is empty.
+        InputError: as in `evaluate`, or the bank is empty.
 
     >>> result = evaluate_prompts(np.eye(2), np.stack([np.eye(2), np.eye(2)[::-1]]), [0, 1])
     >>> result.accuracy
@@ -421,12 +459,15 @@ def evaluate_prompts(vectors, bank, labels=None, ks=(1, 5), device: str = "cpu")
     bank = check_bank(bank)
     vectors, _ = check_vectors(vectors, bank[0])
     prompts, num_classes, _ = bank.shape
-    labels, ks, device = _check_labels(labels, len(vectors), num_classes), check_depths(ks), find_device(device)
+    labels = _check_labels(labels, len(vectors), num_classes)
+    ks = check_depths(ks)
+    device = find_device(device)
     label_sums = margin.sum_by_class(vectors, labels, num_classes)
-    images, together = tensor(vectors).to(device), number_of_cores()
+    images = tensor(vectors).to(device)
+    step = number_of_cores()
     results = []
-    for start in range(0, prompts, together):
-        results += _evaluate_together(vectors, images, bank[start : start + together], labels, label_sums, ks, device)
+    for start in range(0, prompts, step):
+        results += _evaluate_together(vectors, images, bank[start : start + step], labels, label_sums, ks, device)
     predictions, recalls, per_class, cmm = zip(*results)
     return PromptResults(
         labels,
@@ -438,10 +479,17 @@ def evaluate_prompts(vectors, bank, labels=None, ks=(1, 5), device: str = "cpu")
 
 
 def _evaluate_together(
-    vectors, images: torch.Tensor, bank, labels, label_sums, ks: tuple[int, ...], device
+    vectors: np.ndarray,
+    images: torch.Tensor,
+    bank: np.ndarray,
+    labels: np.ndarray,
+    label_sums: np.ndarray,
+    ks: tuple[int, ...],
+    device: str | torch.device,
 ) -> list[tuple]:
-    """Predictions, Recall@K, accuracies and margins of some prompts, which see a block of images while it is in the cache."""
-    count, num_classes = len(vectors), bank.shape[1]
+    """Predictions, Recall@K, accuracies and margins of each prompt; all prompts see a block while it is cached."""
+    count = len(vectors)
+    num_classes = bank.shape[1]
     scorers = [Scorer(prompt, device) for prompt in bank]
     ranked = [_Ranked.empty(count, min(ks[-1], num_classes)) for _ in bank]
 
@@ -458,38 +506,34 @@ def _evaluate_together(
     return parallel_map(finish, range(len(bank)))
 
 
-def _rank(scores: torch.Tensor, labels: np.ndarray, depth: int) -> tuple[np.ndarray, ...]:
-    """Of one block of similarities, which is used up: top k, their similarities, margins, rivals, leads (`EvaluationResult`)."""
-    rows, actual = np.arange(len(labels)), np.maximum(labels, 0)
-    deep = max(depth, 2)  # a margin takes the best two
+def _rank(scores: torch.Tensor, labels: np.ndarray, depth: int) -> _Ranked:
+    """Rank one block of similarities, which is overwritten."""
+    rows = np.arange(len(labels))
+    actual = np.maximum(labels, 0)
+    deep = max(depth, 2)  # a margin needs the best two classes
     if scores.device.type == "cpu":
-        scores = scores.numpy()
-        own = scores[rows, actual]
-        topk, similarity = take_top(scores, deep)
+        similarities = scores.numpy()
+        own = similarities[rows, actual]
+        topk, similarity = take_top(similarities, deep)
     else:
         own = scores[rows, actual].cpu().numpy()
-        similarity, topk = (found[:, :deep].cpu().numpy() for found in scores.sort(dim=1, descending=True, stable=True))
+        ranked = scores.sort(dim=1, descending=True, stable=True)
+        similarity, topk = (part[:, :deep].cpu().numpy() for part in ranked)
     known = labels >= 0
-    target, own = np.where(known, labels, topk[:, 0]), np.where(known, own, similarity[:, 0])
-    margins, rivals = margin.from_top_two(target, own, topk, similarity)
-    leads, _ = margin.from_top_two(topk[:, 0], similarity[:, 0], topk, similarity)
-    return topk[:, :depth], similarity[:, :depth], margins, rivals, leads
+    target = np.where(known, labels, topk[:, 0])
+    own = np.where(known, own, similarity[:, 0])
+    margins, rivals = margin.margins_from_top2(target, own, topk, similarity)
+    pseudo_margins, _ = margin.margins_from_top2(topk[:, 0], similarity[:, 0], topk, similarity)
+    return _Ranked(topk[:, :depth], similarity[:, :depth], margins, rivals, pseudo_margins)
 
 
-def _count(target: np.ndarray, num_classes: int) -> np.ndarray:
-    return np.bincount(target[target >= 0], minlength=num_classes)
-
-
-def _mean(sums: np.ndarray, counts: np.ndarray) -> np.ndarray:
-    return np.divide(sums, counts, out=np.full(len(counts), np.nan), where=counts > 0)
-
-
-def _check_labels(labels, count: int, num_classes: int) -> np.ndarray:
+def _check_labels(labels: npt.ArrayLike | None, count: int, num_classes: int) -> np.ndarray:
+    """(N,) labels; None stands for `count` unknown ones."""
     return class_indices(np.full(count, -1) if labels is None else labels, "labels", count, num_classes, unknown=True)
 
 
-def check_depths(ks) -> tuple[int, ...]:
-    """Check depths of Recall@K: at least one, each at least 1; ascending and each once.
+def check_depths(ks: Iterable[int]) -> tuple[int, ...]:
+    """Check depths of Recall@K, each at least 1, and return them ascending without repeats.
 
     >>> check_depths([5, 1, 5])
     (1, 5)

@@ -1,46 +1,62 @@
-"""What makes a class bad: its rivals, its name and its number of images, weighed into a verdict with the evidence."""
+"""Why a class has a low accuracy: a verdict from its rivals, its name and its number of images, with the evidence."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
 import numpy as np
+import numpy.typing as npt
 import scipy
 
 from clipnb._checks import class_indices, floats, real_number, whole_number
 from clipnb.errors import InputError
-from clipnb.intervals import wilson_interval
+from clipnb.intervals import proportion
 from clipnb.margin import nearest_text
-from clipnb.metrics import confusion_matrix, per_class_accuracy
-from clipnb.prompts import Finding, check_classnames, near_twins
+from clipnb.metrics import check_counts, confusion_matrix, per_class_accuracy
+from clipnb.prompts import Finding, check_classnames, near_duplicate_classnames
 from clipnb.similarity import check_classifier
 
-VERDICTS = ("name collision", "near-synonym", "visual confusion", "too few images", "unclear")  # the first that holds
-NEAR_CHANCE = 0.1  # or twice the chance level: an accuracy above is no sign of permuted labels
-CLEARLY_BETTER = 0.2  # what another order has to add to the accuracy
-SAME_TEXT = 1e-5  # a cosine this near to 1 is one vector, as far as float32 can tell
+if TYPE_CHECKING:
+    import pandas as pd
+
+VERDICTS = (
+    "name collision",
+    "near-synonym",
+    "visual confusion",
+    "too few images",
+    "unclear",
+)  # the first that applies is given
+NEAR_CHANCE = 0.1  # an accuracy above this and twice the chance level is no sign of permuted labels
+CLEARLY_BETTER = 0.2  # the least gain in accuracy for which another order of the classes is reported
+SAME_TEXT = 1e-5  # vectors whose cosine is this near to 1 are equal within the precision of float32
 
 
 def explain_classes(
-    classes,
-    confusion,
-    cmm,
-    classifier,
-    classnames,
+    classes: npt.ArrayLike,
+    confusion: npt.ArrayLike,
+    cmm: npt.ArrayLike,
+    classifier: npt.ArrayLike,
+    classnames: Sequence[str],
     *,
     min_images: int | None = None,
     synonym_cosine: float | None = None,
     majority: float = 0.5,
     significance: float = 0.05,
     rivals: int = 3,
-):
-    """Say of each of `classes` why it is bad, as far as numbers tell. The first verdict that holds is given:
+) -> pd.DataFrame:
+    """Why each of `classes` has a low accuracy, as far as the numbers tell.
 
-    1. "name collision": at least `majority` of its wrong answers are classes with (nearly) its own name
-       (`prompts.near_twins`) or with the same text vector.
+    The first verdict that applies is given:
+
+    1. "name collision": at least `majority` of its wrong answers are classes with (nearly) the same name
+       (`prompts.near_duplicate_classnames`) or with the same text vector.
     2. "near-synonym": at least `majority` of them are such classes, or classes whose text has a cosine above
        `synonym_cosine` to its own.
-    3. "visual confusion": one rival takes more wrong answers than chance explains. Chance draws each wrong answer from
-       those of all other classes, so that a class which attracts everything is no evidence; the probability that some
-       rival is as strong (binomial, Bonferroni over the rivals) is below `significance`.
+    3. "visual confusion": one rival takes more wrong answers than chance explains. Under chance, each wrong answer is
+    drawn
+       from those of all other classes, so that a class which attracts all kinds of images is no evidence; the
+       probability that some rival is as strong (binomial, Bonferroni over the rivals) is below `significance`.
     4. "too few images": it has fewer than `min_images`.
     5. "unclear": none of these.
 
@@ -50,19 +66,21 @@ def explain_classes(
         cmm: (C,) class-wise matching margins, cosines; NaN without images.
         classifier: (C, D) unit-norm class vectors.
         classnames: C names.
-        min_images: default: the fewest images n for which 0 right of n lies below the overall accuracy (upper end of the
-            95 % Wilson interval); with fewer, even a class at 0 % cannot be told from an average one.
+        min_images: with fewer images, even a class at 0 % cannot be distinguished from an average one. Default: the
+            smallest n for which the 95 % interval of 0 correct of n (`intervals.proportion`) lies below the overall
+            accuracy.
         synonym_cosine: default: the 0.9 quantile, over all classes, of the cosine to the nearest other text.
         majority: share of the wrong answers, in (0, 1].
         significance: in (0, 1).
-        rivals: how many of the most frequent wrong answers to list.
+        rivals: number of the most frequent wrong answers to list.
 
     Returns:
-        DataFrame, one row a class in the order of `classes`, with classname, verdict, sentence, and the evidence: images,
-        accuracy, margin, wrong (number of wrong answers), rivals (the most frequent: list of (classname, count)), rival,
-        rival_count, rival_p and rival_cosine (the one that chance explains least, the probability in 3, the cosine of the
-        texts), same_name (list of (class, classname)), to_same_name and to_synonyms (wrong answers that count in 1 and
-        in 2), nearest_text (classname) and nearest_cosine. The thresholds that were used are in its `attrs`.
+        DataFrame, one row for each class in the order of `classes`, with classname, verdict, sentence, and the
+        evidence: images, accuracy, margin, wrong (number of wrong answers), rivals (the most frequent: list of
+            (classname, count)),
+        rival, rival_count, rival_p and rival_cosine (the rival that chance explains least, the probability in 3, the
+        cosine of the texts), same_name (list of (class, classname)), to_same_name and to_synonyms (wrong answers that
+        count in 1 and in 2), nearest_text (classname) and nearest_cosine. The thresholds are in its `attrs`.
 
     Raises:
         InputError: shapes differ, or an index or a threshold is out of range.
@@ -73,11 +91,12 @@ def explain_classes(
     >>> print(table.loc[2, "verdict"], "-", table.loc[2, "sentence"])
     name collision - 9 of 9 wrong answers go to the same name or text: 'missile' (class 0).
     """
-    import pandas as pd  # only tables need it
+    import pandas as pd  # slow to import, and only tables need it
 
-    accuracy = per_class_accuracy(confusion)  # checks the matrix
-    confusion = np.asarray(confusion)
-    classnames, num_classes = check_classnames(classnames), len(confusion)
+    confusion = check_counts(confusion)
+    accuracy = per_class_accuracy(confusion)
+    classnames = check_classnames(classnames)
+    num_classes = len(confusion)
     classifier = check_classifier(classifier)
     cmm = floats(cmm, "cmm", 1, finite=False)
     for name, length in (("classnames", len(classnames)), ("classifier", len(classifier)), ("cmm", len(cmm))):
@@ -90,31 +109,33 @@ def explain_classes(
         raise InputError(f"Expected `significance` above 0 and below 1, got {significance}")
     rivals = whole_number(rivals, "rivals", 1)
     nearest, cosine = nearest_text(classifier)
-    if not (synonym_cosine is None or -1 <= real_number(synonym_cosine, "synonym_cosine") <= 1):
-        raise InputError(f"Expected `synonym_cosine` in [-1, 1], got {synonym_cosine}")
-    if min_images is not None:
-        whole_number(min_images, "min_images", 0)
     if synonym_cosine is None:
         synonym_cosine = float(np.nanquantile(cosine, 0.9)) if num_classes > 1 else 1.0
+    elif not -1 <= real_number(synonym_cosine, "synonym_cosine") <= 1:
+        raise InputError(f"Expected `synonym_cosine` in [-1, 1], got {synonym_cosine}")
+    fewest: float
     if min_images is None:
-        min_images = _fewest_images(np.trace(confusion) / max(1, confusion.sum()))
-    thresholds = {
-        "min_images": min_images,
+        fewest = _fewest_images(np.trace(confusion) / max(1, confusion.sum()))
+    else:
+        fewest = whole_number(min_images, "min_images", 0)
+    thresholds: dict[str, float] = {
+        "min_images": fewest,
         "synonym_cosine": synonym_cosine,
         "majority": majority,
         "significance": significance,
     }
-    namesakes = {c: group for group in near_twins(classnames).values() for c in group}
+    namesakes = {c: group for group in near_duplicate_classnames(classnames).values() for c in group}
     wrong = confusion - np.diag(np.diag(confusion))
-    pull = wrong.sum(axis=0)  # how many wrong answers each class attracts
+    pull = wrong.sum(axis=0)  # number of wrong answers that each class attracts
     rows = []
     for c in classes:
-        to_text = (classifier @ classifier[c]).astype(float).round(6)  # as in `nearest_text`
+        to_text = (classifier @ classifier[c]).astype(float).round(6)  # rounded as in `nearest_text`
         same = to_text > 1 - SAME_TEXT
         same[namesakes.get(c, [])] = True
-        near = same | (to_text > synonym_cosine)  # above, not at: where all texts are equally far, none is near
+        near = same | (to_text > synonym_cosine)  # not >=: if all texts are equally far apart, none is a synonym
         same[c] = near[c] = False
-        row, images = wrong[c], int(confusion[c].sum())
+        row = wrong[c]
+        images = int(confusion[c].sum())
         rival, rival_p = _strongest_rival(row, pull - row, c)
         facts = {
             "images": images,
@@ -135,20 +156,21 @@ def explain_classes(
         verdict, sentence = _verdict(facts, **thresholds)
         rows.append({"classname": classnames[c], "verdict": verdict, "sentence": sentence, **facts})
     table = pd.DataFrame(rows, index=pd.Index(classes, name="class"))
-    table.attrs = thresholds
+    table.attrs.update(thresholds)
     return table
 
 
 def _verdict(
-    facts: dict, min_images: float, synonym_cosine: float, majority: float, significance: float
+    facts: dict[str, Any], min_images: float, synonym_cosine: float, majority: float, significance: float
 ) -> tuple[str, str]:
-    """The first verdict of `VERDICTS` that holds, and the sentence that says why."""
-    wrong, images = facts["wrong"], facts["images"]
+    """The first verdict of `VERDICTS` that applies, and a sentence with the reason."""
+    wrong = facts["wrong"]
+    images = facts["images"]
     answers = f"{wrong} wrong answer{'s' if wrong != 1 else ''}"
     enough = max(1, majority * wrong)
     if facts["to_same_name"] >= enough:
-        twins = ", ".join(f"{name!r} (class {j})" for j, name in facts["same_name"])
-        return "name collision", f"{facts['to_same_name']} of {answers} go to the same name or text: {twins}."
+        names = ", ".join(f"{name!r} (class {j})" for j, name in facts["same_name"])
+        return "name collision", f"{facts['to_same_name']} of {answers} go to the same name or text: {names}."
     if facts["to_synonyms"] >= enough:
         return "near-synonym", (
             f"{facts['to_synonyms']} of {answers} go to texts with a cosine above {synonym_cosine:.2f} to its own; "
@@ -162,7 +184,7 @@ def _verdict(
     if images < min_images:
         return "too few images", (
             f"{images} image{'s' if images != 1 else ''}: with fewer than {min_images}, even a class at 0 % "
-            "cannot be told from an average one."
+            "cannot be distinguished from an average one."
         )
     if not wrong:
         return "unclear", f"No wrong answer among {images} images."
@@ -171,15 +193,17 @@ def _verdict(
 
 
 def _fewest_images(overall: float) -> float:
-    """Fewest n for which z^2 / (n + z^2), the upper end of Wilson's interval of 0 of n, is below the overall accuracy."""
-    z2 = scipy.stats.norm.ppf(0.975) ** 2
-    return int(np.floor(z2 * (1 - overall) / overall)) + 1 if overall > 0 else float("inf")
+    """Smallest n for which 1 - 0.025 ** (1 / n), the upper end of the exact interval of 0 of n, is below `overall`."""
+    if overall <= 0:
+        return float("inf")
+    return int(np.floor(np.log(0.025) / np.log1p(-overall))) + 1 if overall < 1 else 1
 
 
 def _strongest_rival(wrong: np.ndarray, pull: np.ndarray, own: int) -> tuple[int, float]:
     """The rival that chance explains least and the probability of one as strong; (-1, 1.0) without wrong answers.
 
-    `pull` counts the wrong answers that other classes give; one is added to each, so that "never seen" is not "impossible".
+    `pull` counts the wrong answers that other classes give; one is added to each, so that "never seen" is not
+    "impossible".
     """
     others = np.arange(len(wrong)) != own
     if not wrong.any():
@@ -190,11 +214,13 @@ def _strongest_rival(wrong: np.ndarray, pull: np.ndarray, own: int) -> tuple[int
     return rival, float(min(1.0, p[rival] * others.sum()))
 
 
-def label_order(predictions, labels, num_classes: int) -> tuple[float, np.ndarray] | None:
-    """Whether labels and classnames look as if they were in different orders: a clean confusion matrix, but permuted.
+def label_order(
+    predictions: npt.ArrayLike, labels: npt.ArrayLike, num_classes: int
+) -> tuple[float, npt.NDArray[np.int64]] | None:
+    """Whether labels and classnames seem to be in different orders: a clean confusion matrix, but permuted.
 
-    Looked for only where the accuracy is near chance. The order that fits best is found on one half of the images and
-    measured on the other, so a matrix of noise has none.
+    This is only tested where the accuracy is near chance. The order that fits best is chosen on one half of the images
+    and measured on the other, so that a matrix of noise yields None.
 
     Args:
         predictions: (N,) class indices.
@@ -202,9 +228,9 @@ def label_order(predictions, labels, num_classes: int) -> tuple[float, np.ndarra
         num_classes: C.
 
     Returns:
-        The accuracy under the order that fits, a fraction in [0, 1], and that order (C,): the class that the images
-        labelled c are predicted as. None if the accuracy is not near chance, or no other order is better by at least
-        20 points.
+        The accuracy under the order that fits best, a fraction in [0, 1], and that order (C,): the class that the
+        images labelled c are predicted as. None if the accuracy is not near chance, or no other order is better by at
+        least 20 points.
 
     >>> labels = np.repeat(np.arange(5), 20)
     >>> share, order = label_order((labels + 1) % 5, labels, 5)
@@ -217,11 +243,12 @@ def label_order(predictions, labels, num_classes: int) -> tuple[float, np.ndarra
     predictions = class_indices(predictions, "predictions", num_classes=num_classes)
     labels = class_indices(labels, "labels", len(predictions), num_classes, unknown=True)
     known = labels >= 0
-    predictions, labels = predictions[known], labels[known]
+    predictions = predictions[known]
+    labels = labels[known]
     if not len(labels):
         return None
-    low, high = wilson_interval(int((predictions == labels).sum()), len(labels))
-    if low > max(2 / num_classes, NEAR_CHANCE):
+    accuracy = proportion(int((predictions == labels).sum()), len(labels))
+    if accuracy.low > max(2 / num_classes, NEAR_CHANCE):
         return None
     first = np.zeros(len(labels), dtype=bool)
     first[np.argsort(labels, kind="stable")[::2]] = True  # every other image of each class
@@ -229,29 +256,34 @@ def label_order(predictions, labels, num_classes: int) -> tuple[float, np.ndarra
         confusion_matrix(predictions[first], labels[first], num_classes), maximize=True
     )[1]
     rest = order[labels[~first]] == predictions[~first]
-    if not len(rest) or wilson_interval(int(rest.sum()), len(rest))[0] < high + CLEARLY_BETTER:
+    if not len(rest) or proportion(int(rest.sum()), len(rest)).low < accuracy.high + CLEARLY_BETTER:
         return None
     return float(rest.mean()), order
 
 
-def order_finding(predictions, labels, classnames) -> Finding | None:
-    """What `label_order` found, as `prompts.lint` reports things; None if labels and classnames seem to be in one order.
+def order_finding(predictions: npt.ArrayLike, labels: npt.ArrayLike, classnames: Sequence[str]) -> Finding | None:
+    """The result of `label_order` as a finding of `prompts.lint`; None if labels and names seem to be in one order.
+
+    Args:
+        predictions: (N,) class indices.
+        labels: (N,) class indices, -1 = unknown.
+        classnames: C names.
 
     >>> labels = np.repeat(np.arange(3), 20)
     >>> print(order_finding((labels + 1) % 3, labels, ["cat", "dog", "pig"]))
-    labels and names are in different orders, it seems:
+    labels and names seem to be in different orders:
     'cat' is taken for 'dog', 'dog' is taken for 'pig', 'pig' is taken for 'cat';
     in the order that fits best, 100.0 % would be right: check which classname belongs to which label
     """
     classnames = check_classnames(classnames)
-    found = label_order(predictions, labels, len(classnames))
-    if found is None:
+    result = label_order(predictions, labels, len(classnames))
+    if result is None:
         return None
-    share, order = found
+    share, order = result
     moved = tuple(
         f"{classnames[c]!r} is taken for {classnames[other]!r}" for c, other in enumerate(order) if c != other
     )
     advice = (
         f"in the order that fits best, {100 * share:.1f} % would be right: check which classname belongs to which label"
     )
-    return Finding("labels and names are in different orders, it seems", moved, advice)
+    return Finding("labels and names seem to be in different orders", moved, advice)

@@ -5,9 +5,12 @@ Ties go to the lower class index, labels of -1 ("unknown") are left out, and a c
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import numpy.typing as npt
 
+from clipnb._arrays import divide_or_nan
 from clipnb._checks import as_numpy, booleans, class_indices, floats, whole_number
 from clipnb._moved import redirect
 from clipnb.errors import InputError
@@ -15,7 +18,12 @@ from clipnb.errors import InputError
 MAX_CLASSES = 2**15  # a larger confusion matrix would need more than 8 GB
 
 
-def _labelled(predictions, labels, num_classes=None, sample_weight=None):
+def _labelled(
+    predictions: npt.ArrayLike,
+    labels: npt.ArrayLike,
+    num_classes: int | None = None,
+    sample_weight: npt.ArrayLike | None = None,
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Predictions, labels and weights of the images that have a label."""
     predictions = class_indices(predictions, "predictions", num_classes=num_classes)
     labels = class_indices(labels, "labels", len(predictions), num_classes, unknown=True)
@@ -25,7 +33,7 @@ def _labelled(predictions, labels, num_classes=None, sample_weight=None):
 
 
 def _weights(sample_weight: npt.ArrayLike | None, length: int) -> np.ndarray:
-    """(N,) weights >= 0, 1 each by default."""
+    """Return (N,) weights >= 0, 1 each by default."""
     if sample_weight is None:
         return np.ones(length)
     weights = floats(sample_weight, "sample_weight", 1)
@@ -42,7 +50,7 @@ def accuracy(predictions: npt.ArrayLike, labels: npt.ArrayLike, sample_weight: n
     Args:
         predictions: (N,) class indices.
         labels: (N,) class indices; -1 is left out.
-        sample_weight: (N,) weights >= 0 of the images; None: 1 each.
+        sample_weight: (N,) weights >= 0 of the images; None means 1 each.
 
     Returns:
         The fraction, or NaN when no image is labelled (or all weights are 0).
@@ -57,7 +65,7 @@ def accuracy(predictions: npt.ArrayLike, labels: npt.ArrayLike, sample_weight: n
     return float(weights[predictions == labels].sum() / weights.sum()) if weights.any() else float("nan")
 
 
-def label_rank(similarity, labels) -> np.ndarray:
+def label_rank(similarity: npt.ArrayLike, labels: npt.ArrayLike) -> npt.NDArray[np.int64]:
     """Position of each image's label in its ranking, 0 = best; (N,) int64, ties go to the lower class index.
 
     >>> label_rank([[.1, .9, .5]], [2])
@@ -75,13 +83,13 @@ def recall_at_k(
 ) -> float:
     """Share of images whose label is among the k most similar classes, a fraction in [0, 1] ("top-k accuracy").
 
-    This is not `retrieval_recall_at_k`: here every image has exactly one right answer.
+    This is not `retrieval_recall_at_k`: here every image has exactly one correct class.
 
     Args:
         similarity: (N, C) scores, higher is better.
         labels: (N,) class indices; -1 is left out.
         k: 1 to C.
-        sample_weight: (N,) weights >= 0 of the images; None: 1 each.
+        sample_weight: (N,) weights >= 0 of the images; None means 1 each.
 
     Raises:
         InputError: shapes differ, scores are not finite, or k is out of range.
@@ -98,8 +106,8 @@ def recall_at_k(
     return float(weights[hits].sum() / weights.sum()) if weights.any() else float("nan")
 
 
-def retrieval_recall_at_k(similarity, relevant, k: int) -> float:
-    """Share of all relevant items that are found in the top k, averaged over queries (macro), in [0, 1].
+def retrieval_recall_at_k(similarity: npt.ArrayLike, relevant: npt.ArrayLike, k: int) -> float:
+    """Share of all relevant items that are in the top k, averaged over queries (macro), in [0, 1].
 
     Args:
         similarity: (Q, N) scores of N items for Q queries.
@@ -114,15 +122,15 @@ def retrieval_recall_at_k(similarity, relevant, k: int) -> float:
     >>> retrieval_recall_at_k([[.9, .8, .7, .6, .5]], [[1, 0, 1, 1, 1]], k=3)
     0.5
     """
-    found, total = _among_the_first(similarity, relevant, k)
-    return float((found / total).mean()) if len(total) else float("nan")
+    hits, total = _hits_in_top_k(similarity, relevant, k)
+    return float((hits / total).mean()) if len(total) else float("nan")
 
 
 def hit_at_k(similarity: npt.ArrayLike, relevant: npt.ArrayLike, k: int) -> float:
     """Share of queries with at least one relevant item in the top k, in [0, 1].
 
-    This is what CLIP papers call R@K on Flickr30k and COCO, where each image has five captions. `retrieval_recall_at_k` is the share
-    of the relevant items instead, and can be at most 20 % there at k = 1.
+    CLIP papers call it R@K on Flickr30k and COCO, where each image has five captions. `retrieval_recall_at_k` is the
+    share of the relevant items instead, which can be at most 20 % there at k = 1.
 
     Args:
         similarity: (Q, N) scores of N items for Q queries.
@@ -135,12 +143,12 @@ def hit_at_k(similarity: npt.ArrayLike, relevant: npt.ArrayLike, k: int) -> floa
     >>> hit_at_k([[.9, .8, .7, .6, .5]], [[1, 0, 1, 1, 1]], k=1)
     1.0
     """
-    found, _ = _among_the_first(similarity, relevant, k)
-    return float((found > 0).mean()) if len(found) else float("nan")
+    hits, _ = _hits_in_top_k(similarity, relevant, k)
+    return float((hits > 0).mean()) if len(hits) else float("nan")
 
 
-def _among_the_first(similarity: npt.ArrayLike, relevant: npt.ArrayLike, k: int) -> tuple[np.ndarray, np.ndarray]:
-    """Of each query that has relevant items, how many are among the top k, and how many there are."""
+def _hits_in_top_k(similarity: npt.ArrayLike, relevant: npt.ArrayLike, k: int) -> tuple[np.ndarray, np.ndarray]:
+    """Number of relevant items in the top k, and in all, for each query that has relevant items."""
     similarity = floats(similarity, "similarity", 2)
     relevant = booleans(relevant, "relevant", similarity.shape)
     k = whole_number(k, "k", 1, similarity.shape[1])
@@ -152,7 +160,7 @@ def _among_the_first(similarity: npt.ArrayLike, relevant: npt.ArrayLike, k: int)
 
 def confusion_matrix(
     predictions: npt.ArrayLike, labels: npt.ArrayLike, num_classes: int, sample_weight: npt.ArrayLike | None = None
-) -> np.ndarray:
+) -> npt.NDArray[Any]:
     """Counts of (actual, predicted) pairs: (C, C) int64, row = actual class, column = predicted class.
 
     Args:
@@ -176,10 +184,14 @@ def confusion_matrix(
     return np.bincount(cells, minlength=num_classes**2).reshape(num_classes, num_classes).astype(np.int64, copy=False)
 
 
-def right_by_class(predictions, labels, num_classes: int) -> tuple[np.ndarray, np.ndarray]:
-    """(images predicted right, images) of each class, (C,) int64 each: diagonal and row sums of `confusion_matrix`, without the matrix.
+def correct_and_total(
+    predictions: npt.ArrayLike, labels: npt.ArrayLike, num_classes: int
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """Number of correctly predicted images and of images of each class, (C,) int64 each.
 
-    >>> right_by_class([0, 1, 1], [0, 0, 1], num_classes=2)
+    They are the diagonal and the row sums of `confusion_matrix`, computed without the matrix.
+
+    >>> correct_and_total([0, 1, 1], [0, 0, 1], num_classes=2)
     (array([1, 1]), array([2, 1]))
     """
     num_classes = whole_number(num_classes, "num_classes", 1, MAX_CLASSES)
@@ -187,14 +199,14 @@ def right_by_class(predictions, labels, num_classes: int) -> tuple[np.ndarray, n
     return np.bincount(labels[predictions == labels], minlength=num_classes), np.bincount(labels, minlength=num_classes)
 
 
-def check_counts(confusion) -> np.ndarray:
+def check_counts(confusion: npt.ArrayLike) -> npt.NDArray[Any]:
     """Return a confusion matrix if it is square, (C, C), and holds counts >= 0.
 
     >>> check_counts([[8, 2], [0, 0]]).shape
     (2, 2)
     """
     confusion = as_numpy(confusion, "confusion")
-    if confusion.ndim != 2 or confusion.dtype.kind != "i":  # those stay: a copy in floats takes as much again
+    if confusion.ndim != 2 or confusion.dtype.kind != "i":  # integer counts are used as they are, without a float copy
         confusion = floats(confusion, "confusion", 2)
     if confusion.shape[0] != confusion.shape[1]:
         raise InputError(f"Expected `confusion` to be square, got shape {confusion.shape}")
@@ -203,31 +215,27 @@ def check_counts(confusion) -> np.ndarray:
     return confusion
 
 
-def _share(part, whole) -> np.ndarray:
-    return np.divide(part, whole, out=np.full(len(part), np.nan), where=whole > 0)
-
-
-def per_class_accuracy(confusion) -> np.ndarray:
-    """Accuracy (= recall) of each class: (C,) fractions in [0, 1]; NaN where a class has no images, never 0.
+def per_class_accuracy(confusion: npt.ArrayLike) -> npt.NDArray[np.float64]:
+    """Accuracy (= recall) of each class: (C,) fractions in [0, 1]; NaN, not 0, for a class without images.
 
     >>> per_class_accuracy([[8, 2], [0, 0]])
     array([0.8, nan])
     """
     confusion = check_counts(confusion)
-    return _share(np.diag(confusion), confusion.sum(axis=1))
+    return divide_or_nan(np.diag(confusion), confusion.sum(axis=1))
 
 
-def per_class_precision(confusion) -> np.ndarray:
-    """Precision of each class: of the images predicted as c, the share that are c; NaN where c is never predicted.
+def per_class_precision(confusion: npt.ArrayLike) -> npt.NDArray[np.float64]:
+    """Precision of each class: the share of the images predicted as c that are c; NaN where c is never predicted.
 
     >>> per_class_precision([[8, 2], [2, 2]])
     array([0.8, 0.5])
     """
     confusion = check_counts(confusion)
-    return _share(np.diag(confusion), confusion.sum(axis=0))
+    return divide_or_nan(np.diag(confusion), confusion.sum(axis=0))
 
 
-def mean_per_class_accuracy(confusion) -> float:
+def mean_per_class_accuracy(confusion: npt.ArrayLike) -> float:
     """Mean of the per-class accuracies over classes that have images (macro average, "balanced accuracy"), in [0, 1].
 
     >>> mean_per_class_accuracy([[98, 0], [2, 0]])
@@ -237,7 +245,7 @@ def mean_per_class_accuracy(confusion) -> float:
     return float(np.nanmean(per_class)) if np.isfinite(per_class).any() else float("nan")
 
 
-def per_class_f1(confusion: npt.ArrayLike) -> np.ndarray:
+def per_class_f1(confusion: npt.ArrayLike) -> npt.NDArray[np.float64]:
     """F1 of each class, the harmonic mean of its precision and recall: (C,) fractions in [0, 1]; NaN without images.
 
     A class that has images and is never predicted has an F1 of 0.
@@ -247,12 +255,12 @@ def per_class_f1(confusion: npt.ArrayLike) -> np.ndarray:
     """
     confusion = check_counts(confusion)
     images = confusion.sum(axis=1)
-    f1 = _share(2 * np.diag(confusion), images + confusion.sum(axis=0))
+    f1 = divide_or_nan(2 * np.diag(confusion), images + confusion.sum(axis=0))
     return np.where(images > 0, f1, np.nan)
 
 
 def mean_per_class_f1(confusion: npt.ArrayLike) -> float:
-    """Mean of `per_class_f1` over classes that have images ("macro F1"), in [0, 1]; NaN if none has.
+    """Mean of `per_class_f1` over classes that have images ("macro F1"), in [0, 1]; NaN if no class has images.
 
     >>> mean_per_class_f1([[8, 2], [2, 2]])
     0.65
@@ -261,8 +269,10 @@ def mean_per_class_f1(confusion: npt.ArrayLike) -> float:
     return float(np.nanmean(f1)) if np.isfinite(f1).any() else float("nan")
 
 
-def precision_recall_curve(scores, positives) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Precision and recall at every threshold, laid out as scikit-learn does.
+def precision_recall_curve(
+    scores: npt.ArrayLike, positives: npt.ArrayLike
+) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64], npt.NDArray[Any]]:
+    """Precision and recall at every threshold, in the layout of scikit-learn.
 
     Args:
         scores: (N,) higher = more likely positive.
@@ -273,7 +283,7 @@ def precision_recall_curve(scores, positives) -> tuple[np.ndarray, np.ndarray, n
         conventional point (1, 0).
 
     Raises:
-        InputError: shapes differ, scores are not finite, or nothing is positive.
+        InputError: shapes differ, scores are not finite, or no item is positive.
 
     >>> precision, recall, thresholds = precision_recall_curve([.9, .8, .3], [True, False, True])
     >>> precision
@@ -293,7 +303,7 @@ def precision_recall_curve(scores, positives) -> tuple[np.ndarray, np.ndarray, n
     return np.append(precision[::-1], 1.0), np.append(recall[::-1], 0.0), scores[order][last_of_tie][::-1]
 
 
-def average_precision(scores, positives) -> float:
+def average_precision(scores: npt.ArrayLike, positives: npt.ArrayLike) -> float:
     """Area under the precision-recall steps, sum of (R_n - R_{n-1}) P_n, in [0, 1]; chance = share of positives.
 
     >>> round(average_precision([.9, .8, .3], [True, False, True]), 3)
@@ -304,7 +314,7 @@ def average_precision(scores, positives) -> float:
 
 
 def per_class_average_precision(scores: npt.ArrayLike, positives: npt.ArrayLike) -> npt.NDArray[np.float64]:
-    """Average precision of each class of a multi-label set: (C,) fractions in [0, 1]; NaN for a class without positives.
+    """Average precision of each class of a multi-label set: (C,) fractions in [0, 1]; NaN without positives.
 
     Args:
         scores: (N, C) higher = more likely that the class is in the image.
@@ -327,8 +337,8 @@ def per_class_average_precision(scores: npt.ArrayLike, positives: npt.ArrayLike)
 def mean_average_precision(scores: npt.ArrayLike, positives: npt.ArrayLike) -> float:
     """Mean of `per_class_average_precision` over classes with positives ("mAP" of VOC and COCO), in [0, 1].
 
-    Equal to CLIP_benchmark's `mean_average_precision` where scores do not tie and every class has a positive; there a class
-    without one counts as 0. It is not the mAP of object detection. NaN if no class has a positive.
+    Equal to CLIP_benchmark's `mean_average_precision` where scores do not tie and every class has a positive; there a
+    class without one counts as 0. It is not the mAP of object detection. NaN if no class has a positive.
 
     Args:
         scores: (N, C) higher = more likely that the class is in the image.
@@ -344,20 +354,23 @@ def mean_average_precision(scores: npt.ArrayLike, positives: npt.ArrayLike) -> f
     return float(np.nanmean(precision)) if np.isfinite(precision).any() else float("nan")
 
 
-def calibration_bins(confidence, correct, bins: int = 10) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Confidence against accuracy, in `bins` bins of equal width over [0, 1].
+def calibration_bins(
+    confidence: npt.ArrayLike, correct: npt.ArrayLike, bins: int = 10
+) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64], npt.NDArray[np.int64]]:
+    """Mean confidence and accuracy in `bins` bins of equal width over [0, 1].
 
-    Bin b holds the confidences from b / B up to, but not including, (b + 1) / B; the last one also holds 1.
+    Bin b holds the confidences from b / B up to, but not including, (b + 1) / B; the last bin also holds 1.
 
     Args:
         confidence: (N,) probability of the prediction, in [0, 1] (`margin.softmax_confidence`).
-        correct: (N,) booleans.
+        correct: (N,) booleans, whether the prediction is correct.
+        bins: B, the number of bins.
 
     Returns:
         (mean confidence (B,), accuracy (B,), number of images (B,) int64); NaN in the first two for an empty bin.
 
     Raises:
-        InputError: shapes differ, or a confidence leaves [0, 1].
+        InputError: shapes differ, or a confidence is outside [0, 1].
 
     >>> calibration_bins([.2, .7, .9], [False, True, False], bins=2)
     (array([0.2, 0.8]), array([0. , 0.5]), array([1, 2]))
@@ -367,26 +380,29 @@ def calibration_bins(confidence, correct, bins: int = 10) -> tuple[np.ndarray, n
     bins = whole_number(bins, "bins", 1, 10**6)
     if len(confidence) and not 0 <= confidence.min() <= confidence.max() <= 1:
         raise InputError(f"Expected `confidence` in [0, 1], got {confidence.min():g} to {confidence.max():g}")
-    # Compared with the edges themselves: `confidence * bins` rounds j / B to just below j for some j and B.
-    place = np.searchsorted(np.arange(1, bins) / bins, confidence, side="right")
-    images = np.bincount(place, minlength=bins)
+    # Confidences are compared with the edges themselves: `confidence * bins` rounds j / B to just below j for some j,
+    # B.
+    bin_of_image = np.searchsorted(np.arange(1, bins) / bins, confidence, side="right")
+    images = np.bincount(bin_of_image, minlength=bins)
     return (
-        _share(np.bincount(place, weights=confidence, minlength=bins), images),
-        _share(np.bincount(place, weights=correct, minlength=bins), images),
+        divide_or_nan(np.bincount(bin_of_image, weights=confidence, minlength=bins), images),
+        divide_or_nan(np.bincount(bin_of_image, weights=correct, minlength=bins), images),
         images,
     )
 
 
-def expected_calibration_error(confidence, correct, bins: int = 10) -> float:
+def expected_calibration_error(confidence: npt.ArrayLike, correct: npt.ArrayLike, bins: int = 10) -> float:
     """Mean gap between confidence and accuracy over the bins, weighted by images (Naeini 2015), in [0, 1].
 
-    It depends on `bins`, and on few images noise alone makes it positive. NaN without images.
+    It depends on `bins`, and with few images noise alone makes it positive. NaN without images.
 
     >>> round(expected_calibration_error([.2, .7, .9], [False, True, False], bins=2), 3)
     0.267
     """
-    mean, accurate, images = calibration_bins(confidence, correct, bins)
-    return float(np.nansum(np.abs(mean - accurate) * images) / images.sum()) if images.any() else float("nan")
+    mean_confidence, accuracies, images = calibration_bins(confidence, correct, bins)
+    if not images.any():
+        return float("nan")
+    return float(np.nansum(np.abs(mean_confidence - accuracies) * images) / images.sum())
 
 
 def risk_coverage_curve(
@@ -394,17 +410,17 @@ def risk_coverage_curve(
 ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64], npt.NDArray[np.float64]]:
     """Share of images answered, and share of wrong answers among them, at every threshold of the confidence.
 
-    A threshold accepts every image whose confidence is at least as high, so images of equal confidence are accepted together. One
-    minus the risk is the precision of `precision_recall_curve(confidence, right)` (El-Yaniv and Wiener 2010, selective
-    classification).
+    A threshold accepts every image whose confidence is at least as high, so images of equal confidence are accepted
+    together. One minus the risk is the precision of `precision_recall_curve(confidence, right)` (El-Yaniv and Wiener
+    2010, selective classification).
 
     Args:
         confidence: (N,) higher = surer; any scale.
         right: (N,) booleans, whether the prediction is right.
 
     Returns:
-        (coverage, risk, thresholds), (T,) each, thresholds descending: coverage ascends to 1, and the last risk is the error
-        of all images. Fractions in [0, 1].
+        (coverage, risk, thresholds), (T,) each, thresholds descending: coverage ascends to 1, and the last risk is the
+        error of all images. Fractions in [0, 1].
 
     Raises:
         InputError: shapes differ, a confidence is not finite, or there is no image.
@@ -421,9 +437,9 @@ def risk_coverage_curve(
 def area_under_risk_coverage(confidence: npt.ArrayLike, right: npt.ArrayLike) -> float:
     """Mean risk over all numbers of accepted images (AURC), in [0, 1]; lower is better.
 
-    It is the mean over n = 1, ..., N of the share of wrong answers among the n surest images (Geifman, Uziel and El-Yaniv 2019,
-    section 2). Where images have equal confidence, each order of them is equally likely, and the value is the mean over the
-    orders. A confidence that tells nothing gives the error rate of all images.
+    It is the mean over n = 1, ..., N of the share of wrong answers among the n surest images (Geifman, Uziel and
+    El-Yaniv 2019, section 2). Where images have equal confidence, each order of them is equally likely, and the value
+    is the mean over the orders. A confidence that tells nothing gives the error rate of all images.
 
     Args:
         confidence: (N,) higher = surer; any scale.
@@ -445,7 +461,7 @@ def area_under_risk_coverage(confidence: npt.ArrayLike, right: npt.ArrayLike) ->
 
 
 def _wrong_by_confidence(confidence: npt.ArrayLike, right: npt.ArrayLike) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Confidences in descending order, the last place of each group of equal ones, and the wrong answers up to each place."""
+    """Confidences in descending order, the last place of each group of ties, and the wrong answers up to each place."""
     confidence = floats(confidence, "confidence", 1)
     right = booleans(right, "right", confidence.shape)
     if not len(confidence):

@@ -1,17 +1,21 @@
 """Static figures of results: each takes numbers and an optional `ax`, draws on it and returns it.
 
-Fractions are drawn as percent. Nothing global is changed: no style, no rcParams. Colours can be told apart by
-colour-blind readers, and no meaning hangs on colour alone.
+Fractions are drawn as percent. No global state is changed: no style, no rcParams. Colours can be distinguished by
+colour-blind readers, and no meaning depends on colour alone.
 """
+
+from __future__ import annotations
 
 import textwrap
 from collections.abc import Mapping, Sequence
 
 import matplotlib.pyplot as plt
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 import seaborn as sns
 from matplotlib.axes import Axes
+from matplotlib.axis import XAxis, YAxis
 from matplotlib.colors import PowerNorm
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 from scipy.cluster.hierarchy import leaves_list, linkage
@@ -31,48 +35,56 @@ from clipnb._checks import (
 )
 from clipnb.errors import InputError
 
-BLUE, ORANGE, GREY, INK = "#0072b2", "#c4500a", "#8a949e", "#24292f"
-ANNOTATED = 40  # most classes of a confusion matrix that still get names and numbers
-POOLED = 250  # most rows of a confusion matrix that are drawn one by one
+BLUE = "#0072b2"
+ORANGE = "#c4500a"
+GREY = "#8a949e"
+INK = "#24292f"
+MAX_ANNOTATED = 40  # with more classes, a confusion matrix has no names and numbers
+MAX_ROWS = 250  # with more classes, blocks of a confusion matrix are drawn as one square
 
 
 def _axes(ax: Axes | None, width: float = 6.4, height: float = 3.8) -> Axes:
+    """The given axes, or those of a new figure, without a frame at the top and on the right."""
     if ax is None:
-        ax = plt.subplots(figsize=(width, height), layout="constrained")[1]
-    require_attribute(ax, "ax", "spines", "matplotlib's subplots")
+        _, ax = plt.subplots(figsize=(width, height), layout="constrained")
     ax.spines[["top", "right"]].set_visible(False)
     return ax
 
 
 def _legend(ax: Axes) -> None:
-    """Above the axes, where no data can be."""
+    """Place the legend above the axes, where it covers no data."""
     if ax.get_legend_handles_labels()[0]:
         ax.legend(frameon=False, loc="lower left", bbox_to_anchor=(0, 1), ncols=3, borderaxespad=0.2, handlelength=1.6)
 
 
-def _share(value: float) -> str:
+def _percent_text(value: float) -> str:
     return f"{value:.1%}".replace("%", " %")
 
 
-def _percent(axis, upper: float | None = None) -> None:
+def _percent(axis: XAxis | YAxis, upper: float | None = None) -> None:
+    """Label an axis in percent; it ends at 0 and `upper`, if given."""
     axis.set_major_formatter(PercentFormatter(1, decimals=None, symbol=" %"))
     axis.set_major_locator(MaxNLocator(6, steps=[1, 2, 2.5, 5, 10]))  # labels such as "12.5 %" need room
-    if upper:
-        (axis.axes.set_xlim if axis.axis_name == "x" else axis.axes.set_ylim)(0, upper)
+    if upper and isinstance(axis, XAxis):
+        axis.axes.set_xlim(0, upper)
+    elif upper:
+        axis.axes.set_ylim(0, upper)
 
 
-def _vector(name: str, values, like: tuple[str, int] | None = None, finite: bool = False) -> np.ndarray:
+def _vector(name: str, values: npt.ArrayLike, like: tuple[str, int] | None = None, finite: bool = False) -> np.ndarray:
+    """Check a non-empty vector without infinite values, of the named length in `like` if given."""
     values = floats(values, name, 1, finite).astype(float)
-    letter, length = like or ("C", None)
-    expected = f"({letter},)" + (f" = ({length},)" if like else "")
     if np.isinf(values).any():
         raise InputError(f"Expected `{name}` without infinite values, got {np.isinf(values).sum()}")
+    letter, length = like or ("C", None)
     if not len(values) or (like and len(values) != length):
-        raise InputError(f"Expected `{name}` of shape {expected}, got {str(values.shape).replace(',)', ',)')}")
+        expected = f"({letter},) = ({length},)" if like else f"({letter},)"
+        raise InputError(f"Expected `{name}` of shape {expected}, got {values.shape}")
     return values
 
 
 def _fractions(name: str, values: np.ndarray) -> np.ndarray:
+    """Return values if they are in [0, 1] or NaN."""
     if np.nanmin(values, initial=0) < 0 or np.nanmax(values, initial=0) > 1:
         raise InputError(
             f"Expected `{name}` as fractions in [0, 1], got {np.nanmin(values):g} to {np.nanmax(values):g}"
@@ -80,25 +92,25 @@ def _fractions(name: str, values: np.ndarray) -> np.ndarray:
     return values
 
 
-def _number(name: str, value: float | None, low: float = 0) -> None:
-    """Refuse what is neither None nor a number in [low, 1]; NaN is a score that is undefined."""
+def _check_number(name: str, value: float | None, low: float = 0) -> None:
+    """Raise unless `value` is None or a number in [low, 1]; NaN passes, as the value of an undefined score."""
     if value is not None and (real_number(value, name) < low or value > 1):
         raise InputError(f"Expected `{name}` from {low} to 1, got {value}")
 
 
 def per_class_accuracy(
-    per_class, ax: Axes | None = None, chance: float | None = None, mean: float | None = None
+    per_class: npt.ArrayLike, ax: Axes | None = None, chance: float | None = None, mean: float | None = None
 ) -> Axes:
     """Draw the accuracy of every class, worst first, with the classes at zero marked.
 
     Args:
         per_class: (C,) fractions in [0, 1]; NaN = the class has no images: left out and counted in the axis label.
-        ax: where to draw; a new figure if None.
+        ax: axes to draw on; a new figure if None.
         chance: accuracy of guessing, drawn as a line.
         mean: mean accuracy, drawn as a line.
 
     Raises:
-        InputError: `per_class` is not (C,), leaves [0, 1], or is all NaN.
+        InputError: `per_class` is not (C,), has values outside [0, 1], or is all NaN.
 
     Example:
         >>> from matplotlib.figure import Figure
@@ -110,7 +122,8 @@ def per_class_accuracy(
     """
     per_class = _fractions("per_class", _vector("per_class", per_class))
     values = np.sort(per_class[~np.isnan(per_class)])
-    _number("chance", chance), _number("mean", mean)
+    _check_number("chance", chance)
+    _check_number("mean", mean)
     if not len(values):
         raise InputError("Expected `per_class` with at least one class that has images, got only NaN")
     ax = _axes(ax)
@@ -120,9 +133,9 @@ def per_class_accuracy(
     else:
         ax.fill_between(places, values, step="mid", color=BLUE, linewidth=0)
     if mean is not None:
-        ax.axhline(mean, color=INK, linestyle=":", label=f"mean {_share(mean)}")
+        ax.axhline(mean, color=INK, linestyle=":", label=f"mean {_percent_text(mean)}")
     if chance is not None:
-        ax.axhline(chance, color=ORANGE, linestyle="--", label=f"chance {_share(chance)}")
+        ax.axhline(chance, color=ORANGE, linestyle="--", label=f"chance {_percent_text(chance)}")
     zero = int((values == 0).sum())
     if zero:
         ax.plot(
@@ -148,19 +161,19 @@ def per_class_accuracy(
 
 
 def confusion(
-    confusion, classnames: Sequence[str], classes: Sequence[int] | None = None, ax: Axes | None = None
+    confusion: npt.ArrayLike, classnames: Sequence[str], classes: Sequence[int] | None = None, ax: Axes | None = None
 ) -> Axes:
     """Draw a confusion matrix: colour is the share of the actual class, numbers are images.
 
-    Up to 40 classes are named and annotated. Above 250 rows, blocks of neighbouring classes are drawn as one square that
-    takes the largest share in the block, so that a single confusion stays visible among 1,000 classes. Many classes are
-    read best in the order of `cluster_order`, and the worst with their rivals: `with_rivals`.
+    Up to 40 classes are named and annotated. Above 250 rows, blocks of neighbouring classes are drawn as one square in
+    the colour of the largest share in the block, so that a single confusion stays visible among 1,000 classes. The
+    order of `cluster_order` suits many classes, and `with_rivals` selects the worst classes with their rivals.
 
     Args:
         confusion: (C, C) counts, [actual, predicted].
         classnames: C names.
         classes: indices to show, in this order; predictions outside them are added up in a column "other".
-        ax: where to draw; a new figure if None.
+        ax: axes to draw on; a new figure if None.
 
     Raises:
         InputError: `confusion` is not square, `classnames` has another length, or a class is out of range.
@@ -175,24 +188,26 @@ def confusion(
     """
     counts, chosen = _counts(confusion, classes)
     classnames = texts_of(classnames, "classnames", len(counts))
-    rows, names = counts[chosen], [classnames[c] for c in chosen]
-    shown, columns = rows[:, chosen], list(names)
+    rows = counts[chosen]
+    names = columns = [classnames[c] for c in chosen]
+    cells = rows[:, chosen]
     if len(chosen) < len(counts):
-        shown, columns = np.column_stack([shown, rows.sum(axis=1) - shown.sum(axis=1)]), [*names, "other"]
-    share = shown / np.maximum(rows.sum(axis=1, keepdims=True), 1)
+        cells = np.column_stack([cells, rows.sum(axis=1) - cells.sum(axis=1)])
+        columns = [*names, "other"]
+    share = cells / np.maximum(rows.sum(axis=1, keepdims=True), 1)
 
-    named = len(chosen) <= ANNOTATED
+    named = len(chosen) <= MAX_ANNOTATED
     side = min(9.0, 2.6 + 0.55 * len(chosen)) if named else 6.4
     ax = _axes(ax, side + 1.6, side)
-    block = -(-len(chosen) // POOLED)
+    block = -(-len(chosen) // MAX_ROWS)
     grid = sns.heatmap(
         _largest_in_blocks(share, block),
         ax=ax,
         cmap="Blues",
         square=True,
-        norm=PowerNorm(1 if named else 0.5, 0, 1),  # without numbers, small shares have to show by colour alone
+        norm=PowerNorm(1 if named else 0.5, 0, 1),  # without numbers, only the colour shows small shares
         linewidths=0.5 if named else 0,
-        annot=np.where(shown, np.vectorize("{:.12g}".format)(shown), "·") if named else None,
+        annot=np.where(cells, np.vectorize("{:.12g}".format)(cells), "·") if named else None,
         fmt="",
         annot_kws={"size": 9 if len(chosen) <= 20 else 6},
         xticklabels=False,
@@ -215,7 +230,8 @@ def confusion(
     return ax
 
 
-def _counts(confusion, classes) -> tuple[np.ndarray, np.ndarray]:
+def _counts(confusion: npt.ArrayLike, classes: Sequence[int] | None) -> tuple[np.ndarray, np.ndarray]:
+    """Check a confusion matrix and the classes to show; None shows all."""
     counts = metrics.check_counts(confusion)
     return counts, np.arange(len(counts)) if classes is None else unique_indices(classes, "classes", len(counts))
 
@@ -228,10 +244,11 @@ def _largest_in_blocks(values: np.ndarray, block: int) -> np.ndarray:
     return padded.reshape(rows // block, block, columns // block, block).max(axis=(1, 3))
 
 
-def cluster_order(confusion, classes: Sequence[int] | None = None) -> np.ndarray:
-    """Order classes so that those which are taken for each other stand side by side: `classes` for `confusion`.
+def cluster_order(confusion: npt.ArrayLike, classes: Sequence[int] | None = None) -> npt.NDArray[np.int64]:
+    """Order classes so that those which are confused with each other are neighbours, as `classes` of `confusion`.
 
-    Hierarchical clustering (average linkage); two classes are near when large shares of their images go from one to the other.
+    Hierarchical clustering (average linkage); two classes are close if large shares of their images are predicted as
+    the other.
 
     Args:
         confusion: (C, C) counts, [actual, predicted].
@@ -253,13 +270,13 @@ def cluster_order(confusion, classes: Sequence[int] | None = None) -> np.ndarray
     return chosen[leaves_list(linkage(squareform(distance, checks=False), "average"))]
 
 
-def with_rivals(confusion, classes: Sequence[int], most: int = 2) -> np.ndarray:
-    """`classes` and, after them, their most frequent wrong answers, each once: a zoom for `confusion`.
+def with_rivals(confusion: npt.ArrayLike, classes: Sequence[int], most: int = 2) -> npt.NDArray[np.int64]:
+    """`classes` followed by their most frequent wrong answers, each once, to show in `confusion`.
 
     Args:
         confusion: (C, C) counts, [actual, predicted].
         classes: (K,) indices, for example the worst.
-        most: wrong answers a class.
+        most: largest number of wrong answers of each class.
 
     Raises:
         InputError: `confusion` is not square, or a class is out of range.
@@ -281,11 +298,11 @@ def recall_curve(recall_at_k: Mapping[int, float], num_classes: int, ax: Axes | 
 
     Args:
         recall_at_k: K -> fraction in [0, 1].
-        num_classes: C, the number of classes guessed among.
-        ax: where to draw; a new figure if None.
+        num_classes: C, the number of classes.
+        ax: axes to draw on; a new figure if None.
 
     Raises:
-        InputError: `recall_at_k` is empty or leaves [0, 1], or a K is not from 1 to C.
+        InputError: `recall_at_k` is empty or has values outside [0, 1], or a K is not from 1 to C.
 
     Example:
         >>> from matplotlib.figure import Figure
@@ -294,10 +311,8 @@ def recall_curve(recall_at_k: Mapping[int, float], num_classes: int, ax: Axes | 
         [('Recall@K', [0.6, 0.9]), ('chance, K / 10', [0.1, 0.5])]
     """
     whole_number(num_classes, "num_classes", 1)
-    ks = sorted(
-        whole_number(k, "recall_at_k", 1)
-        for k in require_attribute(recall_at_k, "recall_at_k", "keys", "EvaluationResult.recall_at_k")
-    )
+    require_attribute(recall_at_k, "recall_at_k", "keys", "EvaluationResult.recall_at_k")
+    ks = sorted(whole_number(k, "recall_at_k", 1) for k in recall_at_k)
     if not ks or ks[0] < 1 or ks[-1] > num_classes:
         raise InputError(f"Expected `recall_at_k` with K from 1 to `num_classes` = {num_classes}, got K = {ks}")
     recall = _fractions("recall_at_k", _vector("recall_at_k", [recall_at_k[k] for k in ks]))
@@ -312,19 +327,23 @@ def recall_curve(recall_at_k: Mapping[int, float], num_classes: int, ax: Axes | 
 
 
 def precision_recall(
-    precision, recall, ax: Axes | None = None, average_precision: float | None = None, base_rate: float | None = None
+    precision: npt.ArrayLike,
+    recall: npt.ArrayLike,
+    ax: Axes | None = None,
+    average_precision: float | None = None,
+    base_rate: float | None = None,
 ) -> Axes:
     """Draw precision against recall as the step curve that average precision adds up.
 
     Args:
-        precision: (T,) fractions in [0, 1], one a threshold, as `metrics.precision_recall_curve` returns them.
-        recall: (T,) fractions in [0, 1], of the same thresholds.
-        ax: where to draw; a new figure if None.
+        precision: (T,) fractions in [0, 1], one for each threshold, as `metrics.precision_recall_curve` returns them.
+        recall: (T,) fractions in [0, 1], for the same thresholds.
+        ax: axes to draw on; a new figure if None.
         average_precision: written in the legend.
-        base_rate: share of positives in the set = the precision of guessing, drawn as a line.
+        base_rate: share of positives, which is the precision of guessing, drawn as a line.
 
     Raises:
-        InputError: the two differ in shape or leave [0, 1].
+        InputError: the two differ in shape or have values outside [0, 1].
 
     Example:
         >>> from matplotlib.figure import Figure
@@ -334,30 +353,33 @@ def precision_recall(
     """
     precision = _fractions("precision", _vector("precision", precision, finite=True))
     recall = _fractions("recall", _vector("recall", recall, ("T", len(precision)), finite=True))
-    _number("average_precision", average_precision), _number("base_rate", base_rate)
+    _check_number("average_precision", average_precision)
+    _check_number("base_rate", base_rate)
     ax = _axes(ax)
     label = "model" if average_precision is None else f"average precision {average_precision:.3f}"
     ax.plot(recall, precision, color=BLUE, drawstyle="steps-post", label=label)
     if base_rate is not None:
-        ax.axhline(base_rate, color=ORANGE, linestyle="--", label=f"chance {_share(base_rate)}")
-    ax.set(xlabel="recall: share of the positives found", ylabel="precision: share of the found that is right")
+        ax.axhline(base_rate, color=ORANGE, linestyle="--", label=f"chance {_percent_text(base_rate)}")
+    ax.set(xlabel="recall: share of the positives found", ylabel="precision: share of the retrieved that is positive")
     _percent(ax.xaxis, upper=1.02)
     _percent(ax.yaxis, upper=1.02)
     _legend(ax)
     return ax
 
 
-def margin_accuracy(margin, per_class, ax: Axes | None = None, spearman: float | None = None) -> Axes:
+def margin_accuracy(
+    margin: npt.ArrayLike, per_class: npt.ArrayLike, ax: Axes | None = None, spearman: float | None = None
+) -> Axes:
     """Scatter the accuracy of each class against its class-wise matching margin.
 
     Args:
         margin: (C,) difference of cosine similarities; NaN = no images.
         per_class: (C,) fractions in [0, 1]; NaN = no images. A class with a NaN in either is left out and counted.
-        ax: where to draw; a new figure if None.
+        ax: axes to draw on; a new figure if None.
         spearman: rank correlation in [-1, 1], written in the figure; NaN = undefined.
 
     Raises:
-        InputError: the two differ in shape, or `per_class` leaves [0, 1].
+        InputError: the two differ in shape, or `per_class` has values outside [0, 1].
 
     Example:
         >>> from matplotlib.figure import Figure
@@ -367,7 +389,7 @@ def margin_accuracy(margin, per_class, ax: Axes | None = None, spearman: float |
     """
     per_class = _fractions("per_class", _vector("per_class", per_class))
     margin = _vector("margin", margin, ("C", len(per_class)))
-    _number("spearman", spearman, -1)
+    _check_number("spearman", spearman, -1)
     keep = ~(np.isnan(margin) | np.isnan(per_class))
     ax = _axes(ax)
     ax.axvline(0, color=GREY, linewidth=1)
@@ -376,28 +398,29 @@ def margin_accuracy(margin, per_class, ax: Axes | None = None, spearman: float |
     ax.scatter(margin[zero], per_class[zero], marker="X", s=45, color=ORANGE, clip_on=False, zorder=3)
     at_zero = f", {zero.sum()} at 0 % (crosses)" if zero.any() else ""
     left_out = "" if keep.all() else f", {(~keep).sum()} left out (no images)"
-    rho = (
-        "" if spearman is None else "; Spearman ρ undefined" if np.isnan(spearman) else f"; Spearman ρ = {spearman:.2f}"
-    )
+    rho = ""
+    if spearman is not None:
+        rho = "; Spearman ρ undefined" if np.isnan(spearman) else f"; Spearman ρ = {spearman:.2f}"
     ax.set_title(f"{keep.sum()} classes{at_zero}{left_out}{rho}", loc="left", fontsize="medium")
     ax.set(xlabel="class-wise matching margin (cosine)", ylabel="accuracy of the class")
     _percent(ax.yaxis, upper=1.02)
     return ax
 
 
-def calibration(confidence, correct, ax: Axes | None = None, bins: int = 10) -> Axes:
+def calibration(confidence: npt.ArrayLike, correct: npt.ArrayLike, ax: Axes | None = None, bins: int = 10) -> Axes:
     r"""Draw a reliability diagram: accuracy against confidence, with how many images each point stands for.
 
-    A point below the diagonal is overconfident. Lines are 95 % Wilson intervals, bars below the share of images in the bin.
+    A point below the diagonal is overconfident. Lines are 95 % intervals (`intervals.proportion`); bars are the share
+    of images in the bin.
 
     Args:
         confidence: (N,) probability of the prediction, fractions in [0, 1].
         correct: (N,) booleans.
-        ax: where to draw; a new figure if None.
-        bins: of equal width over [0, 1].
+        ax: axes to draw on; a new figure if None.
+        bins: number of bins of equal width over [0, 1].
 
     Raises:
-        InputError: there are no images, the two differ in shape, or a confidence leaves [0, 1].
+        InputError: there are no images, the two differ in shape, or a confidence is outside [0, 1].
 
     Example:
         >>> from matplotlib.figure import Figure
@@ -405,12 +428,14 @@ def calibration(confidence, correct, ax: Axes | None = None, bins: int = 10) -> 
         >>> ax.get_title(loc="left")
         '3 images, 33.3 % right at 60.0 % mean confidence\nexpected calibration error 26.7 %'
     """
-    mean, accurate, images = metrics.calibration_bins(confidence, correct, bins)  # checks
+    confidence = floats(confidence, "confidence", 1)
+    mean, accuracies, images = metrics.calibration_bins(confidence, correct, bins)
     if not images.any():
         raise InputError("Expected at least one image in `confidence`, got none")
     error = metrics.expected_calibration_error(confidence, correct, bins)
+    accuracy = float(np.nansum(accuracies * images) / images.sum())
     used = np.flatnonzero(images)
-    interval = np.array([intervals.proportion(round(accurate[b] * images[b]), int(images[b]))[1:] for b in used])
+    scores = [intervals.proportion(round(accuracies[b] * images[b]), int(images[b])) for b in used]
     ax = _axes(ax, 5.2, 4.6)
     ax.bar(
         (np.arange(bins) + 0.5) / bins,
@@ -421,15 +446,15 @@ def calibration(confidence, correct, ax: Axes | None = None, bins: int = 10) -> 
         label="share of the images",
     )
     ax.plot([0, 1], [0, 1], color=INK, linestyle=":", label="calibrated")
-    ax.vlines(mean[used], *interval.T, color=BLUE, linewidth=1.6)
-    ax.plot(mean[used], accurate[used], "o-", color=BLUE, markersize=5, label="model")
+    ax.vlines(mean[used], [s.low for s in scores], [s.high for s in scores], color=BLUE, linewidth=1.6)
+    ax.plot(mean[used], accuracies[used], "o-", color=BLUE, markersize=5, label="model")
     ax.set_title(
-        f"{len(confidence)} images, {_share(np.mean(correct))} right at {_share(np.mean(confidence))} mean confidence\n"
-        f"expected calibration error {_share(error)}",
+        f"{len(confidence)} images, {_percent_text(accuracy)} right at {_percent_text(confidence.mean())} "
+        f"mean confidence\nexpected calibration error {_percent_text(error)}",
         loc="left",
         fontsize="medium",
-        pad=24,
-    )  # above the legend
+        pad=24,  # leaves room for the legend
+    )
     ax.set(xlabel="confidence (mean of the bin)", ylabel="accuracy of the bin")
     _percent(ax.xaxis, upper=1)
     _percent(ax.yaxis, upper=1.02)
@@ -446,15 +471,15 @@ def bars_with_intervals(
     ax: Axes | None = None,
     baseline: float | None = None,
 ) -> Axes:
-    """Draw one bar a method with its interval, best on top.
+    """Draw one bar for each method with its interval, best on top.
 
     Args:
-        table: a row a method.
+        table: one row for each method.
         value: column of the score, a fraction in [0, 1].
         low: column of the interval's lower end.
         high: column of the interval's upper end.
         label: column of the method's name.
-        ax: where to draw; a new figure if None.
+        ax: axes to draw on; a new figure if None.
         baseline: a score to compare with, drawn as a line.
 
     Raises:
@@ -462,19 +487,18 @@ def bars_with_intervals(
 
     Example:
         >>> from matplotlib.figure import Figure
-        >>> table = pd.DataFrame({"method": ["bare", "cmm"], "worst": [0.1, 0.3], "low": [0.0, 0.2], "high": [0.2, 0.4]})
+        >>> table = pd.DataFrame({"method": ["bare", "cmm"], "worst": [0.1, 0.3], "low": [0, 0.2], "high": [0.2, 0.4]})
         >>> ax = bars_with_intervals(table, "worst", "low", "high", "method", ax=Figure().subplots(), baseline=0.1)
         >>> [tick.get_text() for tick in ax.get_yticklabels()]
         ['cmm', 'bare']
     """
-    require_attribute(table, "table", "itertuples", "pandas.DataFrame")
     if table.empty:
         raise InputError(f"Expected `table` with rows, got none, and the columns {list(table.columns)}")
     for name, column in (("value", value), ("low", low), ("high", high), ("label", label)):
         one_of(column, name, tuple(table.columns))
     for column in (value, low, high):
         floats(table[column], column, 1, finite=False)
-    _number("baseline", baseline)
+    _check_number("baseline", baseline)
     table = table.sort_values(value, ascending=False, kind="stable", na_position="last")
     ax = _axes(ax, height=1.2 + 0.38 * len(table))
     places = np.arange(len(table))
@@ -482,7 +506,7 @@ def bars_with_intervals(
     ax.hlines(places, table[low], table[high], color=INK, linewidth=1.6)
     for place, number, end in zip(places, table[value], table[[value, high]].max(axis=1), strict=True):
         ax.annotate(
-            _share(number),
+            _percent_text(number),
             (end, place),
             (5, 0),
             textcoords="offset points",
@@ -492,7 +516,7 @@ def bars_with_intervals(
             bbox={"boxstyle": "square,pad=0.1", "color": ax.get_facecolor()},
         )
     if baseline is not None:
-        ax.axvline(baseline, color=ORANGE, linestyle="--", label=f"baseline {_share(baseline)}")
+        ax.axvline(baseline, color=ORANGE, linestyle="--", label=f"baseline {_percent_text(baseline)}")
     ax.set_yticks(places, [str(name) for name in table[label]], parse_math=False)
     ax.invert_yaxis()
     ax.set_xlabel(f"{value.replace('_', ' ')} (line: interval)")
@@ -504,13 +528,13 @@ def bars_with_intervals(
 
 
 def image_strip(images: Sequence, titles: Sequence[str], ax: Axes | None = None, columns: int = 6) -> Axes:
-    """Lay pictures out in rows, each with its title below.
+    """Lay images out in rows, each with its title below.
 
     Args:
         images: PIL images or (H, W, 3) arrays; each is fitted into a square of its own.
-        titles: one text a picture; may have line breaks, and long lines are wrapped.
-        ax: where to draw; a new figure if None.
-        columns: pictures in a row.
+        titles: one text for each image; may have line breaks, and long lines are wrapped.
+        ax: axes to draw on; a new figure if None.
+        columns: number of images in a row.
 
     Raises:
         InputError: there are no images, or not one title for each.
@@ -521,24 +545,24 @@ def image_strip(images: Sequence, titles: Sequence[str], ax: Axes | None = None,
         >>> [text.get_text() for text in ax.texts], len(ax.images)
         (['cat', 'dog', 'car'], 3)
     """
-    pictures = [as_numpy(image, "images") for image in listed(images, "images", "pictures")]
+    arrays = [as_numpy(image, "images") for image in listed(images, "images", "images")]
     wrong = [
         pixels.shape
-        for pixels in pictures
+        for pixels in arrays
         if not pixels.size or (pixels.ndim != 2 and (pixels.ndim != 3 or pixels.shape[2] not in (3, 4)))
     ]
-    if wrong or not pictures:
+    if wrong or not arrays:
         raise InputError(f"Expected `images` of shape (H, W, 3), got {wrong[0] if wrong else 'none'}")
     titles = [
         "\n".join(textwrap.fill(line, 17) for line in title.splitlines())
-        for title in texts_of(titles, "titles", len(pictures))
+        for title in texts_of(titles, "titles", len(arrays))
     ]
-    columns = min(whole_number(columns, "columns", 1), len(pictures))
-    rows = -(-len(pictures) // columns)
+    columns = min(whole_number(columns, "columns", 1), len(arrays))
+    rows = -(-len(arrays) // columns)
     lines = 1 + max(title.count("\n") for title in titles)
     pitch = 1.06 + 0.17 * lines
     ax = _axes(ax, width=1.35 * columns, height=1.35 * pitch * rows)
-    for i, (pixels, title) in enumerate(zip(pictures, titles, strict=True)):
+    for i, (pixels, title) in enumerate(zip(arrays, titles, strict=True)):
         height, width = np.array(pixels.shape[:2]) / max(pixels.shape[:2])
         x, y = (i % columns) * 1.1, (i // columns) * pitch
         left, top = x + (1 - width) / 2, y + (1 - height) / 2
@@ -551,17 +575,17 @@ def image_strip(images: Sequence, titles: Sequence[str], ax: Axes | None = None,
     return ax
 
 
-def weights(weights, labels: Sequence[str], ax: Axes | None = None, top: int = 12) -> Axes:
+def weights(weights: npt.ArrayLike, labels: Sequence[str], ax: Axes | None = None, top: int = 12) -> Axes:
     """Draw the weights of the heaviest prompts beside the uniform weight 1 / P.
 
     Args:
         weights: (P,) fractions that add up to one.
         labels: P texts.
-        ax: where to draw; a new figure if None.
-        top: how many prompts to draw; the weight of the others is told in the axis label.
+        ax: axes to draw on; a new figure if None.
+        top: number of prompts to draw; the axis label states the weight of the others.
 
     Raises:
-        InputError: `weights` is not (P,), leaves [0, 1], or `labels` has another length.
+        InputError: `weights` is not (P,), has values outside [0, 1], or `labels` has another length.
 
     Example:
         >>> from matplotlib.figure import Figure
@@ -570,15 +594,17 @@ def weights(weights, labels: Sequence[str], ax: Axes | None = None, top: int = 1
         (['a photo of a {}', 'art of a {}'], 'weight (the other 1: 20.0 % together)')
     """
     weights = _fractions("weights", _vector("weights", weights, finite=True))
-    labels, top = texts_of(labels, "labels", len(weights)), whole_number(top, "top", 1)
+    labels = texts_of(labels, "labels", len(weights))
+    top = whole_number(top, "top", 1)
     order = np.argsort(-weights, kind="stable")
-    shown, rest = order[:top], order[top:]
-    ax = _axes(ax, height=1.2 + 0.3 * len(shown))
-    ax.barh(np.arange(len(shown)), weights[shown], color=BLUE, height=0.7)
+    heaviest = order[:top]
+    rest = order[top:]
+    ax = _axes(ax, height=1.2 + 0.3 * len(heaviest))
+    ax.barh(np.arange(len(heaviest)), weights[heaviest], color=BLUE, height=0.7)
     ax.axvline(1 / len(weights), color=ORANGE, linestyle="--", label=f"uniform, 1 / {len(weights)}")
-    ax.set_yticks(np.arange(len(shown)), [labels[i] for i in shown], parse_math=False)
+    ax.set_yticks(np.arange(len(heaviest)), [labels[i] for i in heaviest], parse_math=False)
     ax.invert_yaxis()
-    together = f" (the other {len(rest)}: {_share(weights[rest].sum())} together)" if len(rest) else ""
+    together = f" (the other {len(rest)}: {_percent_text(weights[rest].sum())} together)" if len(rest) else ""
     ax.set_xlabel(f"weight{together}")
     _percent(ax.xaxis)
     _legend(ax)

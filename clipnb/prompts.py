@@ -4,16 +4,41 @@ from __future__ import annotations
 
 import hashlib
 import re
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
 
 from clipnb import _wordnet
-from clipnb._checks import listed, require_attribute, text_of
+from clipnb._checks import listed, text_of
 from clipnb._files import path_of, read_text
+from clipnb._moved import redirect
 from clipnb.errors import InputError
 
-# Templates written for drawings; ours. The bare name comes first.
+if TYPE_CHECKING:
+    import torch
+
+
+class TokenizingModel(Protocol):
+    """The part of a model from `clipnb.load_model` that counts tokens."""
+
+    @property
+    def tokenizer(self) -> Any:
+        """Function of texts and `context_length` that returns (N, L) tokens."""
+        ...
+
+    @property
+    def padding_id(self) -> int:
+        """The token that fills up short texts."""
+        ...
+
+    def prompt_lengths(self, tokens: torch.Tensor) -> torch.Tensor:
+        """Number of tokens of each row, without padding."""
+        ...
+
+
+# Our own templates for drawings; the bare name comes first.
 DRAWING_TEMPLATES = (
     "{}",
     "a drawing of a {}.",
@@ -28,7 +53,7 @@ DRAWING_TEMPLATES = (
 )
 
 
-def check_templates(templates, name: str = "templates") -> list[str]:
+def check_templates(templates: Sequence[str], name: str = "templates") -> list[str]:
     """Return the templates as a list if each is a non-empty string with exactly one slot "{}" and none occurs twice.
 
     >>> check_templates(["a photo of a {}."])
@@ -37,61 +62,65 @@ def check_templates(templates, name: str = "templates") -> list[str]:
     Traceback (most recent call last):
     clipnb.errors.InputError: Expected template 0 to have one slot {}, got 'a photo of a dog.'
     """
-    templates, where = listed(templates, name), "" if name == "templates" else f", in `{name}`"
+    templates = listed(templates, name)
+    source = "" if name == "templates" else f", in `{name}`"
     if not templates:
-        raise InputError(f"Expected at least one template, got none{where}")
+        raise InputError(f"Expected at least one template, got none{source}")
     for position, template in enumerate(templates):
         if not isinstance(template, str) or template.count("{}") != 1:
-            raise InputError(f"Expected template {position} to have one slot {{}}, got {template!r}{where}")
+            raise InputError(f"Expected template {position} to have one slot {{}}, got {template!r}{source}")
         text_of(template, name)
-    _no_twins(templates, name)
+    _check_no_repeats(templates, name)
     return templates
 
 
-def check_classnames(classnames, argument: str = "classnames") -> list[str]:
-    """Return the classnames as a list if each is a non-empty string; twins are allowed here (see `twins`).
+def check_classnames(classnames: Sequence[str], argument: str = "classnames") -> list[str]:
+    """Return the classnames as a list if each is a non-empty string; duplicates pass (see `duplicate_classnames`).
 
     >>> check_classnames(["dog", "cat"])
     ['dog', 'cat']
     """
-    classnames, where = listed(classnames, argument), "" if argument == "classnames" else f", in `{argument}`"
+    classnames = listed(classnames, argument)
+    source = "" if argument == "classnames" else f", in `{argument}`"
     if not classnames:
-        raise InputError(f"Expected at least one classname, got none{where}")
+        raise InputError(f"Expected at least one classname, got none{source}")
     for position, name in enumerate(classnames):
         if not isinstance(name, str) or not name.strip():
-            raise InputError(f"Expected classname {position} to be a non-empty string, got {name!r}{where}")
+            raise InputError(f"Expected classname {position} to be a non-empty string, got {name!r}{source}")
         text_of(name, argument)
     return classnames
 
 
-def twins(classnames) -> dict[str, list[int]]:
-    """Classnames that occur more than once, with their indices; the later ones can never be predicted (ties).
+def duplicate_classnames(classnames: Sequence[str]) -> dict[str, list[int]]:
+    """Classnames that occur more than once, with their indices; the later ones lose all ties and are never predicted.
 
-    >>> twins(["missile", "dog", "Missile"])
+    >>> duplicate_classnames(["missile", "dog", "Missile"])
     {'missile': [0, 2]}
     """
     return _groups([_plain(name) for name in check_classnames(classnames)])
 
 
-def near_twins(classnames) -> dict[str, list[int]]:
-    """Classnames that are equal but for case, spaces, punctuation or a plural, with their indices; `twins` are among them.
+def near_duplicate_classnames(classnames: Sequence[str]) -> dict[str, list[int]]:
+    """Classnames that differ at most in case, spaces, punctuation or a plural, with their indices.
 
-    A name counts as a plural only where its singular is in the list too, so "bus" and "glass" are left alone.
+    Those of `duplicate_classnames` are among them. A name counts as a plural only if its singular is in the list too,
+    so "bus" and "glass" are not changed.
 
-    >>> near_twins(["sea-lion", "dog", "Sea lion", "sea lions"])
+    >>> near_duplicate_classnames(["sea-lion", "dog", "Sea lion", "sea lions"])
     {'sea lion': [0, 2, 3]}
     """
     names = [re.sub(r"[\W_]+", " ", _plain(name)).strip() or _plain(name) for name in check_classnames(classnames)]
     known = set(names)
-    return _groups([next((one for one in _singulars(name) if one in known), name) for name in names])
+    return _groups([next((singular for singular in _singulars(name) if singular in known), name) for name in names])
 
 
 def _plain(name: str) -> str:
+    """A name in lower case with single spaces."""
     return " ".join(name.casefold().split())
 
 
 def _singulars(name: str) -> list[str]:
-    """What an English `name` could be the plural of."""
+    """The words that an English `name` could be the plural of."""
     if not name.endswith("s") or name.endswith("ss"):
         return []
     return [
@@ -103,18 +132,18 @@ def _singulars(name: str) -> list[str]:
 
 def _groups(keys: list[str]) -> dict[str, list[int]]:
     """Positions of the keys that occur more than once."""
-    places: dict[str, list[int]] = {}
+    positions: dict[str, list[int]] = {}
     for position, key in enumerate(keys):
-        places.setdefault(key, []).append(position)
-    return {key: where for key, where in places.items() if len(where) > 1}
+        positions.setdefault(key, []).append(position)
+    return {key: group for key, group in positions.items() if len(group) > 1}
 
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing that `lint` found; `str(finding)` is one line."""
+    """One problem that `lint` reports; `str(finding)` is one line."""
 
     what: str
-    where: tuple[str, ...]  # the places, worst first
+    where: tuple[str, ...]  # the names, templates or prompts that it concerns, worst first
     advice: str
 
     def __str__(self) -> str:
@@ -122,21 +151,24 @@ class Finding:
         return f"{self.what}: {', '.join(self.where[:3])}{more}; {self.advice}"
 
 
-def lint(classnames, templates=("{}",), model=None) -> list[Finding]:
-    """What is wrong or doubtful about classnames and templates, found before anything is encoded.
+def lint(
+    classnames: Sequence[str], templates: Sequence[str] = ("{}",), model: TokenizingModel | None = None
+) -> list[Finding]:
+    """Problems of classnames and templates, reported before anything is encoded.
 
-    Reported, not raised: empty classnames, duplicates (`twins`), near-duplicates (`near_twins`), names that a model cannot
-    read as words (synset ids, numbers, CamelCase, underscores, slashes, index prefixes), names of missing values and of
-    splits, ImageNet's names that are known to be wrong; templates that are empty, repeated, or do not have one slot; with
-    `model`, prompts longer than its context, whose end it never sees.
+    Nothing is raised for: empty classnames, duplicates (`duplicate_classnames`), near-duplicates
+    (`near_duplicate_classnames`), names that a model cannot read as words (synset ids, numbers, CamelCase, underscores,
+    slashes, index prefixes), names of missing values and of splits, ImageNet's names that are known to be wrong;
+    templates that are empty, repeated, or do not have one slot; with `model`, prompts longer than its context, which it
+    cuts off.
 
     Args:
         classnames: C names.
         templates: P strings, which should have one slot "{}".
-        model: from `clipnb.load_model`, to count tokens; None leaves lengths unchecked.
+        model: from `clipnb.load_model`, to count tokens; with None, lengths are not checked.
 
     Returns:
-        Findings, classnames first; an empty list if all is well.
+        Findings, classnames first; an empty list if there are none.
 
     Raises:
         InputError: a single string in place of a list.
@@ -146,25 +178,26 @@ def lint(classnames, templates=("{}",), model=None) -> list[Finding]:
     duplicate classname: 0 'missile', 2 'missile'; give each a name of its own, or only the first is ever predicted
     template without a slot: 0 'a photo of a cat'; write {} where the classname goes
     """
-    classnames, templates = listed(classnames, "classnames"), listed(templates, "templates")
+    classnames = listed(classnames, "classnames")
+    templates = listed(templates, "templates")
     named = [i for i, name in enumerate(classnames) if isinstance(name, str) and name.strip()]
     empty = sorted(set(range(len(classnames))) - set(named))
-    findings = [Finding("empty classname", _places(classnames, empty), "write what the pictures show")] if empty else []
+    findings = [Finding("empty classname", _numbered(classnames, empty), "write what the images show")] if empty else []
     names = [classnames[i] for i in named]
-    for group in twins(names).values() if names else ():
+    for group in duplicate_classnames(names).values() if names else ():
         findings.append(
             Finding(
                 "duplicate classname",
-                _places(classnames, [named[i] for i in group]),
+                _numbered(classnames, [named[i] for i in group]),
                 "give each a name of its own, or only the first is ever predicted",
             )
         )
-    for group in near_twins(names).values() if names else ():
+    for group in near_duplicate_classnames(names).values() if names else ():
         if len({_plain(names[i]) for i in group}) > 1:
             findings.append(
                 Finding(
                     "near-duplicate classname",
-                    _places(classnames, [named[i] for i in group]),
+                    _numbered(classnames, [named[i] for i in group]),
                     "say what tells them apart if they are different things",
                 )
             )
@@ -175,33 +208,33 @@ def lint(classnames, templates=("{}",), model=None) -> list[Finding]:
         ("template without a slot", lambda n: n == 0, "write {} where the classname goes"),
         ("template with several slots", lambda n: n is not None and n > 1, "keep one {}"),
     ):
-        if places := [i for i, n in enumerate(slots) if wrong(n)]:
-            findings.append(Finding(what, _places(templates, places), advice))
+        if positions := [i for i, n in enumerate(slots) if wrong(n)]:
+            findings.append(Finding(what, _numbered(templates, positions), advice))
     usable = [i for i, n in enumerate(slots) if n == 1]
     for group in _groups([templates[i] for i in usable]).values():
         findings.append(
-            Finding("duplicate template", _places(templates, [usable[i] for i in group]), "keep one of them")
+            Finding("duplicate template", _numbered(templates, [usable[i] for i in group]), "keep one of them")
         )
     if model is not None:
-        cut = too_long(model, [templates[i].replace("{}", name) for i in usable for name in names])
+        cut = truncated_prompts(model, [templates[i].replace("{}", name) for i in usable for name in names])
         if cut:
             findings.append(
                 Finding(
                     f"prompt longer than the model's context of {model.tokenizer(['a']).shape[1]} tokens",
                     tuple(f"{prompt!r} ({length})" for prompt, length in cut.items()),
-                    "shorten it: the end is cut off unseen",
+                    "shorten it: the model does not see the end",
                 )
             )
     return findings
 
 
-# Names that a model cannot read as words: what is found, how it is recognised in one name, and what to do about it.
+# Names that a model cannot read as words: how each kind is recognised, and the advice that `lint` gives.
 _SYNSET = re.compile(r"n\d{8}")
 _NUMBER = re.compile(r"[+-]?\d+([.,]\d+)?")
 _CAMEL = re.compile(r"(?!Mac|Mc)[A-Za-z][a-z]+([A-Z][a-z]+)+")
 _PREFIX = re.compile(r"\d+\s*[.):_-]+\s*(?=[^\W\d_])|\d+\s+(?=[^\W\d_])")
 _CLEAR_PREFIX = re.compile(r"0\d+[.):_-]\s*(?=[^\W\d_])")  # such as 001.Black_footed_Albatross
-_SLASH = re.compile(r"\S/\S")  # with blanks around it, it stands between two names of one thing
+_SLASH = re.compile(r"\S/\S")  # a slash with blanks around it separates two names of one thing
 _PLACES_PREFIX = re.compile(r"/?[a-z]/(?=\w)")  # Places365 sorts its names by their first letter: a/abbey
 _MISSING = {"nan", "na", "n/a", "none", "null", "nil", "unknown", "undefined", "true", "false"}
 _SPLITS = {"train", "training", "val", "valid", "validation", "test", "testing"}
@@ -209,7 +242,7 @@ _SIDES = {"indoor", "outdoor", "interior", "exterior"}  # SUN397 writes building
 _SAFE = "--fix-names (`prompts.fix_names`) repairs that"
 _ADVICE = {
     "WordNet id instead of a classname": f"a model reads names, not ids; {_SAFE}",
-    "number instead of a classname": "a model cannot know what it stands for; name the class by what its images show",
+    "number instead of a classname": "a model cannot know what it means; name the class by what its images show",
     "classname that stands for a missing value": "leave the cell empty, or remove the folder, if the label is unknown",
     "classname that is the name of a split": "give the folder of one split, which holds the class folders",
     "number before a classname": _SAFE,
@@ -219,7 +252,7 @@ _ADVICE = {
     "classname of ImageNet that is known to mislead": "say what its images show",
 }
 
-# Names that lists of ImageNet's classes use and that mislead, with what the images show; the words are ours.
+# Misleading names in lists of ImageNet's classes, and our words for what the images show.
 _IMAGENET_REPAIRS = {
     "eft": "young newt",
     "maillot": "tights, or a one-piece swimsuit for the second of that name",
@@ -227,23 +260,26 @@ _IMAGENET_REPAIRS = {
     "sunglass": "one lens of sunglasses",
     "drake": "male duck",
 }
-_SECOND_REPAIRS = {"sunglasses": "dark glasses"}  # for a list that has the name twice
+_SECOND_REPAIRS = {"sunglasses": "dark glasses"}  # used for the second class of that name
 
 
 def _unreadable(names: list[str], places: list[str]) -> list[Finding]:
-    """Findings about names that a model cannot read as words, each name in the first that fits."""
-    prefix, splits = _prefix(names), {_plain(name) for name in names} & _SPLITS
-    found: dict[str, list[str]] = {}
+    """Findings about names that a model cannot read as words; each name is reported once, for the first that fits."""
+    prefix = _prefix(names)
+    splits = {_plain(name) for name in names} & _SPLITS
+    by_problem: dict[str, list[str]] = {}
     seen: set[str] = set()
     for name, place in zip(names, places):
-        what, more = None, ""
+        what = None
+        more = ""
         if _SYNSET.fullmatch(name.strip()):
-            what, more = "WordNet id instead of a classname", _wordnet.name_of(name.strip()) or "not in ImageNet"
+            what = "WordNet id instead of a classname"
+            more = _wordnet.name_of(name.strip()) or "not in ImageNet"
         elif _NUMBER.fullmatch(name.strip()):
             what = "number instead of a classname"
         elif _plain(name) in _MISSING:
             what = "classname that stands for a missing value"
-        elif len(splits) > 1 and _plain(name) in splits:  # a train alone may be one
+        elif len(splits) > 1 and _plain(name) in splits:  # "train" alone may be the vehicle
             what = "classname that is the name of a split"
         elif prefix.match(name):
             what = "number before a classname"
@@ -254,26 +290,28 @@ def _unreadable(names: list[str], places: list[str]) -> list[Finding]:
         elif _CAMEL.fullmatch(name):
             what = "CamelCase classname"
         elif repair := (_SECOND_REPAIRS if _plain(name) in seen else _IMAGENET_REPAIRS).get(_plain(name)):
-            what, more = "classname of ImageNet that is known to mislead", repair
+            what = "classname of ImageNet that is known to mislead"
+            more = repair
         seen.add(_plain(name))
         if what:
-            found.setdefault(what, []).append(f"{place} ({more})" if more else place)
-    return [Finding(what, tuple(where), _ADVICE[what]) for what, where in found.items()]
+            by_problem.setdefault(what, []).append(f"{place} ({more})" if more else place)
+    return [Finding(what, tuple(affected), _ADVICE[what]) for what, affected in by_problem.items()]
 
 
 def _prefix(names: list[str]) -> re.Pattern:
-    """How a position in a list is recognised before a name: clearly, or by all names having one."""
+    """The pattern of a list position before a name: lenient if all names have one, else only clear cases."""
     return _PREFIX if len(names) > 1 and all(_PREFIX.match(name) for name in names) else _CLEAR_PREFIX
 
 
-def fix_names(classnames) -> tuple[list[str], list[tuple[str, str]]]:
-    """Safe repairs of classnames: WordNet ids become names; positions, underscores, CamelCase, slashes, odd blanks go.
+def fix_names(classnames: Sequence[str]) -> tuple[list[str], list[tuple[str, str]]]:
+    """Safe repairs of classnames: WordNet ids become names; positions, underscores, CamelCase and slashes are removed.
 
     Args:
         classnames: C names.
 
     Returns:
-        The C repaired names, and (old, new) of those that changed. A repair can make two names equal, which `lint` reports.
+        The C repaired names, and (old, new) of those that changed. A repair can make two names equal, which `lint`
+        reports.
 
     >>> fix_names(["AnnualCrop", "river"])
     (['annual crop', 'river'], [('AnnualCrop', 'annual crop')])
@@ -289,6 +327,7 @@ def fix_names(classnames) -> tuple[list[str], list[tuple[str, str]]]:
 
 
 def _fixed(name: str, prefix: re.Pattern) -> str:
+    """One repaired name; empty if nothing is left of it."""
     if _SYNSET.fullmatch(name.strip()):
         return _wordnet.name_of(name.strip()) or name
     for start in (prefix, _PLACES_PREFIX):
@@ -302,11 +341,12 @@ def _fixed(name: str, prefix: re.Pattern) -> str:
     )
 
 
-def _places(strings, positions) -> tuple[str, ...]:
+def _numbered(strings: Sequence[str], positions: Iterable[int]) -> tuple[str, ...]:
+    """Strings at `positions` as "position 'string'"."""
     return tuple(f"{i} {strings[i]!r}" for i in positions)
 
 
-def too_long(model, prompts) -> dict[str, int]:
+def truncated_prompts(model: TokenizingModel, prompts: Sequence[str]) -> dict[str, int]:
     """Prompts that the model's tokenizer cuts off, with their number of tokens, longest first.
 
     Args:
@@ -314,26 +354,26 @@ def too_long(model, prompts) -> dict[str, int]:
         prompts: strings.
 
     >>> from clipnb import load_model
-    >>> too_long(load_model(), ["a dog", 100 * "very " + "long"])
+    >>> truncated_prompts(load_model(), ["a dog", 100 * "very " + "long"])
     {'very very ... long': 103}
     """
-    tokenizer = require_attribute(model, "model", "tokenizer", "clipnb.load_model").tokenizer
-    if tokenizer is None:  # a wrapped function takes strings, and nothing tells where it cuts them
+    if model.tokenizer is None:  # a wrapped function takes strings, and it is unknown where it cuts them
         return {}
-    context = tokenizer(["a"]).shape[1]
+    context = model.tokenizer(["a"]).shape[1]
     prompts = [text_of(prompt, "prompts") for prompt in listed(prompts, "prompts")]
-    # A token stands for a byte or more, but for a few that mark start and end: most prompts need no counting.
+    # A token stands for at least one byte, except for a few that mark start and end: most prompts need no counting.
     doubtful = [prompt for prompt in dict.fromkeys(prompts) if len(prompt.encode()) + 4 > context]
     if not doubtful:
         return {}
     room = 2 * max(len(prompt.encode()) for prompt in doubtful) + context
-    whole, cut = model.tokenizer(doubtful, context_length=room), model.tokenizer(doubtful)
+    whole = model.tokenizer(doubtful, context_length=room)
+    cut = model.tokenizer(doubtful)
     lost = (whole[:, :context] != cut).any(dim=1) | (whole[:, context:] != model.padding_id).any(dim=1)
     length = model.prompt_lengths(whole).tolist()
     return {doubtful[i]: length[i] for i in sorted(range(len(doubtful)), key=lambda i: -length[i]) if lost[i]}
 
 
-def _no_twins(strings, name: str) -> None:
+def _check_no_repeats(strings: Iterable[str], name: str) -> None:
     seen = set()
     for string in strings:
         if string in seen:
@@ -357,7 +397,7 @@ def template_set(name: str) -> list[str]:
     if name == "drawing":
         return list(DRAWING_TEMPLATES)
     if name in ("openai-7", "openai-80"):
-        import open_clip  # heavy, and only these two need it
+        import open_clip  # slow to import, and only these two sets need it
 
         functions = open_clip.SIMPLE_IMAGENET_TEMPLATES if name == "openai-7" else open_clip.OPENAI_IMAGENET_TEMPLATES
         return [function("{}") for function in functions]
@@ -365,7 +405,7 @@ def template_set(name: str) -> list[str]:
 
 
 def load_templates(source: str | Path) -> list[str]:
-    """A named set of templates, or those of a file: one a line in UTF-8, empty lines left out.
+    """A named set of templates, or the templates in a UTF-8 file with one on each line; empty lines are left out.
 
     Raises:
         InputError: neither a known name nor a file, or a template without exactly one slot "{}", or one twice.
@@ -377,7 +417,7 @@ def load_templates(source: str | Path) -> list[str]:
     if not path.is_file():
         return template_set(str(source))
     try:
-        lines = read_text(path).splitlines()  # an editor's byte order mark is no part of a prompt
+        lines = read_text(path).splitlines()
     except UnicodeDecodeError:
         raise InputError(f"Expected {source} to hold one template a line in UTF-8") from None
     try:
@@ -386,19 +426,28 @@ def load_templates(source: str | Path) -> list[str]:
         raise InputError(f"{error}, in {source}") from None
 
 
-def template_provenance(source: str | Path, templates) -> dict:
-    """Where templates are from and what they were: source, origin, count, and a hash of the strings (16 hex digits).
+def template_provenance(source: str | Path, templates: Sequence[str]) -> dict[str, str | int]:
+    """The source, origin and number of templates, and a hash of the strings (16 hex digits).
 
     >>> template_provenance("single", template_set("single"))
     {'source': 'single', 'origin': 'clipnb', 'count': 1, 'sha256': 'e8e367e769f86c27'}
     """
     path = Path(source)
-    origin = (
-        "file"
-        if path.is_file()
-        else f"open_clip {metadata.version('open_clip_torch')}"
-        if str(source).startswith("openai")
-        else "clipnb"
-    )
+    if path.is_file():
+        origin = "file"
+    elif str(source).startswith("openai"):
+        origin = f"open_clip {metadata.version('open_clip_torch')}"
+    else:
+        origin = "clipnb"
     digest = hashlib.sha256("\n".join(templates).encode()).hexdigest()[:16]
     return {"source": path.name, "origin": origin, "count": len(templates), "sha256": digest}
+
+
+__getattr__ = redirect(
+    __name__,
+    {
+        "twins": "clipnb.prompts:duplicate_classnames",
+        "near_twins": "clipnb.prompts:near_duplicate_classnames",
+        "too_long": "clipnb.prompts:truncated_prompts",
+    },
+)

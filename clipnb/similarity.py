@@ -1,23 +1,31 @@
-"""Cosine similarities in blocks and rankings whose ties are settled: every score is made of these."""
+"""Cosine similarities in blocks, and rankings with a rule for ties: every score is computed from these."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
+import numpy.typing as npt
 
 from clipnb._checks import as_numpy, floats, whole_number
 from clipnb.errors import InputError
 
-BLOCK_ROWS = (
-    384  # images a block: enough for a fast matrix product, and its similarities are still in the cache to be ranked
-)
-BLOCK_BYTES = 8 * 2**20  # of similarities a block, where there are more than 4,096 classes
-NORM_TOLERANCE = 0.01  # of norms of 1: rounding to bf16 changes a norm by up to 0.4 %, so half precision passes
-MAX_PASSES = 32  # up to here, finding one maximum after the other beats sorting
+if TYPE_CHECKING:
+    import torch
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+# Images in a block: enough for a fast matrix product, while the similarities are still in the cache to be ranked.
+BLOCK_ROWS = 384
+BLOCK_BYTES = 8 * 2**20  # the limit of a block's similarities, which matters above 4,096 classes
+NORM_TOLERANCE = 0.01  # rounding to bf16 changes a norm of 1 by up to 0.4 %, so vectors in half precision pass
+MAX_PASSES = 32  # up to this k, finding one maximum after the other is faster than sorting
 
 
-def unit_norm(vectors: np.ndarray) -> np.ndarray:
+def unit_norm(vectors: npt.ArrayLike) -> npt.NDArray[np.floating]:
     """Divide each row by its Euclidean norm.
 
     >>> unit_norm(np.array([[3., 4.]]))
@@ -29,19 +37,22 @@ def unit_norm(vectors: np.ndarray) -> np.ndarray:
     with np.errstate(over="ignore"):
         norm = np.linalg.norm(vectors, axis=-1, keepdims=True)
     if not np.isfinite(norm).all():
-        raise InputError(f"Expected `vectors` of finite length, got {int((~np.isfinite(norm)).sum())} that are not")
+        raise InputError(f"Expected `vectors` of finite norm, got {int((~np.isfinite(norm)).sum())} of infinite norm")
     if (norm == 0).any():
         raise InputError("Expected vectors with a direction, got a row of zeros")
     return vectors / norm
 
 
-def check_vectors(vectors, classifier, name: str = "vectors") -> tuple[np.ndarray, np.ndarray]:
+def check_vectors(
+    vectors: npt.ArrayLike, classifier: npt.ArrayLike, name: str = "vectors"
+) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
     """Return image and class vectors as float32 arrays of one width D, with at least one row each, of unit norm.
 
     >>> check_vectors([[1, 0]], [[1, 0], [0, 1]])[1].dtype
     dtype('float32')
     """
-    vectors, classifier = floats(vectors, name, 2, finite=False), floats(classifier, "classifier", 2, finite=False)
+    vectors = floats(vectors, name, 2, finite=False)
+    classifier = floats(classifier, "classifier", 2, finite=False)
     if vectors.shape[1] != classifier.shape[1]:
         raise InputError(
             f"Expected `{name}` and `classifier` of one width D, got {vectors.shape[1]} "
@@ -52,7 +63,7 @@ def check_vectors(vectors, classifier, name: str = "vectors") -> tuple[np.ndarra
     return unit_rows(vectors, name), unit_rows(classifier, "classifier")
 
 
-def check_classifier(classifier) -> np.ndarray:
+def check_classifier(classifier: npt.ArrayLike) -> npt.NDArray[np.float32]:
     """Return class vectors as a float32 array (C, D) with C >= 1, rows of unit norm.
 
     >>> check_classifier([[1, 0]]).shape
@@ -64,7 +75,7 @@ def check_classifier(classifier) -> np.ndarray:
     return unit_rows(classifier, "classifier")
 
 
-def check_bank(bank) -> np.ndarray:
+def check_bank(bank: npt.ArrayLike) -> npt.NDArray[np.float32]:
     """Return the text vectors of P prompts for C classes as a float32 array (P, C, D), with P, C >= 1, of unit norm.
 
     >>> check_bank([[[1, 0]]]).shape
@@ -76,8 +87,8 @@ def check_bank(bank) -> np.ndarray:
     return unit_rows(bank, "bank")
 
 
-def unit_rows(vectors: np.ndarray, name: str) -> np.ndarray:
-    """Return vectors (..., D) in single precision; one pass over them refuses NaN, infinity and norms other than 1.
+def unit_rows(vectors: np.ndarray, name: str) -> npt.NDArray[np.float32]:
+    """Return vectors (..., D) in single precision; NaN, infinity and norms other than 1 raise.
 
     >>> unit_rows(np.array([[0.6, 0.8]]), "vectors")
     array([[0.6, 0.8]], dtype=float32)
@@ -86,9 +97,9 @@ def unit_rows(vectors: np.ndarray, name: str) -> np.ndarray:
         single = vectors.astype(np.float32, copy=False)
         squares = np.einsum("...d,...d->...", single, single)
         low, high = np.sqrt([squares.min(), squares.max()])
-    if 1 - NORM_TOLERANCE <= low and high <= 1 + NORM_TOLERANCE:  # False where either is NaN
+    if 1 - NORM_TOLERANCE <= low and high <= 1 + NORM_TOLERANCE:  # False if either is NaN
         return single
-    floats(vectors, name, vectors.ndim)  # raises if a value is not finite
+    floats(vectors, name, vectors.ndim)  # raises InputError if a value is not finite
     raise InputError(
         f"Expected `{name}` of unit norm, got norms from {low:.4g} to {high:.4g}; "
         "divide each row by its norm (clipnb.similarity.unit_norm)"
@@ -96,7 +107,7 @@ def unit_rows(vectors: np.ndarray, name: str) -> np.ndarray:
 
 
 def block_slices(count: int, num_classes: int) -> list[slice]:
-    """Cut `count` images into blocks of rows whose similarities to `num_classes` classes fit in a processor's cache.
+    """Slices of `count` rows whose similarities to `num_classes` classes fit in a processor's cache.
 
     >>> block_slices(1000, 10)
     [slice(0, 384, None), slice(384, 768, None), slice(768, 1000, None)]
@@ -105,13 +116,13 @@ def block_slices(count: int, num_classes: int) -> list[slice]:
     return [slice(start, min(start + step, count)) for start in range(0, count, step)]
 
 
-def tensor(array: np.ndarray):
+def tensor(array: np.ndarray) -> torch.Tensor:
     """The torch tensor that shares the memory of a NumPy array; a read-only array is copied, since torch would warn.
 
     >>> tensor(np.zeros(2)).shape
     torch.Size([2])
     """
-    import torch  # not at the top: whoever computes metrics only should not wait for it
+    import torch  # not at the top, because metrics alone do not need it
 
     return torch.from_numpy(np.require(array, requirements=["C", "W"]))
 
@@ -121,41 +132,43 @@ class Scorer:
 
     A matrix product rounds differently with its shape and with a column's place, so similarities of equal classes may
     differ in their last bits. The columns of classes with equal vectors (classes that share a name) are therefore
-    copied from the first of them: they tie exactly, whatever the block, the library and the processor.
+    copied from the first of them: they tie exactly with any block shape, library and processor.
 
     >>> Scorer(np.eye(2, dtype=np.float32))(tensor(np.eye(2, dtype=np.float32))).tolist()
     [[1.0, 0.0], [0.0, 1.0]]
     """
 
-    def __init__(self, classifier: np.ndarray, device="cpu"):
-        self.columns = tensor(classifier).to(device).T.contiguous()  # a tenth faster in blocks than the transposed view
+    def __init__(self, classifier: np.ndarray, device: str | torch.device = "cpu") -> None:
+        self.columns = tensor(classifier).to(device).T.contiguous()  # 10 % faster than the transposed view
         self.later, self.first = _repeats(classifier)
 
-    def __call__(self, vectors):
-        """(B, D) vectors on the scorer's device to (B, C)."""
+    def __call__(self, vectors: torch.Tensor) -> torch.Tensor:
+        """Similarities (B, C) of vectors (B, D) on the scorer's device."""
         scores = vectors @ self.columns
         if self.later:
             scores[:, self.later] = scores[:, self.first]
         return scores
 
 
-def similarity_blocks(vectors: np.ndarray, classifier: np.ndarray):
+def similarity_blocks(vectors: np.ndarray, classifier: np.ndarray) -> Iterator[tuple[slice, np.ndarray]]:
     """Yield (slice of rows, cosine similarities (B, C)) so that the whole (N, C) matrix never exists.
 
     >>> [(rows.start, block.shape) for rows, block in similarity_blocks(np.eye(2), np.eye(2))]
     [(0, (2, 2))]
     """
-    kind = np.result_type(vectors, classifier)
-    images, scorer = tensor(vectors.astype(kind, copy=False)), Scorer(classifier.astype(kind, copy=False))
+    dtype = np.result_type(vectors, classifier)
+    images = tensor(vectors.astype(dtype, copy=False))
+    scorer = Scorer(classifier.astype(dtype, copy=False))
     for rows in block_slices(len(vectors), len(classifier)):
         yield rows, scorer(images[rows]).numpy()
 
 
 def _repeats(classifier: np.ndarray) -> tuple[list[int], list[int]]:
-    """Rows that repeat an earlier row (classes that share a name), and for each the row it repeats."""
+    """Rows that repeat an earlier row (classes that share a name), and the row that each of them repeats."""
     seen: dict[bytes, int] = {}
-    first = [seen.setdefault(row.tobytes(), c) for c, row in enumerate(classifier + 0.0)]  # which turns -0.0 into 0.0
-    later = [c for c, place in enumerate(first) if place != c]
+    # Adding 0.0 turns -0.0 into 0.0, so that equal rows have equal bytes.
+    first = [seen.setdefault(row.tobytes(), c) for c, row in enumerate(classifier + 0.0)]
+    later = [c for c, row in enumerate(first) if row != c]
     return later, [first[c] for c in later]
 
 
@@ -170,10 +183,10 @@ def number_of_cores() -> int:
     return torch.get_num_threads()
 
 
-def parallel_map(visit, items) -> list:
-    """Results of `visit(item)` for every item, from as many threads as torch uses, each with one core to itself.
+def parallel_map(visit: Callable[[Item], Result], items: Iterable[Item]) -> list[Result]:
+    """Results of `visit(item)` for every item, computed by as many threads as torch uses, each on one core.
 
-    One thread for all work on a block beats all threads on each step of it: nobody waits at every step for the slowest.
+    One thread for all work on a block is faster than all threads on each step of it, since no thread waits for others.
 
     >>> parallel_map(abs, [-1, 2])
     [1, 2]
@@ -181,8 +194,8 @@ def parallel_map(visit, items) -> list:
     return list(in_order(visit, items))
 
 
-def in_order(visit, items):
-    """The same as an iterator: yields each result as soon as it and those before it are there.
+def in_order(visit: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Result]:
+    """The results of `parallel_map`, in order, each as soon as it and those before it are computed.
 
     >>> list(in_order(abs, [-1, 2]))
     [1, 2]
@@ -192,26 +205,27 @@ def in_order(visit, items):
     threads = number_of_cores()
     try:
         with ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,)) as pool:
-            torch.set_num_threads(1)  # here too: what is done with a result must not take the workers' cores
+            torch.set_num_threads(1)  # in this thread too: its work on the results must not take the workers' cores
             yield from pool.map(visit, items)
     finally:
-        torch.set_num_threads(threads)  # torch also keeps the last number set as the default of threads to come
+        torch.set_num_threads(threads)  # the last number set is also torch's default for new threads
 
 
-def top_k(similarity: np.ndarray, k: int) -> np.ndarray:
+def top_k(similarity: npt.ArrayLike, k: int) -> npt.NDArray[np.int64]:
     """Indices of the k largest scores of each row, best first, ties to the lower index: (N, k) int64.
 
     >>> top_k(np.array([[.5, .9, .5, .5]]), 3)
     array([[1, 0, 2]])
     """
-    similarity, k = floats(similarity, "similarity", 2), whole_number(k, "k", 1)
+    similarity = floats(similarity, "similarity", 2)
+    k = whole_number(k, "k", 1)
     if not similarity.size:
         raise InputError(f"Expected at least one row and column in `similarity`, got shape {similarity.shape}")
     return take_top(np.array(similarity), k)[0] if k > 1 else similarity.argmax(axis=1)[:, None]
 
 
-def take_top(scores: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
-    """The k largest scores of each row and their indices, as `top_k`; `scores` is used up (overwritten).
+def take_top(scores: np.ndarray, k: int) -> tuple[npt.NDArray[np.int64], np.ndarray]:
+    """The k largest scores of each row and their indices, ordered as in `top_k`; `scores` is overwritten.
 
     Returns:
         (indices (N, k) int64, scores (N, k)); k counts as C if it is larger.
@@ -221,12 +235,13 @@ def take_top(scores: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
     """
     k = min(k, scores.shape[1])
     if k > MAX_PASSES:
-        found = np.argsort(-scores, axis=1, kind="stable")[:, :k]
-        return found, np.take_along_axis(scores, found, axis=1)
-    found, values = np.empty((len(scores), k), dtype=np.int64), np.empty((len(scores), k), dtype=scores.dtype)
+        indices = np.argsort(-scores, axis=1, kind="stable")[:, :k]
+        return indices, np.take_along_axis(scores, indices, axis=1)
+    indices = np.empty((len(scores), k), dtype=np.int64)
+    values = np.empty((len(scores), k), dtype=scores.dtype)
     rows = np.arange(len(scores))
-    for place in range(k):  # argmax takes the first of equal scores, which is the rule for ties
-        best = found[:, place] = scores.argmax(axis=1)
-        values[:, place] = scores[rows, best]
+    for rank in range(k):
+        best = indices[:, rank] = scores.argmax(axis=1)  # argmax takes the first of equal scores, the rule for ties
+        values[:, rank] = scores[rows, best]
         scores[rows, best] = -np.inf
-    return found, values
+    return indices, values

@@ -1,28 +1,29 @@
-"""The tail of the per-class accuracies: worst-k, harmonic and geometric mean, and what selection does to them."""
+"""The tail of the per-class accuracies: worst-k, harmonic and geometric mean, and their bias by selection."""
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-import scipy  # loads scipy.stats and scipy.optimize, a second of work, when they are first used
+import scipy  # its sub-modules take a second to load, so each is loaded when it is first used
 
+from clipnb._arrays import divide_or_nan
 from clipnb._checks import MAX_RESAMPLES, floats, generator, listed, real_number, whole_number
 from clipnb._class_prior import sample_accuracies
 from clipnb.errors import InputError
 from clipnb.intervals import NAN, Score, check_confidence, check_right, percentile_interval, proportion
-from clipnb.metrics import right_by_class
+from clipnb.metrics import correct_and_total
 
-MAX_IMAGES = 10**9  # of a class
-FEW_IMAGES = (
-    10  # images a class; with fewer, the range that the data allow stands in place of an estimate of the worst classes
-)
-HALVES = 4  # random halves for each draw of the accuracies
+MAX_IMAGES = 10**9  # images of a class
+MIN_IMAGES = 10  # with fewer images a class, the range that the data allow takes the place of an estimate
+HALVES = 4  # random halves for each posterior draw of the accuracies
 
 
-def _fractions(per_class) -> np.ndarray:
+def _fractions(per_class: npt.ArrayLike) -> np.ndarray:
+    """Return per-class accuracies if they are fractions in [0, 1] and at least one class has images."""
     per_class = floats(per_class, "per_class", 1, finite=False).astype(float)
     present = per_class[~np.isnan(per_class)]
     if not len(present):
@@ -32,7 +33,7 @@ def _fractions(per_class) -> np.ndarray:
     return per_class
 
 
-def worst_classes(per_class, k: int) -> np.ndarray:
+def worst_classes(per_class: npt.ArrayLike, k: int) -> npt.NDArray[np.int64]:
     """Indices of the k classes with the lowest accuracy, worst first; ties go to the lower index, NaN is left out.
 
     >>> worst_classes([.5, 0., .9, 0.], k=3)
@@ -43,11 +44,11 @@ def worst_classes(per_class, k: int) -> np.ndarray:
     return np.argsort(per_class, kind="stable")[: whole_number(k, "k", 1, present)]  # argsort puts NaN last
 
 
-def worst_k_accuracy(per_class, k: int) -> float:
+def worst_k_accuracy(per_class: npt.ArrayLike, k: int) -> float:
     """Mean accuracy of the k worst classes, a fraction in [0, 1].
 
-    On few images a class this is biased downward, because the worst classes are chosen by the same draw that
-    measures them: see `worst_k_report`.
+    With few images a class this is biased downward, because the worst classes are chosen and measured on the same
+    images: see `worst_k_report`.
 
     Args:
         per_class: (C,) fractions in [0, 1], NaN = no images (left out).
@@ -60,7 +61,7 @@ def worst_k_accuracy(per_class, k: int) -> float:
     return float(per_class[worst_classes(per_class, k)].mean())
 
 
-def classes_at_zero(per_class) -> int:
+def classes_at_zero(per_class: npt.ArrayLike) -> int:
     """Number of classes that have images and an accuracy of exactly 0.
 
     >>> classes_at_zero([0., float("nan"), .5])
@@ -69,60 +70,63 @@ def classes_at_zero(per_class) -> int:
     return int((_fractions(per_class) == 0).sum())
 
 
-def harmonic_mean(per_class, floor: float = 0.0) -> float:
-    """Harmonic mean of the per-class accuracies, in [0, 1]; 0 as soon as one class is at 0.
+def harmonic_mean(per_class: npt.ArrayLike, floor: float = 0.0) -> float:
+    """Harmonic mean of the per-class accuracies, in [0, 1]; 0 if any class is at 0.
 
     Args:
         per_class: (C,) fractions in [0, 1], NaN = no images (left out).
-        floor: raise lower accuracies to this value first, so that one class at 0 does not decide alone.
+        floor: lower accuracies are first raised to this value, so that one class at 0 does not decide alone.
 
     >>> harmonic_mean([.5, 1.])
     0.6666666666666666
     >>> harmonic_mean([0., 1.])
     0.0
     """
-    return float(scipy.stats.hmean(_raised(per_class, floor)))
+    return float(scipy.stats.hmean(_floored(per_class, floor)))
 
 
-def geometric_mean(per_class, floor: float = 0.0) -> float:
-    """Geometric mean of the per-class accuracies, in [0, 1]; 0 as soon as one class is at 0 (`floor` as above).
+def geometric_mean(per_class: npt.ArrayLike, floor: float = 0.0) -> float:
+    """Geometric mean of the per-class accuracies, in [0, 1]; 0 if any class is at 0.
+
+    Args:
+        per_class: (C,) fractions in [0, 1], NaN = no images (left out).
+        floor: lower accuracies are first raised to this value, so that one class at 0 does not decide alone.
 
     >>> round(geometric_mean([.25, 1.]), 6)
     0.5
     """
-    return float(scipy.stats.gmean(_raised(per_class, floor)))
+    return float(scipy.stats.gmean(_floored(per_class, floor)))
 
 
-def _raised(per_class, floor: float) -> np.ndarray:
+def _floored(per_class: npt.ArrayLike, floor: float) -> np.ndarray:
+    """Accuracies of the classes that have images, raised to `floor` where they are lower."""
     values = _fractions(per_class)
-    return np.maximum(values[~np.isnan(values)], _fraction(floor))
-
-
-def _fraction(floor: float) -> float:
     if not 0 <= real_number(floor, "floor") <= 1:
         raise InputError(f"Expected `floor` in [0, 1], got {floor}")
-    return floor
+    return np.maximum(values[~np.isnan(values)], floor)
 
 
 @dataclass(frozen=True)
 class WorstKReport:
-    """What "the accuracy of the k worst classes" can mean; fractions in [0, 1], each a `Score`.
+    """The meanings of "the accuracy of the k worst classes"; fractions in [0, 1], each a `Score`.
 
     Attributes:
-        k: how many classes.
-        naive: mean accuracy of the k classes that did worst on these images. They are chosen and measured on the same images, so it
-            reads too low, and no interval holds it to a truth.
-        truly_worst: true accuracy of the classes that are truly the k worst, whichever they are. Rests on a family of distributions
-            (`clipnb._class_prior`). Below FEW_IMAGES images a class its value is NaN and its interval is `possible`.
-        listed: true accuracy of the k classes in `classes`, which did worst on these images. Rests on the same family; without an
-            interval below FEW_IMAGES images a class.
-        split_half: accuracy of k classes chosen on one half of the images, measured on the other: unbiased for what it says, and
-            above `truly_worst`, since half of the images choose less well. Its interval rests on the same family.
+        k: number of classes.
+        naive: mean accuracy of the k classes with the lowest accuracy on these images. They are chosen and measured on
+            the same images, so it is biased downward and has no interval.
+        truly_worst: true accuracy of the k classes with the lowest true accuracies, whichever they are. It rests on a
+            family of distributions (`clipnb._class_prior`). Below MIN_IMAGES images a class its value is NaN and its
+            interval is `possible`.
+        listed: true accuracy of the k classes in `classes`, which had the lowest accuracy on these images. It rests on
+            the same family, and has no interval below MIN_IMAGES images a class.
+        split_half: accuracy of k classes chosen on one half of the images and measured on the other. It is an honest
+            estimate for classes chosen on half of the images, and above `truly_worst`, since fewer images choose less
+            well. Its interval rests on the same family.
         possible: lowest and highest accuracy of the truly worst k that the data allow, whatever the family.
-        fits: whether the counts look like the family's (posterior predictive check at 5 %).
+        fits: whether the counts are compatible with the family (posterior predictive check at 5 %).
         classes: (k,) indices of the listed classes, worst first.
         images_per_class: median number of images of the classes.
-        num_left_out: classes with fewer than two images, which cannot be split.
+        num_left_out: number of classes with fewer than two images, which cannot be split.
     """
 
     k: int
@@ -132,7 +136,7 @@ class WorstKReport:
     split_half: Score
     possible: tuple[float, float]
     fits: bool
-    classes: np.ndarray
+    classes: npt.NDArray[np.int64]
     images_per_class: float
     num_left_out: int
 
@@ -148,8 +152,6 @@ class WorstKReport:
 
 
 def _renamed(name: str, score: Score) -> Score:
-    import warnings
-
     warnings.warn(f"WorstKReport.{name} is now WorstKReport.split_half", DeprecationWarning, stacklevel=3)
     return score
 
@@ -170,12 +172,12 @@ def worst_k_report(
         labels: (N,) class indices; -1 is left out.
         num_classes: C.
         k: 1 to the number of classes with at least two images.
-        splits: random halves that `split_half` averages over.
-        seed: of the random halves and of the posterior sample.
-        confidence: of every interval, in (0, 1).
+        splits: number of random halves that `split_half` averages over.
+        seed: seed of the random halves and of the posterior sample.
+        confidence: confidence of every interval, in (0, 1).
 
     Raises:
-        InputError: shapes or indices are off, or too few classes can be split.
+        InputError: shapes differ, an index is out of range, or fewer than k classes can be split.
 
     >>> labels = np.repeat(np.arange(30), 20)
     >>> predictions = np.where(labels < 3, 29, labels)
@@ -195,14 +197,26 @@ def worst_k_reports(
     seed: int = 0,
     confidence: float = 0.95,
 ) -> list[WorstKReport]:
-    """`worst_k_report` for several k, for which the model of the accuracies is fitted once.
+    """`worst_k_report` for several k; the model of the accuracies is fitted once.
+
+    Args:
+        predictions: (N,) class indices.
+        labels: (N,) class indices; -1 is left out.
+        num_classes: C.
+        ks: each 1 to the number of classes with at least two images.
+        splits: number of random halves that `split_half` averages over.
+        seed: seed of the random halves and of the posterior sample.
+        confidence: confidence of every interval, in (0, 1).
+
+    Raises:
+        InputError: as in `worst_k_report`, or `ks` is empty.
 
     >>> [report.k for report in worst_k_reports([0, 0, 1, 1], [0, 0, 1, 1], num_classes=2, ks=[1, 2])]
     [1, 2]
     """
     splits = whole_number(splits, "splits", 1, MAX_RESAMPLES)
     check_confidence(confidence)
-    right, images = right_by_class(predictions, labels, num_classes)
+    right, images = correct_and_total(predictions, labels, num_classes)
     usable = np.flatnonzero(images >= 2)
     ks = listed(ks, "ks", "numbers")
     if not ks:
@@ -211,30 +225,31 @@ def worst_k_reports(
         if whole_number(k, "k", 1, max(1, len(usable))) > len(usable):
             raise InputError(f"Expected at least k = {k} classes with two or more images, got {len(usable)}")
     present = np.flatnonzero(images)
-    per_class = np.divide(right, images, out=np.full(len(images), np.nan), where=images > 0)
-    right, images, usable = right[present], images[present], np.searchsorted(present, usable)
+    per_class = divide_or_nan(right, images)
+    right = right[present]
+    images = images[present]
+    usable = np.searchsorted(present, usable)
     rng = generator(seed)
     sample = sample_accuracies(right, images, rng)
     fits = _fits(right, images, sample, rng)
-    many = float(np.median(images)) >= FEW_IMAGES
-    equal = not _differ(right, images)
+    enough_images = float(np.median(images)) >= MIN_IMAGES
+    may_be_equal = not _differ(right, images)
     reports = []
     for k in ks:
         classes = worst_classes(per_class, k)
         lowest = np.partition(sample, k - 1, axis=1)[:, :k].mean(axis=1)
-        of_listed = sample[:, np.searchsorted(present, classes)].mean(axis=1)
+        listed_sample = sample[:, np.searchsorted(present, classes)].mean(axis=1)
         bounds = possible_worst(right, images, k, confidence)
         low, high = percentile_interval(lowest, confidence)
-        if equal:  # the data allow that all classes are equal, and then the worst are as good as any
+        if may_be_equal:  # if all classes have one accuracy, the worst are as good as any
             high = max(high, proportion(int(right.sum()), int(images.sum()), confidence).high)
+        listed_interval = percentile_interval(listed_sample, confidence) if enough_images else (NAN, NAN)
         reports.append(
             WorstKReport(
                 k=k,
                 naive=Score(worst_k_accuracy(per_class, k)),
-                truly_worst=Score(float(lowest.mean()), low, high) if many else Score(NAN, *bounds),
-                listed=Score(
-                    float(of_listed.mean()), *(percentile_interval(of_listed, confidence) if many else (NAN, NAN))
-                ),
+                truly_worst=Score(float(lowest.mean()), low, high) if enough_images else Score(NAN, *bounds),
+                listed=Score(float(listed_sample.mean()), *listed_interval),
                 split_half=_split_half(right[usable], images[usable], sample[:, usable], k, splits, rng, confidence),
                 possible=bounds,
                 fits=fits,
@@ -246,23 +261,32 @@ def worst_k_reports(
     return reports
 
 
-def _split_half(right, images, sample, k: int, splits: int, rng, confidence: float) -> Score:
+def _split_half(
+    right: np.ndarray,
+    images: np.ndarray,
+    sample: np.ndarray,
+    k: int,
+    splits: int,
+    rng: np.random.Generator,
+    confidence: float,
+) -> Score:
     """Mean accuracy, on the second half of the images, of the k worst classes on the first half."""
     first = images // 2
 
     def chosen(right_first: np.ndarray) -> np.ndarray:
-        # Two accuracies a/m != b/n differ by at least 1/(mn): noise below that breaks ties at random, nothing else.
+        # Two accuracies a/m != b/n differ by at least 1/(mn), so noise below that only breaks ties, at random.
         order = right_first / first + rng.random(right_first.shape) / (2 * first.max() ** 2)
         return np.argpartition(order, k - 1, axis=1)[:, :k]
 
-    def measured(right: np.ndarray, size) -> np.ndarray:
+    def measured(right: np.ndarray, size: tuple[int, ...]) -> np.ndarray:
         # The number of right images in a random half of a class is hypergeometric.
         right_first = rng.hypergeometric(right, images - right, first, size=size)
         rows = chosen(right_first)
         return (np.take_along_axis(right - right_first, rows, axis=1) / (images - first)[rows]).mean(axis=1)
 
     value = float(measured(right, (splits, len(images))).mean())
-    # How far the score lies from what it estimates, in worlds drawn from the model: the images are drawn anew in each.
+    # The error of the score is simulated: accuracies and images are drawn from the model, and the score of these images
+    # is compared with the true accuracy of the classes that half of them choose.
     replicates = rng.binomial(images, sample)
     error = np.zeros(len(sample))
     for _ in range(HALVES):
@@ -275,16 +299,17 @@ def _split_half(right, images, sample, k: int, splits: int, rng, confidence: flo
 def possible_worst(
     right: npt.ArrayLike, images: npt.ArrayLike, k: int, confidence: float = 0.95
 ) -> tuple[float, float]:
-    """Lowest and highest true accuracy of the k worst classes that the data allow, whatever the distribution of the accuracies.
+    """Lowest and highest true accuracy of the k worst classes that the data allow, for any distribution of accuracies.
 
-    Every distribution of accuracies is allowed whose expected cumulative shares of classes by observed accuracy lie in the band of
-    Dvoretzky, Kiefer, Wolfowitz and Massart around the observed ones. The mean of its lowest k of C is minimised and maximised by
-    linear programming.
+    A distribution of accuracies is allowed if the cumulative shares of classes by observed accuracy that it leads one
+    to expect lie in the band of Dvoretzky, Kiefer, Wolfowitz and Massart around the observed shares. The mean of its
+    lowest k of C is minimised and maximised by linear programming.
 
     Args:
-        right, images: (C,) numbers of right images and of images, each class with at least one image.
+        right: (C,) number of correct images of each class.
+        images: (C,) number of images of each class, at least one.
         k: 1 to C.
-        confidence: of the band, in (0, 1).
+        confidence: confidence of the band, in (0, 1).
 
     >>> low, high = possible_worst(np.zeros(100), np.full(100, 3), k=10)
     >>> low, high < 0.4
@@ -298,46 +323,44 @@ def possible_worst(
         )
     rates = right / images
     quantiles = np.quantile(rates, np.linspace(0, 1, 41), method="inverted_cdf")
-    thresholds = np.unique([*quantiles[quantiles < 1], 1 - 1 / images.max()])  # every class is seen at or below 1
+    thresholds = np.unique([*quantiles[quantiles < 1], 1 - 1 / images.max()])  # 1 itself bounds nothing
     band = np.sqrt(np.log(2 / (1 - check_confidence(confidence))) / (2 * len(rates)))
     levels = np.sin(np.linspace(0, np.pi / 2, 81)) ** 2
     sizes, count = np.unique(images, return_counts=True)
-    expected = np.zeros(
-        (len(thresholds), len(levels))
-    )  # chance that a class of such an accuracy is seen at or below a threshold
+    # Probability that the observed accuracy of a class at each level is at or below each threshold.
+    expected = np.zeros((len(thresholds), len(levels)))
     for size, share in zip(sizes, count / len(images), strict=True):
         at_most = np.floor(thresholds * size + 1e-9)[:, None]
         expected += share * scipy.stats.binom.cdf(at_most, size, levels)
-    seen = (rates[:, None] <= thresholds).mean(axis=0)
-    within = {"A_ub": np.concatenate([expected, -expected]), "b_ub": np.concatenate([seen + band, band - seen])}
-    part = k / len(rates)
-    shortfall = (
-        np.maximum(levels[:, None] - levels, 0) / part
-    )  # (T, G): the mean of the lowest part is max_t of t - E[shortfall_t]
-    whole = {"A_eq": np.ones((1, len(levels))), "b_eq": [1.0]}
+    observed = (rates[:, None] <= thresholds).mean(axis=0)
+    limits = np.concatenate([expected, -expected])
+    bounds = np.concatenate([observed + band, band - observed])
+    # (T, G); the mean of the lowest k / C of a distribution is the maximum over t of t - E[shortfall_t].
+    shortfall = np.maximum(levels[:, None] - levels, 0) / (k / len(rates))
 
     def highest(t: int) -> float:
-        return levels[t] - scipy.optimize.linprog(shortfall[t], **within, **whole).fun
+        total = np.ones((1, len(levels)))
+        return levels[t] - scipy.optimize.linprog(shortfall[t], limits, bounds, total, [1.0]).fun
 
-    # The largest term is looked for among every fourth level and then around the best of them.
+    # The largest term is searched among every fourth level and then around the best of these.
     best = max(range(0, len(levels), 4), key=highest)
     best = max(range(max(0, best - 3), min(len(levels), best + 4)), key=highest)
     # The truth may lie between two levels.
     high = min(1.0, highest(best) + levels[min(best + 1, len(levels) - 1)] - levels[best])
     # Minimising that maximum takes one more variable, which is at least every term.
-    free = np.zeros((len(within["b_ub"]), 1))
-    found = scipy.optimize.linprog(
+    free = np.zeros((len(bounds), 1))
+    solution = scipy.optimize.linprog(
         np.append(np.zeros(len(levels)), 1.0),
-        A_ub=np.concatenate([np.hstack([within["A_ub"], free]), np.hstack([-shortfall, -np.ones((len(levels), 1))])]),
-        b_ub=np.concatenate([within["b_ub"], -levels]),
+        A_ub=np.concatenate([np.hstack([limits, free]), np.hstack([-shortfall, -np.ones((len(levels), 1))])]),
+        b_ub=np.concatenate([bounds, -levels]),
         A_eq=np.append(np.ones(len(levels)), 0.0)[None],
         b_eq=[1.0],
     )
-    return float(max(found.fun, 0.0)), float(high)
+    return float(max(solution.fun, 0.0)), float(high)
 
 
 def _differ(right: np.ndarray, images: np.ndarray) -> bool:
-    """Whether the classes differ by more than their images by chance do (chi-squared test of homogeneity at 5 %)."""
+    """Whether the classes differ by more than chance explains (chi-squared test of homogeneity at 5 %)."""
     rate = right.sum() / images.sum()
     if len(right) < 2 or rate in (0, 1):
         return False
@@ -346,7 +369,7 @@ def _differ(right: np.ndarray, images: np.ndarray) -> bool:
 
 
 def _fits(right: np.ndarray, images: np.ndarray, sample: np.ndarray, rng: np.random.Generator) -> bool:
-    """Posterior predictive check: is the distribution of observed accuracies as far from the expected one as replicates are?"""
+    """Posterior predictive check: whether the observed accuracies are as near to the expected as replicates are."""
     grid = np.linspace(0, 1, 21)
     replicates = np.sort(rng.binomial(images, sample) / images, axis=1)
     shares = np.array([np.searchsorted(row, grid, side="right") for row in replicates]) / len(images)

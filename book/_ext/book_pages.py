@@ -2,7 +2,6 @@
 names that screen readers need and the theme does not give. See local_extensions in _config.yml.
 """
 
-import ast
 import json
 import re
 from base64 import b64decode
@@ -15,6 +14,7 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from clipnb import widgets
+from plain_markdown import read_notebook
 
 VIEW = "application/vnd.jupyter.widget-view+json"
 STATE = "application/vnd.jupyter.widget-state+json"
@@ -24,10 +24,13 @@ TERMS = 6  # most definitions of a chapter in the handout
 
 
 def executed(app) -> list[tuple[Path, dict]]:
-    return [
-        (path, json.loads(path.read_text("utf-8")))
-        for path in sorted(Path(app.srcdir, "notebooks").glob("[0-9][0-9]_*.ipynb"))
-    ]
+    """Path and content of each executed notebook, its Markdown in the syntax of MyST."""
+    notebooks = []
+    for path in sorted(Path(app.srcdir, "notebooks").glob("[0-9][0-9]_*.ipynb")):
+        source = [path.read_text("utf-8")]
+        read_notebook(app, f"notebooks/{path.stem}", source)
+        notebooks.append((path, json.loads(source[0])))
+    return notebooks
 
 
 def live_figures(notebook: dict) -> dict[str, dict]:
@@ -36,19 +39,32 @@ def live_figures(notebook: dict) -> dict[str, dict]:
     return {key: model["state"] for key, model in models.items() if "_anywidget_id" in model["state"]}
 
 
+def numbers_of(notebook: dict) -> dict[str, str]:
+    """What the text of an executed notebook quotes, by name: its last output of JSON."""
+    found = (
+        output["data"]["application/json"]
+        for cell in reversed(notebook["cells"])
+        for output in cell.get("outputs", [])
+        if "application/json" in output.get("data", {})
+    )
+    return next(found, {})
+
+
+def quote_numbers(app, docname: str, source: list[str]) -> None:
+    """Replace {number}`name` on a page of prose by that number of a chapter."""
+    if "{number}`" in source[0]:
+        numbers = {name: value for _, notebook in executed(app) for name, value in numbers_of(notebook).items()}
+        source[0] = re.sub(r"\{number\}`([^`]+)`", lambda match: numbers[match[1]], source[0])
+
+
 # ---- the cover ------------------------------------------------------------------------------------------------------
 
 
 def tail(app) -> tuple[int, int, list[dict]]:
     """Classes never recognised, classes in all, and some of the former (name, and a picture with its wrong name), from chapter 5."""
     notebook = next(notebook for path, notebook in executed(app) if path.stem == "05_worst_categories")
-    glued = {
-        output["metadata"]["scrapbook"]["name"]: ast.literal_eval(next(iter(output["data"].values())))
-        for cell in notebook["cells"]
-        for output in cell.get("outputs", [])
-        if "scrapbook" in output.get("metadata", {})
-    }
-    zero, classes = (int(glued[f"ch5-{name}"].replace(",", "")) for name in ("zero", "classes"))
+    numbers = numbers_of(notebook)
+    zero, classes = (int(numbers[f"ch5-{name}"].replace(",", "")) for name in ("zero", "classes"))
     rows = [
         row
         for state in live_figures(notebook).values()
@@ -230,6 +246,7 @@ def name_things(app, pagename, templatename, context, doctree) -> None:
 
 
 def setup(app) -> dict:
+    app.connect("source-read", quote_numbers)
     app.connect("source-read", draw_cover)
     app.connect("source-read", list_figures)
     app.connect("source-read", write_handout)

@@ -7,8 +7,6 @@ import numpy as np
 
 from clipnb.errors import InputError
 
-VALIDATION = {"emoji": "emoji:validation", "icons": "icons:validation"}  # of sets that have a split to choose on
-
 
 def parse_reject(ctx: click.Context, param: click.Parameter, value: str | None) -> float | None:
     """The wanted precision: `precision=0.95`, or the same as `risk=0.05`."""
@@ -35,7 +33,7 @@ reject_option = click.option(
 )
 
 
-def rejection_summary(precision: float, dataset: str, data, images, model, classifier, result) -> dict:
+def rejection_summary(precision: float, data, images, model, classifier, result) -> dict:
     """What `--reject-at` adds to the results of `evaluate`: the threshold, where it was chosen, and what it does."""
     from clipnb import encode_images, evaluate, load_dataset, reject
     from clipnb.datasets import every_second
@@ -47,16 +45,16 @@ def rejection_summary(precision: float, dataset: str, data, images, model, class
     known = result.labels >= 0
     sure, labels, predictions = confidence(images.vectors)[known], result.labels[known], result.predictions[known]
     right = predictions == labels
-    if dataset in VALIDATION:
-        other = load_dataset(VALIDATION[dataset])
+    if data.validation is not None:
+        other = load_dataset(data.validation)
         vectors = encode_images(model, other).vectors
         chosen_right = evaluate(vectors, classifier, other.labels).predictions == other.labels
         threshold = reject.choose_threshold(confidence(vectors), chosen_right, precision)
-        chosen_on, rest = f"{VALIDATION[dataset]}, {len(other)} images", np.ones(len(labels), dtype=bool)
+        chosen_on, rest = f"{data.validation}, {len(other)} images", np.ones(len(labels), dtype=bool)
     else:
         half = every_second(labels)
         if not half.any():
-            raise InputError(f"Expected two labelled images of a class in {dataset} for --reject-at, got one of each")
+            raise InputError(f"Expected two labelled images of a class in {data.name} for --reject-at, got one of each")
         threshold, rest = reject.choose_threshold(sure[half], right[half], precision), ~half
         chosen_on = f"every second image of each class, {int(half.sum())} images; confirmed on the others"
     found = reject.confirm(sure[rest], right[rest], threshold, precision)

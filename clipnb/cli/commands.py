@@ -179,7 +179,7 @@ def evaluate(source, dataset, fix_names, templates, store, worst_k, reject_at, v
     if dataset == "emoji":
         summary |= _hard_views(loaded, classifier)
     if reject_at is not None:
-        summary |= rejection_summary(reject_at, dataset, data, images, loaded, classifier, result)
+        summary |= rejection_summary(reject_at, data, images, loaded, classifier, result)
     if valid_file is not None:
         summary |= valid_label_summary(valid_file, data, images, result, worst_k)
     few = int(min(worst_k, np.isfinite(result.per_class_accuracy).sum()))
@@ -477,7 +477,7 @@ def describe(
     from clipnb import margin as margins
     from clipnb._files import write_atomically
     from clipnb.describe.llm import Asker, ask, estimate
-    from clipnb.prompts import too_long
+    from clipnb.prompts import truncated_prompts
 
     own = load_dataset(dataset)
     default = texts.DRAWING_QUERY if own.drawings else texts.QUERY
@@ -531,7 +531,7 @@ def describe(
             count,
             template,
             allow_rivals,
-            lambda lines: too_long(loaded, lines),
+            lambda lines: truncated_prompts(loaded, lines),
             lambda line: click.echo(line, err=True),
         )
         found = answers.descriptions(asker, template)

@@ -17,7 +17,7 @@ from clipnb.datasets._imagenet import (
     synsets,
 )
 from clipnb.datasets._images import LabeledImages, flatten
-from clipnb.datasets._load import SPECS, load_dataset
+from clipnb.datasets._load import SPECS, load_dataset, load_splits
 from clipnb.datasets._pairs import ImageTextPairs, load_pairs
 from clipnb.datasets._subsets import every_second, labelled
 from clipnb.datasets._valid import load_valid_labels
@@ -39,6 +39,7 @@ __all__ = [
     "labelled",
     "load_dataset",
     "load_pairs",
+    "load_splits",
     "load_valid_labels",
     "open_imagenet",
     "repaired_classnames",

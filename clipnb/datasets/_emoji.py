@@ -58,6 +58,8 @@ def open_emoji(spec: str, split: str) -> LabeledImages:
         groups={c["classname"]: c["subgroup"].replace("-", " ") for c in classes},
         keywords={c["classname"]: c["keywords"] for c in classes},
         licence=LICENCE,
+        shipped=True,
+        validation="emoji:validation" if split == "test" else None,
     )
     if split != "hard":
         return data

@@ -59,6 +59,8 @@ def open_icons(spec: str, split: str) -> LabeledImages:
         groups={c["classname"]: c["group"] for c in classes},
         keywords={c["classname"]: c["keywords"] for c in classes},
         licence=LICENCE,
+        shipped=True,
+        validation="icons:validation" if split == "test" else None,
     )
 
 

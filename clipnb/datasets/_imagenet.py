@@ -16,7 +16,7 @@ from clipnb._wordnet import synset_names, synsets
 from clipnb.datasets._folder import LeaveOut, existing_folder, from_files, images_below, ledger
 from clipnb.datasets._images import LabeledImages, first_line, is_hidden
 from clipnb.errors import InputError
-from clipnb.prompts import check_classnames, twins
+from clipnb.prompts import check_classnames, duplicate_classnames
 from clipnb.similarity import parallel_map
 
 PER_CLASS = 50  # images of each class in the validation set
@@ -62,7 +62,7 @@ def check_order(classnames) -> None:
     for c, names in enumerate(synset_names()):
         for name in names:
             owners.setdefault(_plain(name), set()).add(c)
-    shared = {c for group in twins(classnames).values() for c in group}
+    shared = {c for group in duplicate_classnames(classnames).values() for c in group}
     for c, name in enumerate(plain):
         if c not in shared and c not in owners.get(name, {c}):
             raise InputError(
@@ -84,7 +84,7 @@ def repaired_classnames() -> list[str]:
     """
     names = imagenet_classnames()
     taken = {_plain(name) for name in names}
-    for _, *later in twins(names).values():
+    for _, *later in duplicate_classnames(names).values():
         for c in later:
             names[c] = next((name for name in synset_names()[c] if _plain(name) not in taken), names[c])
     return names

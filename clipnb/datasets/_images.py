@@ -55,6 +55,8 @@ class LabeledImages:
     keywords: dict[str, list[str]] = field(default_factory=dict, repr=False)  # classname -> keywords
     synonyms: list[list[str]] | None = field(default=None, repr=False)  # all names of each class, the shown one first
     licence: str | None = field(default=None, repr=False)
+    shipped: bool = field(default=False, repr=False)  # part of the package: its images never change
+    validation: str | None = field(default=None, repr=False)  # spec of its validation split, by other makers
 
     def __post_init__(self):
         if len(self.labels) != len(self.ids):
@@ -106,6 +108,23 @@ class LabeledImages:
             notes=self.notes | by_image,
             positions=places if self.positions is None else self.positions[places],
         )
+
+    @property
+    def template(self) -> str:
+        """One template that fits the images: drawings or photographs."""
+        return "a drawing of a {}." if self.drawings else "a photo of a {}."
+
+    def classes(self, *names: str) -> list[int]:
+        """Class indices of these names; if the set lacks one of them, of as many other classes that have images.
+
+        >>> from clipnb import load_dataset
+        >>> data = load_dataset("icons")
+        >>> [data.classnames[c] for c in data.classes("dog", "cat")]
+        ['dog', 'cat']
+        """
+        if all(name in self.classnames for name in names):
+            return [self.classnames.index(name) for name in names]
+        return np.unique(self.labels[self.labels >= 0])[: len(names)].tolist()
 
     @cached_property
     def fingerprint(self) -> str:

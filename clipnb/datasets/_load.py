@@ -10,6 +10,7 @@ from clipnb.datasets._folder import open_folder
 from clipnb.datasets._icons import open_icons
 from clipnb.datasets._imagenet import open_spec
 from clipnb.datasets._images import LabeledImages
+from clipnb.datasets._subsets import every_second, labelled
 from clipnb.datasets._table import open_table
 from clipnb.datasets._torchvision import open_torchvision
 from clipnb.datasets._webdataset import open_webdataset
@@ -68,3 +69,27 @@ def load_dataset(spec: str = "emoji") -> LabeledImages:
             f"Expected images in {spec}, found none" + (f"; {data.left_out_line()}" if data.left_out else "")
         )
     return data
+
+
+def load_splits(spec: str = "icons") -> tuple[LabeledImages, LabeledImages]:
+    """One set to make choices on and another to report on: (validation, test), with the same classes.
+
+    The shipped sets have a validation split, drawn by other makers. Any other set is cut in two: the second, fourth,
+    ... image of every class is validation. Images without a label are in neither half.
+
+    Args:
+        spec: as for `load_dataset`.
+
+    Raises:
+        InputError: as `load_dataset`, or fewer than two classes have two labelled images.
+
+    >>> validation, test = load_splits("icons")
+    >>> validation.name, test.name, validation.classnames == test.classnames
+    ('icons:validation', 'icons', True)
+    """
+    data = load_dataset(spec)
+    if data.validation is not None:
+        return load_dataset(data.validation), data
+    data = labelled(data, per_class=2)
+    second = every_second(data.labels)
+    return data.take(second), data.take(~second)

@@ -155,7 +155,7 @@ def check_answer(
         question: what was asked.
         count: how many descriptions are wanted; more are dropped.
         allow_rivals: whether a description may name a rival.
-        too_long: texts -> those that the CLIP model would cut off, for example `prompts.too_long`; None: not checked.
+        too_long: texts -> those that the CLIP model would cut off, for example `prompts.truncated_prompts`; None: not checked.
 
     Raises:
         InputError: what is wrong with it, in words that a second query can repeat.

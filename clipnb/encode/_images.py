@@ -17,6 +17,7 @@ from tqdm.auto import tqdm
 from clipnb._checks import one_of, require_attribute, whole_number
 from clipnb._files import path_of
 from clipnb.embeddings import PRECISION_CHECK, Embeddings, StoreWriter, read_provenance, read_skipped
+from clipnb.encode._imagecache import keep_vectors, read_vectors
 from clipnb.encode._plausible import warn_if_alike
 from clipnb.encode._precision import check_precision
 from clipnb.encode._readers import DevicePixels, Pixels
@@ -42,6 +43,9 @@ def encode_images(
 
     With `store`, vectors are written shard by shard to that folder; a run that was cut off goes on where it
     stopped, a finished store is read back, and a store of another model, precision or data set is refused.
+
+    Without `store`, vectors of the shipped sets are kept in the user's cache (`cache_folder`), so that a model encodes
+    each of these sets once.
 
     A model in bf16 or fp16 is compared with itself in fp32 on PRECISION_SAMPLE of the images, spread over the set, for
     which it is loaded once more: `provenance["precision_check"]` holds the share of zero-shot predictions that change.
@@ -77,9 +81,14 @@ def encode_images(
         encode_to_store(model, data, store, batch_size, workers, bad_images, progress, decoder)
         return Embeddings.load(store)
     task = prepare(model, data, None, bad_images, decoder)
-    found = Embeddings.concatenate(list(encode_shards(task, data, task.shards, batch_size, workers, progress)))
-    require_some_readable(found.skipped, data)
-    return found
+    kept = read_vectors(model, data) if decoder is None else None
+    if kept is not None:
+        return Embeddings(kept, data.labels, list(data.ids), data.classnames, task.provenance)
+    images = Embeddings.concatenate(list(encode_shards(task, data, task.shards, batch_size, workers, progress)))
+    require_some_readable(images.skipped, data)
+    if decoder is None and not images.skipped:
+        keep_vectors(model, data, images.vectors)
+    return images
 
 
 def encode_to_store(

@@ -19,7 +19,7 @@ from clipnb.datasets import imagenet_classnames, repaired_classnames
 from clipnb.embeddings import Embeddings
 from clipnb.errors import InputError
 from clipnb.models import Model
-from clipnb.prompts import template_set, twins
+from clipnb.prompts import duplicate_classnames, template_set
 from clipnb.similarity import unit_norm
 
 WIDTH = 512  # D, as of ViT-B/16
@@ -91,7 +91,7 @@ class World:
         def line(what: str, planted, found, ok) -> None:
             lines.append({"what": what, "planted": planted, "found": found, "ok": bool(ok)})
 
-        pairs = sorted(c for group in twins(self.images.classnames).values() for c in group)
+        pairs = sorted(c for group in duplicate_classnames(self.images.classnames).values() for c in group)
         line("twin names", pairs, found := [twin["class"] for twin in results["twins"]], found == pairs)
         planted = sorted([*self.swallowed.tolist(), *self.later_twins.tolist()])
         line(
@@ -183,11 +183,11 @@ def make_world(classes: int = 1000, per_class: int = 50, seed: int = 0) -> World
     whole_number(classes, "classes", 40, len(every))
     whole_number(per_class, "per_class", 2, 1000)
     rng = generator(seed)
-    pairs = [c for group in twins(every).values() for c in group]
+    pairs = [c for group in duplicate_classnames(every).values() for c in group]
     others = np.setdiff1d(np.arange(len(every)), pairs)
     kept = np.sort(np.r_[pairs, rng.choice(others, classes - len(pairs), replace=False)])
     names, repaired = [every[c] for c in kept], [told_apart[c] for c in kept]
-    groups = list(twins(names).values())
+    groups = list(duplicate_classnames(names).values())
     if not groups:
         raise InputError("Expected twins among ImageNet's classnames, found none: this open_clip has other names")
     later = np.array([c for group in groups for c in group[1:]])

@@ -31,10 +31,10 @@ from clipnb.prompts import (
     DRAWING_TEMPLATES,
     check_classnames,
     check_templates,
+    duplicate_classnames,
     lint,
     load_templates,
     template_set,
-    twins,
 )
 from clipnb.prompts import fix_names as repair
 from clipnb.similarity import check_bank
@@ -428,7 +428,7 @@ def _device(device: torch.device) -> str:
 def _twins(spellings: dict, tables: dict, images: np.ndarray) -> list[dict]:
     """What each class of a group of twins gets with bare names, before and after they are told apart."""
     found = []
-    for group in twins(spellings["as named"]).values():
+    for group in duplicate_classnames(spellings["as named"]).values():
         for c in group:
             accuracy = {
                 spelling: rows[0]["right"][c] / int(images[c]) if images[c] else None

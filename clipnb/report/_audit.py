@@ -235,7 +235,9 @@ def _explained(chosen: np.ndarray, result: EvaluationResult, names: list[str]) -
         mine = result.predictions == c
         rival = int(np.bincount(result.rivals[mine]).argmax())
         cosine = float(classifier[c] @ classifier[rival])
-        same = cosine > 1 - SAME_TEXT or any({c, rival} <= set(group) for group in prompts.near_twins(names).values())
+        same = cosine > 1 - SAME_TEXT or any(
+            {c, rival} <= set(group) for group in prompts.near_duplicate_classnames(names).values()
+        )
         rows.append(
             {
                 "class": int(c),

@@ -78,8 +78,8 @@ def test_classnames(file, content, raw, name):
     answered(with_classes, data, file(json.dumps(content)))
     answered(with_classes, data, file(raw, name))
     if isinstance(content, list):
-        answered(prompts.twins, content)
-        answered(prompts.near_twins, content)
+        answered(prompts.duplicate_classnames, content)
+        answered(prompts.near_duplicate_classnames, content)
 
 
 @parser("descriptions and prompt JSON")

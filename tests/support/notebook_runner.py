@@ -47,17 +47,16 @@ def run(path: Path, **parameters) -> dict:
         pyplot.close("all")
         outcome["warnings"] += [f"{cell['id']}: {w.message}" for w in caught if issubclass(w.category, RuntimeWarning)]
         outcome["undefined"] += [
-            f"{cell['id']}: {text}" for text in map(glued, captured.outputs) if re.search(r"\bnan\b", text)
+            f"{cell['id']}: {text}" for text in map(sentence, captured.outputs) if re.search(r"\bnan\b", text)
         ]
         if error := done.error_before_exec or done.error_in_exec:
             return outcome | {"error": f"{cell['id']}: {type(error).__name__}: {error}"}
     return outcome
 
 
-def glued(output) -> str:
-    """The name and the text of a number that the prose takes from a cell; empty for any other output."""
-    text = output.data.get("application/papermill.record/text/plain", "")
-    return f"{output.metadata.get('scrapbook', {}).get('name')} {text}" if text else ""
+def sentence(output) -> str:
+    """The text that a cell shows; empty for any other output."""
+    return output.data.get("text/markdown", "")
 
 
 if __name__ == "__main__":

@@ -128,7 +128,7 @@ def test_another_store_is_refused_by_what_differs(embeddings, tmp_path):
         ),
     ],
 )
-def test_a_broken_store_is_told(embeddings, tmp_path, spoil, text):
+def test_a_broken_store_raises(embeddings, tmp_path, spoil, text):
     embeddings.save(tmp_path / "s", 4)
     spoil(tmp_path / "s")
     with pytest.raises(InputError, match="^" + re.escape(text.replace("{s}", str(tmp_path / "s")))) as caught:
@@ -136,7 +136,7 @@ def test_a_broken_store_is_told(embeddings, tmp_path, spoil, text):
     assert "\n" not in str(caught.value)
 
 
-def test_a_store_of_an_older_version_is_refused(tiny, pictures, tmp_path):
+def test_a_store_of_an_older_version_raises(tiny, pictures, tmp_path):
     data = load_dataset(f"folder:{pictures}")
     encode_images(tiny, data, tmp_path / "s")
     header = tmp_path / "s" / "provenance.json"
@@ -150,7 +150,7 @@ def test_a_store_of_an_older_version_is_refused(tiny, pictures, tmp_path):
         lambda: read_provenance(tmp_path / "s"),
     ):
         with pytest.raises(
-            InputError, match="was written by an older version of clipnb .*clipnb-embeddings-1.* and encode again$"
+            InputError, match=r"was written by an older version of clipnb .*clipnb-embeddings-1.* and encode again$"
         ):
             use()
     assert contents(tmp_path / "s") == before
@@ -165,7 +165,7 @@ def test_a_store_of_other_settings_is_refused_by_the_setting(tmp_path):
         StoreWriter(tmp_path / "s", {"n": 1, "model_settings": settings | {"activation": "QuickGELU"}}, ["cat"], 4096)
 
 
-def test_nothing_to_join_is_told():
+def test_nothing_to_join_raises():
     with pytest.raises(InputError, match="Expected at least one image, got none"):
         Embeddings.concatenate([])
 
@@ -203,7 +203,7 @@ class Stops:
 
 
 @pytest.mark.parametrize("at", [0, 5, 11])
-def test_a_run_cut_off_goes_on_to_the_same_bytes(tiny, pictures, tmp_path, monkeypatch, at):
+def test_an_interrupted_run_resumes_to_the_same_bytes(tiny, pictures, tmp_path, monkeypatch, at):
     monkeypatch.setattr("clipnb.encode._images.SHARD_SIZE", 3)
     data = load_dataset(f"folder:{pictures}")
     whole = encode_images(tiny, data, tmp_path / "whole", batch_size=2)
@@ -245,7 +245,8 @@ def dies(self, start, part):
         os.kill(os.getpid(), signal.SIGKILL)
     write(self, start, part)
 StoreWriter.write = dies
-encode_images(load_model("tiny-clip", {str(tiny_weights)!r}, precision="fp32"), load_dataset("folder:{pictures}"), {str(tmp_path / "cut")!r})
+model = load_model("tiny-clip", {str(tiny_weights)!r}, precision="fp32")
+encode_images(model, load_dataset("folder:{pictures}"), {str(tmp_path / "cut")!r})
 """
     killed = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
     assert (killed.returncode, killed.stdout, killed.stderr) == (-signal.SIGKILL, "", "")
@@ -258,7 +259,7 @@ encode_images(load_model("tiny-clip", {str(tiny_weights)!r}, precision="fp32"), 
     assert contents(tmp_path / "cut") == contents(tmp_path / "whole")
 
 
-def test_another_models_store_is_refused(tiny, model, pictures, tmp_path):
+def test_another_models_store_raises(tiny, model, pictures, tmp_path):
     data = load_dataset(f"folder:{pictures}")
     encode_images(tiny, data, tmp_path / "s")
     with pytest.raises(

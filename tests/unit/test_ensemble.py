@@ -12,7 +12,7 @@ from tests.support.shared import same_classes, unit_rows
 
 
 def case(seed=0, classes=12, per_class=20, prompts=4, width=32):
-    """Vectors around their class's direction; a bank whose first prompt is best, the next ones noisier, the last useless."""
+    """Vectors around their class's direction; the first prompt is best, the next are noisier, the last is useless."""
     rng = np.random.default_rng(seed)
     truth = unit_rows(rng, classes, width)
     labels = np.repeat(np.arange(classes), per_class)
@@ -168,7 +168,7 @@ def test_autoclip_at_the_ends_of_its_entropy():
 @pytest.mark.parametrize("blocks", [1, 5])
 def test_per_image_weights_that_do_not_differ_are_one_ensemble(monkeypatch, blocks):
     vectors, bank, labels = case()
-    monkeypatch.setattr(ensemble, "LIFT_BYTES", 4 * 4 * 32 * len(vectors) // blocks)
+    monkeypatch.setattr(ensemble, "WEIGHTED_BYTES", 4 * 4 * 32 * len(vectors) // blocks)
     weights = np.array([0.5, 0.3, 0.2, 0.0])
     mean = np.einsum("p,pcd->cd", weights, bank)
     found = ensemble.evaluate_per_image(vectors, bank, np.tile(weights, (len(vectors), 1)), labels)
@@ -378,7 +378,7 @@ VECTORS, BANK, LABELS = case()
         ),
     ],
 )
-def test_wrong_input_is_told(call, text):
+def test_wrong_input_raises(call, text):
     with pytest.raises(InputError, match="^" + re.escape(text)):
         call()
 

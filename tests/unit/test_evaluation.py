@@ -21,12 +21,12 @@ NAN = float("nan")
 
 
 def same(result, other, vectors):
-    """Whether two results are the same as promised: classes and counts, except for near ties; similarities up to rounding."""
+    """Whether two results have the same classes and counts, except for near ties, and similarities up to rounding."""
     scores = np.asarray(vectors, dtype=float) @ result.classifier.astype(float).T
     assert np.array_equal(result.labels, other.labels) and result.ks == other.ks
     for name in ("topk", "rivals"):
         assert same_classes(getattr(result, name), getattr(other, name), scores), name
-    for name in ("topk_similarity", "margins", "leads"):
+    for name in ("topk_similarity", "margins", "pseudo_margins"):
         assert np.allclose(getattr(result, name), getattr(other, name), rtol=0, atol=1e-6, equal_nan=True), name
     if np.array_equal(result.topk, other.topk):  # no near tie
         for name in ("predictions", "confusion", "per_class_accuracy", "per_class_precision"):
@@ -109,20 +109,18 @@ def test_the_lower_of_equal_classes_is_predicted_however_images_are_cut(num_clas
         result = evaluate(vectors[rows], classifier)
         assert not np.isin(result.predictions, [1, num_classes - 1]).any()
         best = result.predictions == 0
-        assert best.any() and (result.leads[best] == 0).all() and (result.topk[best, 1] == 1).all()
+        assert best.any() and (result.pseudo_margins[best] == 0).all() and (result.topk[best, 1] == 1).all()
         prompts = evaluate_prompts(vectors[rows], classifier[None])
         assert not np.isin(prompts.predictions, [1, num_classes - 1]).any()
 
 
-def test_parts_that_do_not_belong_together_are_told():
+def test_parts_that_do_not_belong_together_raise():
     result = evaluate(np.eye(3), np.eye(3), [0, 1, 2])
     for other, text in (
-        (evaluate(np.eye(3), np.eye(3)[::-1], [0, 1, 2]), "got `ks` = (1, 5) and another classifier"),
-        (evaluate(np.eye(3), np.eye(3), [0, 1, 2], ks=(1,)), "got `ks` = (1,)"),
+        (evaluate(np.eye(3), np.eye(3)[::-1], [0, 1, 2]), "one `classifier`, got another classifier"),
+        (evaluate(np.eye(3), np.eye(3), [0, 1, 2], ks=(1,)), "one `ks` = (1, 5), got `ks` = (1,)"),
     ):
-        with pytest.raises(
-            InputError, match=re.escape(f"Expected parts with one classifier and `ks` = (1, 5), {text}") + "$"
-        ):
+        with pytest.raises(InputError, match=re.escape(f"Expected parts with {text}") + "$"):
             EvaluationResult.merge([result, other])
     with pytest.raises(InputError, match="Expected at least one result to merge, got none"):
         EvaluationResult.merge([])
@@ -289,7 +287,7 @@ def test_a_depth_above_the_number_of_classes_counts_as_all():
         ),
     ],
 )
-def test_wrong_input_is_told(call, text):
+def test_wrong_input_raises(call, text):
     with pytest.raises(InputError, match="^" + re.escape(text)):
         call()
 

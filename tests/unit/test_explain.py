@@ -7,7 +7,8 @@ from hypothesis import strategies as st
 
 from clipnb import explain, worst
 from clipnb.errors import InputError
-from clipnb.metrics import per_class_accuracy, wilson_interval
+from clipnb.intervals import proportion
+from clipnb.metrics import per_class_accuracy
 from clipnb.similarity import unit_norm
 from tests.support.shared import unit_rows
 
@@ -34,7 +35,7 @@ def set_row(confusion, c, right, **wrong):
         confusion[c, int(j[1:])] = count
 
 
-def test_a_name_collision_is_told_by_name_and_by_text():
+def test_a_name_collision_is_recognised_by_name_and_by_text():
     confusion, cmm, texts, names = world()
     names[4], names[9] = "missile", "Missile"
     texts[9] = texts[4]
@@ -58,7 +59,7 @@ def test_a_twin_that_takes_no_answers_is_not_blamed():
     assert found.verdict == "visual confusion" and found.same_name == [(4, "missile")] and found.to_same_name == 0
 
 
-def test_a_near_synonym_is_told_by_the_texts():
+def test_a_near_synonym_is_recognised_by_the_texts():
     confusion, cmm, texts, names = world()
     texts[7] = unit_norm(texts[6] + 0.1 * texts[7])
     set_row(confusion, 7, 20, c6=25, c30=5)
@@ -94,10 +95,10 @@ def test_too_few_images_and_unclear():
     np.fill_diagonal(confusion, 6)  # a poor model: 6 of 11
     set_row(confusion, 3, 0, c9=1, c17=1)  # two images, two different wrong answers
     found = explain.explain_classes([3, 5], confusion, cmm, texts, names)
-    assert found.verdict.tolist() == ["too few images", "unclear"] and found.attrs["min_images"] == 4
+    assert found.verdict.tolist() == ["too few images", "unclear"] and found.attrs["min_images"] == 5
     assert (
         found.loc[3, "sentence"]
-        == "2 images: with fewer than 4, even a class at 0 % cannot be told from an average one."
+        == "2 images: with fewer than 5, even a class at 0 % cannot be distinguished from an average one."
     )
     assert (
         found.loc[5, "sentence"]
@@ -109,7 +110,7 @@ def test_too_few_images_and_unclear():
 def test_the_default_of_min_images_follows_the_data():
     for overall in (0.05, 0.3, 0.5, 0.62, 0.9):
         few = explain._fewest_images(overall)
-        assert wilson_interval(0, few)[1] < overall <= wilson_interval(0, few - 1)[1]
+        assert proportion(0, few).high < overall <= proportion(0, few - 1).high
     assert explain._fewest_images(0.0) == float("inf")
 
 
@@ -184,7 +185,7 @@ def test_on_the_result_of_evaluate():
         ({"rivals": 0}, "Expected `rivals` >= 1, got 0"),
     ],
 )
-def test_wrong_input_is_told(change, text):
+def test_wrong_input_raises(change, text):
     arguments = {
         "classes": [0],
         "confusion": [[1, 1], [0, 2]],

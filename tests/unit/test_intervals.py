@@ -1,4 +1,4 @@
-"""Scores and their intervals: by hand, against SciPy and statsmodels' formulas, and how often they hold a known truth."""
+"""Scores and their intervals: by hand, against formulas of SciPy and statsmodels, and their coverage of the truth."""
 
 import math
 import re
@@ -52,6 +52,13 @@ def test_a_proportion_is_scipys_exact_interval_or_wilsons(n, share, confidence):
     exact = min(successes, n - successes) < intervals.FEW
     theirs = stats.binomtest(successes, n).proportion_ci(confidence, "exact" if exact else "wilson")
     assert np.allclose(intervals.proportion(successes, n, confidence)[1:], theirs)
+
+
+def test_ten_failures_are_enough_for_wilsons_interval():
+    """10 of n failures were less than ten by rounding for some n, such as 28."""
+    for n in range(20, 400):
+        score = intervals.proportion(n - intervals.FEW, n)
+        assert np.allclose(score[1:], intervals.wilson_interval(n - intervals.FEW, n)), n
 
 
 @pytest.mark.parametrize("n", [1, 2, 3, 10, 50, 200, 628])

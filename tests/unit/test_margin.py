@@ -151,12 +151,12 @@ def test_worst_first_and_what_it_finds():
         (lambda: margin.worst_found([0.1, 0.2], [0.1, 0.2], 1.5), "Expected `k` to be a whole number, got 1.5"),
     ],
 )
-def test_wrong_input_is_told(call, text):
+def test_wrong_input_raises(call, text):
     with pytest.raises(InputError, match="^" + re.escape(text)):
         call()
 
 
-# Intervals -------------------------------------------------------------------------------------------------------------
+# Intervals
 
 
 def test_margin_intervals_by_hand():
@@ -205,7 +205,7 @@ def test_margin_intervals_hold_the_margin_of_many_images(reduction):
     assert np.mean(covered) > 0.9 and np.mean(widths) < 0.2  # 95 % aimed at
 
 
-# Does it work? ----------------------------------------------------------------------------------------------------------
+# Does the margin find the worst classes?
 
 
 def test_auc_by_hand():
@@ -284,6 +284,6 @@ def test_the_table_holds_every_score_and_chance():
         ),
     ],
 )
-def test_wrong_input_of_the_comparison_is_told(call, text):
+def test_wrong_input_of_the_comparison_raises(call, text):
     with pytest.raises(InputError, match="^" + re.escape(text)):
         call()

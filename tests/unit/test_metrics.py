@@ -236,7 +236,7 @@ def test_inputs_are_not_changed():
         ),
     ],
 )
-def test_wrong_input_is_told(call, text):
+def test_wrong_input_raises(call, text):
     with pytest.raises(InputError, match="^" + re.escape(text)):
         call()
 
@@ -278,7 +278,7 @@ def test_calibration_bins_equal_scikit_learns(count, bins, seed):
         (lambda: metrics.calibration_bins([0.5], [True, False]), "Expected `correct` of shape (1,), got (2,)"),
     ],
 )
-def test_wrong_input_of_comparisons_is_told(call, text):
+def test_wrong_input_of_comparisons_raises(call, text):
     with pytest.raises(InputError, match="^" + re.escape(text)):
         call()
 
@@ -350,10 +350,10 @@ def test_what_moved_still_works_and_says_where_to():
     with pytest.warns(DeprecationWarning, match=r"clipnb\.intervals\.wilson_interval"):
         assert metrics.wilson_interval(0, 3)[0] == 0
     with pytest.raises(AttributeError, match="no_such_metric"):
-        metrics.no_such_metric
+        _ = metrics.no_such_metric
 
 
 @pytest.mark.parametrize("weights", [[1.0], [1.0, -1.0], [1.0, NAN], "text"])
 def test_wrong_weights_are_one_clear_error(weights):
-    with pytest.raises(InputError, match="^Expected `sample_weight`"):
+    with pytest.raises(InputError, match=r"^Expected `sample_weight`"):
         metrics.accuracy([0, 1], [0, 1], weights)

@@ -27,7 +27,10 @@ RESULTS = {name: evaluate(VECTORS, classifier, LABELS) for name, classifier in C
 
 
 def predictions(truth, images, seed, shared=0.0):
-    """Predictions of two methods of the given true accuracies, which share that much of what makes an image hard, and the labels."""
+    """Predictions of two methods with given true accuracies, and the labels.
+
+    For a part `shared` of the images, an image is as hard for one method as for the other.
+    """
     rng = np.random.default_rng(seed)
     labels = np.repeat(np.arange(len(truth[0])), images)
     common = rng.random(len(labels))
@@ -92,7 +95,7 @@ def test_classes_are_never_chosen_on_the_images_that_measure_them():
 
 
 def test_ten_classes_that_did_not_change_are_not_called_better():
-    """The others improve; fewer of them look bad by bad luck, so the naive worst-10 rises, and nothing is said of it."""
+    """The other classes improve, fewer of them look bad by chance, and the naive worst-10 rises: it gets no verdict."""
     truth = np.full(100, 0.95), np.full(100, 0.75)
     for side in truth:
         side[:10] = 0.1

@@ -100,13 +100,13 @@ def test_bars_are_best_on_top_with_their_interval(ax):
 
 def test_image_strip_fits_each_picture_into_a_square(ax):
     plots.image_strip(PICTURES, ["a", "a title that is far too long for a line", "c"], ax=ax, columns=2)
-    for picture in ax.images:
-        left, right, bottom, top = picture.get_extent()
+    for image in ax.images:
+        left, right, bottom, top = image.get_extent()
         assert max(right - left, bottom - top) == pytest.approx(1)
     assert ax.texts[1].get_text() == "a title that is\nfar too long for\na line"
 
 
-def test_weights_are_heaviest_first_and_the_rest_is_told(ax):
+def test_weights_are_heaviest_first_and_the_label_states_the_rest(ax):
     plots.weights([0.2, 0.5, 0.3], ["a", "b", "c"], ax=ax, top=1)
     assert [tick.get_text() for tick in ax.get_yticklabels()] == ["b"]
     assert ax.get_xlabel() == "weight (the other 2: 50.0 % together)"
@@ -152,7 +152,7 @@ def test_wrong_input_is_named(draw, text, ax):
         draw(ax)
 
 
-# Many classes ----------------------------------------------------------------------------------------------------------
+# Many classes
 
 
 def test_cluster_order_puts_the_confused_side_by_side():

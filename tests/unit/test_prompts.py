@@ -31,7 +31,7 @@ from clipnb.errors import InputError
         ),
     ],
 )
-def test_wrong_input_is_told(call, text):
+def test_wrong_input_raises(call, text):
     with pytest.raises(InputError, match="^" + re.escape(text) + "$"):
         call()
 
@@ -59,26 +59,26 @@ def test_openai_templates_are_open_clips():
 def test_imagenets_twins_are_found():
     import open_clip
 
-    found = prompts.twins(open_clip.IMAGENET_CLASSNAMES)
+    found = prompts.duplicate_classnames(open_clip.IMAGENET_CLASSNAMES)
     assert {"missile", "sunglasses"} <= set(found) and all(len(places) > 1 for places in found.values())
-    assert prompts.twins(["Sea  lion", "sea lion", "STRASSE", "straße", "dog"]) == {
+    assert prompts.duplicate_classnames(["Sea  lion", "sea lion", "STRASSE", "straße", "dog"]) == {
         "sea lion": [0, 1],
         "strasse": [2, 3],
     }
-    assert prompts.twins(["cat", "dog"]) == {}
+    assert prompts.duplicate_classnames(["cat", "dog"]) == {}
 
 
 def test_near_twins_take_in_punctuation_and_plurals_that_are_there():
-    assert prompts.near_twins(["sea lion", "dog", "Sea-Lions", "sea  lion"]) == {"sea lion": [0, 2, 3]}
-    assert prompts.near_twins(["house", "houses", "berry", "berries", "box", "boxes"]) == {
+    assert prompts.near_duplicate_classnames(["sea lion", "dog", "Sea-Lions", "sea  lion"]) == {"sea lion": [0, 2, 3]}
+    assert prompts.near_duplicate_classnames(["house", "houses", "berry", "berries", "box", "boxes"]) == {
         "house": [0, 1],
         "berry": [2, 3],
         "box": [4, 5],
     }
-    assert prompts.near_twins(["bus", "glass", "glas", "bu-", "grass", "news"]) == {
+    assert prompts.near_duplicate_classnames(["bus", "glass", "glas", "bu-", "grass", "news"]) == {
         "bu": [0, 3]
     }  # "glass" is no plural of "glas"
-    assert prompts.near_twins(["!", "?", "♥", "♠"]) == {}  # nothing but signs: each stays itself
+    assert prompts.near_duplicate_classnames(["!", "?", "♥", "♠"]) == {}  # nothing but signs: each stays itself
 
 
 def kinds(findings):
@@ -125,7 +125,7 @@ def test_lint_counts_tokens_as_the_model_does(which, request):
     found = prompts.lint(["dog " * (fits + 1), "cat", "dog " * (fits + 9)], ["{}", "a {}."], model)
     assert kinds(found) == [(f"prompt longer than the model's context of {context} tokens", 4)]
     assert found[0].where[0].startswith("'a " + "dog " * (fits + 9)) and str(found[0]).endswith(
-        "shorten it: the end is cut off unseen"
+        "shorten it: the model does not see the end"
     )
     longest = model.prompt_lengths(model.tokenizer(["dog " * (fits + 1)], context_length=200)).item()
     assert longest == context + 1 and found[0].where[-1] == f"{'dog ' * (fits + 1)!r} ({longest})"
@@ -161,5 +161,5 @@ def test_templates_say_where_they_are_from(tmp_path):
         "open_clip "
     )
     path.write_text("{}\n{}\n")
-    with pytest.raises(InputError, match="^Expected `templates` without repeats, got '{}' twice, in .*mine.txt$"):
+    with pytest.raises(InputError, match=r"^Expected `templates` without repeats, got '{}' twice, in .*mine.txt$"):
         prompts.load_templates(path)

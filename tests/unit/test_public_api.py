@@ -22,6 +22,7 @@ HOMES = {
 }
 # The rooms of the house, lowest first: a module imports only from rooms before its own.
 FLOW = [
+    "_arrays",
     "_moved",
     "errors",
     "_checks",
@@ -63,6 +64,7 @@ PUBLIC = {
         "load_model",
         "wrap_model",
         "load_dataset",
+        "load_splits",
         "encode_images",
         "encode_texts",
         "zero_shot_classifier",
@@ -179,12 +181,12 @@ PUBLIC = {
         "template_set",
         "load_templates",
         "DRAWING_TEMPLATES",
-        "twins",
-        "near_twins",
+        "duplicate_classnames",
+        "near_duplicate_classnames",
         "lint",
         "fix_names",
         "check_templates",
-        "too_long",
+        "truncated_prompts",
     ],
     "plots": [
         "per_class_accuracy",
@@ -210,6 +212,7 @@ PUBLIC = {
     "report": ["audit", "compare", "Report", "Upgrade"],
     "datasets": [
         "load_dataset",
+        "load_splits",
         "with_classes",
         "scored_classnames",
         "LabeledImages",
@@ -240,6 +243,20 @@ def test_public_names_are_found_from_the_top(module):
         assert hasattr(place, name), name
     if module:
         assert module.split(".")[0] in clipnb.__all__ and module.split(".")[0] in dir(clipnb)
+
+
+@pytest.mark.parametrize(
+    "name, new",
+    [
+        ("twins", "duplicate_classnames"),
+        ("near_twins", "near_duplicate_classnames"),
+        ("too_long", "truncated_prompts"),
+    ],
+)
+def test_functions_with_a_new_name_warn_and_work(name, new):
+    with pytest.warns(DeprecationWarning, match=f"prompts.{name} has moved to clipnb.prompts.{new}"):
+        old = getattr(clipnb.prompts, name)
+    assert old is getattr(clipnb.prompts, new)
 
 
 @pytest.mark.parametrize(
@@ -279,22 +296,24 @@ def test_signatures_are_those_of_the_public_face():
 
 def test_unknown_names_are_attribute_errors():
     with pytest.raises(AttributeError, match="evaluat"):
-        clipnb.evaluat
+        _ = clipnb.evaluat
     assert not hasattr(clipnb, "nonsense") and issubclass(clipnb.InputError, ValueError)
 
 
 def test_array_modules_load_neither_torch_nor_a_model():
+    rooms = "metrics, worst, margin, ensemble, evaluation, explain, similarity, errors, prompts, describe, datasets"
+    heavy = ("torch", "open_clip", "transformers", "matplotlib", "clipnb.models", "clipnb.encode")
     code = (
-        "import clipnb, sys; from clipnb import metrics, worst, margin, ensemble, evaluation, explain, similarity, errors, prompts, describe, datasets; "
+        f"import clipnb, sys; from clipnb import {rooms}; "
         "metrics.accuracy([0], [0]); worst.harmonic_mean([.5]); "
-        "print([m for m in ('torch', 'open_clip', 'transformers', 'matplotlib', 'clipnb.models', 'clipnb.encode') if m in sys.modules])"
+        f"print([m for m in {heavy} if m in sys.modules])"
     )
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert found.stdout == "[]\n" and found.stderr == ""
 
 
 def imported(name):
-    """Rooms of clipnb that the source of a module, or of all files of a wing, imports at any depth; its own left out."""
+    """Other rooms of clipnb that the source of a module, or of all files of a wing, imports at any depth."""
     names = set()
     sources = sorted((PACKAGE / name).glob("*.py")) or [PACKAGE / f"{name}.py"]
     for node in (node for source in sources for node in ast.walk(ast.parse(source.read_text("utf-8")))):

@@ -119,7 +119,8 @@ def test_inputs_become_float32_of_one_width():
         ),
         (
             lambda: similarity.check_vectors(np.eye(2), [[0.8, 0.0], [0.0, 1.2]]),
-            "Expected `classifier` of unit norm, got norms from 0.8 to 1.2; divide each row by its norm (clipnb.similarity.unit_norm)",
+            "Expected `classifier` of unit norm, got norms from 0.8 to 1.2; "
+            "divide each row by its norm (clipnb.similarity.unit_norm)",
         ),
         (
             lambda: similarity.check_vectors(7 * np.eye(2), np.eye(2)),
@@ -148,7 +149,7 @@ def test_inputs_become_float32_of_one_width():
         (lambda: similarity.unit_norm(np.zeros((1, 2))), "Expected vectors with a direction, got a row of zeros"),
     ],
 )
-def test_wrong_input_is_told(call, text):
+def test_wrong_input_raises(call, text):
     with pytest.raises(InputError, match="^" + re.escape(text)):
         call()
 

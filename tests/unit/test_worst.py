@@ -69,7 +69,7 @@ def test_one_class_at_zero_decides_unless_there_is_a_floor():
         (lambda: worst.worst_k_report([0, 0], [0, 0], 2, 1, splits=0), "Expected `splits` >= 1, got 0"),
     ],
 )
-def test_wrong_input_is_told(call, text):
+def test_wrong_input_raises(call, text):
     with pytest.raises(InputError, match="^" + re.escape(text)):
         call()
 

@@ -48,7 +48,7 @@ CELL_TIMEOUT = 1200  # seconds; a hung cell fails its notebook, not the machine
 # (A kernel is a process of its own all the same, and each notebook still imports what it names.)
 PROCESSES = get_context("forkserver" if sys.platform == "linux" else "spawn")
 # Not pandas, not matplotlib: at import they look whether a notebook is around them.
-IMPORTED = ["open_clip", "myst_nb.ext.glue", "scipy.stats", "ipykernel.kernelapp"]
+IMPORTED = ["open_clip", "scipy.stats", "ipykernel.kernelapp"]
 
 
 # ---- what there is to run -------------------------------------------------------------------------------------------

@@ -1,0 +1,101 @@
+"""What the chapters share: the look of charts, numbers as text, and sentences that contain numbers of the run."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from IPython.display import Markdown
+
+STYLE = {
+    "figure.figsize": (6.4, 3.8),
+    "figure.constrained_layout.use": True,
+    "legend.frameon": False,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+}
+
+
+def style() -> None:
+    """Set the look of all charts of a notebook (matplotlib's rcParams)."""
+    import matplotlib.pyplot as plt
+
+    plt.rcParams.update(STYLE)
+
+
+def say(text: str) -> Markdown:
+    """Text with numbers of the run in it, shown as Markdown: the cell's source is folded, the sentence is its output.
+
+    >>> say("**69.9 %** of the images").data
+    '**69.9 %** of the images'
+    """
+    from IPython.display import Markdown
+
+    return Markdown(text.strip("\n"))
+
+
+def percent(fraction: float, digits: int = 1) -> str:
+    """A fraction as a percentage; "undefined" for NaN.
+
+    >>> percent(0.6988), percent(float("nan"))
+    ('69.9 %', 'undefined')
+    """
+    return "undefined" if np.isnan(fraction) else f"{100 * fraction:.{digits}f} %"
+
+
+def span(interval: Sequence[float], digits: int = 1) -> str:
+    """The two ends of an interval of fractions as percentages; "undefined" where there is none.
+
+    >>> span((0.677, 0.719)), span((0.677, 0.719), digits=0)
+    ('67.7 to 71.9 %', '68 to 72 %')
+    """
+    low, high = interval
+    return "undefined" if np.isnan([low, high]).any() else f"{100 * low:.{digits}f} to {100 * high:.{digits}f} %"
+
+
+def points(difference: float) -> str:
+    """A difference of fractions in percentage points, with its sign.
+
+    >>> points(0.021), points(-0.1)
+    ('+2.1', '−10.0')
+    """
+    return f"{100 * difference:+.1f}".replace("-", "−")
+
+
+def listed(names: Sequence[str], none: str = "none") -> str:
+    """Names as a list in a sentence.
+
+    >>> listed(["cat", "dog", "fox"]), listed([])
+    ('cat, dog and fox', 'none')
+    """
+    return " and ".join(filter(None, [", ".join(names[:-1]), names[-1]])) if names else none
+
+
+def span_in_points(interval: Sequence[float]) -> str:
+    """The two ends of an interval of differences in percentage points.
+
+    >>> span_in_points((0.004, 0.039))
+    '+0.4 to +3.9'
+    """
+    return f"{points(interval[0])} to {points(interval[1])}"
+
+
+def change(difference: float, interval: Sequence[float]) -> str:
+    """A difference of fractions with its interval, for a sentence.
+
+    >>> change(0.021, (0.004, 0.039))
+    '+2.1 points, interval +0.4 to +3.9'
+    """
+    return f"{points(difference)} points, interval {span_in_points(interval)}"
+
+
+def decimal(value: float) -> str:
+    """A number with two decimals, such as a correlation; "undefined" for NaN.
+
+    >>> decimal(0.456)
+    '0.46'
+    """
+    return "undefined" if np.isnan(value) else f"{value:.2f}"
