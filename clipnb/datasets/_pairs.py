@@ -14,14 +14,14 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 from PIL import Image
 
 from clipnb._checks import format_value, text_of
 from clipnb._files import path_of, read_text
 from clipnb.datasets._folder import LeaveOut, ledger
 from clipnb.datasets._images import NO_FILE, LabeledImages, first_line, state, why_not
-from clipnb.datasets._table import PATH_COLUMNS, _column, _csv_lines, _inside, _json_lines
+from clipnb.datasets._rows import table_rows
+from clipnb.datasets._table import PATH_COLUMNS, _column, _inside
 from clipnb.datasets._webdataset import _shards
 from clipnb.errors import InputError
 
@@ -71,7 +71,8 @@ def load_pairs(spec: str, images: str | Path | None = None, split: str = "test")
     ...     load_pairs(f"{folder}/pairs.csv").captions
     ['a square', 'nothing']
     """
-    text_of(spec, "dataset"), text_of(split, "split")
+    text_of(spec, "spec")
+    text_of(split, "split")
     root = None if images is None else path_of(images, "images").expanduser()
     if root is not None and not root.is_dir():
         raise InputError(f"Expected `images` (--images) to be an existing folder, got {root}")
@@ -79,7 +80,7 @@ def load_pairs(spec: str, images: str | Path | None = None, split: str = "test")
     if spec.startswith(WEBDATASET):
         items = _shard_items(spec, leave_out)
     else:
-        file = path_of(spec, "dataset").expanduser()
+        file = path_of(spec, "spec").expanduser()
         if not file.is_file():
             raise InputError(
                 f"Expected a file of images and captions, or {WEBDATASET}PATTERN, got {format_value(spec)}"
@@ -153,19 +154,11 @@ def _json_captions(content: Any, file: Path, split: str) -> dict[str, list[str]]
 
 def _table_captions(file: Path) -> dict[str, list[str]]:
     """Captions by path of image, of a table; rows of one image are joined."""
-    with open(file, "rb") as opened:
-        parquet = opened.read(4) == b"PAR1"
-    if parquet:
-        table = pq.read_table(file)
-        columns, rows = table.column_names, iter(table.to_pylist())
-    else:
-        text = file.open(encoding="utf-8-sig", newline="")
-        rows = _json_lines(text, file) if file.suffix.casefold() in (".jsonl", ".ndjson") else _csv_lines(text, file)
-        columns = next(rows)
+    columns, rows = table_rows(file)
     image = _column(columns, PATH_COLUMNS, file, "image paths")
     caption = _column(columns, CAPTION_COLUMNS, file, "captions")
     grouped: dict[str, list[str]] = {}
-    for number, row in enumerate(rows, start=1 if parquet else 2):
+    for number, row in enumerate(rows, start=1):
         name, cell = row.get(image), row.get(caption)
         if not isinstance(name, str) or not name.strip():
             raise InputError(f"Expected the path of an image in row {number} of {file}, got {format_value(name)}")

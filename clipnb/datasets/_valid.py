@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
-from clipnb._checks import format_value
+from clipnb._checks import format_value, require_attribute
 from clipnb._files import path_of, read_text
 from clipnb.datasets._images import LabeledImages, clean_name, first_line
-from clipnb.datasets._table import LABEL_COLUMNS, PATH_COLUMNS, _column, _csv_lines, _json_lines
+from clipnb.datasets._rows import table_rows
+from clipnb.datasets._table import LABEL_COLUMNS, PATH_COLUMNS, _column
 from clipnb.errors import InputError
 
 VALIDATION_IMAGE = re.compile(r"ILSVRC2012_val_(\d{8})\b")
@@ -46,6 +46,7 @@ def load_valid_labels(file: str | Path, data: LabeledImages) -> list[list[int]]:
     ...     load_valid_labels(Path(folder, "valid.json"), data)
     [[0, 1], []]
     """
+    require_attribute(data, "data", "ids", "clipnb.load_dataset")
     path = path_of(file, "file").expanduser()
     if not path.is_file():
         raise InputError(f"Expected a file of valid labels, got {format_value(str(file))}")
@@ -119,15 +120,7 @@ def _indices(labels: Any, classes: dict[str, int], path: Path, name: object) -> 
 
 
 def _table(path: Path) -> dict[str, list]:
-    with open(path, "rb") as opened:
-        parquet = opened.read(4) == b"PAR1"
-    if parquet:
-        table = pq.read_table(path)
-        columns, rows = table.column_names, iter(table.to_pylist())
-    else:
-        text = path.open(encoding="utf-8-sig", newline="")
-        rows = _json_lines(text, path) if path.suffix.casefold() in (".jsonl", ".ndjson") else _csv_lines(text, path)
-        columns = next(rows)
+    columns, rows = table_rows(path)
     name, label = _column(columns, NAME_COLUMNS, path, "image ids"), _column(columns, LISTS, path, "valid labels")
     groups: dict[str, list] = {}
     for row in rows:

@@ -154,11 +154,11 @@ def test_the_command_prints_and_writes_the_scores(folder, monkeypatch):
 BAD = {
     "nothing.csv": ("", "Expected a column of image paths"),
     "no_caption.csv": ("image,label\na.png,x\n", "Expected a column of captions"),
-    "no_path.csv": ("image,caption\n,red\n", "Expected the path of an image in row 2"),
+    "no_path.csv": ("image,caption\n,red\n", "Expected the path of an image in row 1"),
     "outside.csv": ("image,caption\n../a.png,red\n", "Expected paths of images below the folder of the table"),
     "absent.csv": ("image,caption\nq.png,red\n", "Expected images with captions in"),
     "blank.csv": ('image,caption\na.png," "\n', "Expected images with captions in"),
-    "numbers.jsonl": ('{"image": "a.png", "caption": 5}', "Expected a caption, or a list of them, in row 2"),
+    "numbers.jsonl": ('{"image": "a.png", "caption": 5}', "Expected a caption, or a list of them, in row 1"),
     "list.json": ("[1, 2]", "Expected Karpathy's or COCO's JSON of captions"),
     "boxes.json": (
         '{"images": [{"id": 1, "file_name": "a.png"}], "annotations": [{"bbox": 1}]}',
