@@ -50,10 +50,10 @@ test: book ## everything that proves the project: unit tests, doctests, notebook
 	@$(VENV)/bin/pytest
 
 bench: install ## time and memory beside other tools, into benchmarks/results (some minutes, on a machine doing nothing else)
-	@$(VENV)/bin/python benchmarks/evaluate.py
+	@$(VENV)/bin/python -m benchmarks.evaluate
 	@$(VENV)/bin/pip install -qq 'clip-benchmark==1.6.2'
-	@$(VENV)/bin/python benchmarks/encode.py
-	@$(VENV)/bin/python benchmarks/reproduce.py
+	@$(VENV)/bin/python -m benchmarks.encode
+	@$(VENV)/bin/python -m benchmarks.reproduce
 
 linkcheck: notebooks ## do the links to other sites work? (needs the network)
 	@$(VENV)/bin/jupyter-book build book/ --config _config.yml --path-output _build/linkcheck --builder linkcheck --quiet

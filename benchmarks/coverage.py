@@ -1,26 +1,23 @@
 """How often every interval and verdict that the package prints holds the truth: simulated worlds whose truth is known.
 
-    python benchmarks/coverage.py [--worlds 300] [--tails 40]   # writes benchmarks/results/coverage.json and .md
+    python -m benchmarks.coverage [--worlds 300] [--tails 40]   # writes benchmarks/results/coverage.json and .md
 
-A world is a number of classes, images a class, and a shape of the classes' true accuracies. In each world images are drawn, the interval
-is computed by the package's own function, and it is counted whether it holds the truth. An interval that the package does not print in a
-world (NaN ends) is not counted there. The worst-k scores take a second a world, so they get fewer worlds (`--tails`).
+A world is a number of classes, images a class, and a shape of the classes' true accuracies. In each world images are
+drawn, the interval is computed by the package's own function, and it is counted whether it holds the truth. An
+interval that the package does not print in a world (NaN ends) is not counted there. The worst-k scores take a second
+a world, so they get fewer worlds (`--tails`).
 """
 
 from __future__ import annotations
 
 import argparse
-import sys
 from collections import defaultdict
 from concurrent.futures import ProcessPoolExecutor
 from itertools import product
-from pathlib import Path
 
 import numpy as np
 
-sys.path.insert(0, str(Path(__file__).parents[1]))
-
-from benchmarks.evaluate import machine, publish
+from benchmarks._harness import machine, publish
 from clipnb import intervals, margin, paired, worst
 from clipnb.similarity import unit_norm
 
@@ -182,7 +179,7 @@ def tasks(worlds: int, tails: int):
 def run(worlds: int, tails: int, processes: int) -> dict:
     cells = []
     with ProcessPoolExecutor(processes) as pool:
-        for (kind, classes, images, shape, _), held in pool.map(run_cell, list(tasks(worlds, tails)), chunksize=2):
+        for (_, classes, images, shape, _), held in pool.map(run_cell, list(tasks(worlds, tails)), chunksize=2):
             for name, values in held.items():
                 cells.append(
                     {
@@ -198,7 +195,8 @@ def run(worlds: int, tails: int, processes: int) -> dict:
 
 
 def summarise(cells: list[dict]) -> list[dict]:
-    """For each score the lowest coverage of a setting (classes and images, all shapes together) and of a cell, and where."""
+    """For each score the lowest coverage of a setting (classes and images, all shapes together) and of a cell, and
+    where."""
     rows = []
     for name in dict.fromkeys(cell["score"] for cell in cells):
         own = [cell for cell in cells if cell["score"] == name]
@@ -242,21 +240,28 @@ def text(result: dict) -> str:
         lines.append(
             f"| {row['score']} | {row['cells']} | {100 * row['inside']:.1f} % | {outside} "
             f"| {100 * low['coverage']:.1f} ± {error:.1f} % ({low['classes']} classes x {low['images']} images) "
-            f"| {100 * cell['held'] / cell['worlds']:.0f} % of {cell['worlds']} ({cell['classes']} x {cell['images']}, {cell['shape']}) |"
+            f"| {100 * cell['held'] / cell['worlds']:.0f} % of {cell['worlds']} ({cell['classes']} x "
+            f"{cell['images']}, {cell['shape']}) |"
         )
     note = (
-        f"95 % is aimed at. {result['worlds']} worlds a cell, {result['tails']} for the worst-k scores; a setting takes all shapes of the "
-        f"accuracies together except for {' and '.join(OUTSIDE)}, which stand apart. Verdicts: the share of worlds of two equally good "
+        f"95 % is aimed at. {result['worlds']} worlds a cell, {result['tails']} for the worst-k scores; a setting "
+        f"takes all shapes of the "
+        f"accuracies together except for {' and '.join(OUTSIDE)}, which stand apart. Verdicts: the share of worlds "
+        f"of two equally good "
         "methods in which none is called better. A range is wider than an interval by design."
     )
     return "\n".join([*lines, "", note, ""])
 
 
-if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--worlds", type=int, default=300)
     parser.add_argument("--tails", type=int, default=40)
     parser.add_argument("--processes", type=int, default=2)
     options = parser.parse_args()
-    publish("coverage", result := run(options.worlds, options.tails, options.processes), text(result))
-    print(text(result))
+    results = run(options.worlds, options.tails, options.processes)
+    publish("coverage", results, text(results))
+
+
+if __name__ == "__main__":
+    main()

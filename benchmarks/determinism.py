@@ -1,20 +1,15 @@
 """How many predictions change with batch size, precision and device: clipnb-mini on the emoji test drawings.
 
-python benchmarks/determinism.py        # writes benchmarks/results/determinism.json and .md
+python -m benchmarks.determinism        # writes benchmarks/results/determinism.json and .md
 """
 
 from __future__ import annotations
 
-import sys
-from pathlib import Path
-
 import numpy as np
 import torch
 
-sys.path.insert(0, str(Path(__file__).parents[1]))
-
 import clipnb
-from benchmarks.evaluate import machine, publish
+from benchmarks._harness import machine, machine_text, publish
 
 IMAGES = 471  # every fourth of the 1,884 test drawings
 
@@ -63,29 +58,29 @@ def run() -> dict:
     }
 
 
-def table(found: dict) -> str:
+def table(results: dict) -> str:
     lines = [
-        f"clipnb-mini on {found['images']} emoji drawings, compared with fp32 on a CPU in batches of 16 ({found['accuracy']:.1%} right). "
-        "The same command run again on the same machine writes the same bytes: stores, reports (except for the time stamp) and figures (`test_promises.py`, `test_report.py`).",
+        f"clipnb-mini on {results['images']} emoji drawings, compared with fp32 on a CPU in batches of 16 "
+        f"({results['accuracy']:.1%} right). "
+        "The same command run again on the same machine writes the same bytes: stores, reports (except for the "
+        "time stamp) and figures (`test_promises.py`, `test_report.py`).",
         "",
         "| setting | predictions that change | right | largest change of a vector's entry |",
         "|---|---|---|---|",
     ]
     lines += [
-        f"| {row['setting']} | {row['changed']} of {found['images']} | {row['accuracy']:.1%} | {row['largest']:.1e} |"
-        for row in found["rows"]
+        f"| {row['setting']} | {row['changed']} of {results['images']} | {row['accuracy']:.1%} | {row['largest']:.1e} |"
+        for row in results["rows"]
     ]
     note = (
         ""
-        if found["cuda"]
-        else " This machine has no GPU: the device was not compared; run `python benchmarks/determinism.py` where there is one."
+        if results["cuda"]
+        else " This machine has no GPU: the device was not compared; run `python -m benchmarks.determinism` where "
+        "there is one."
     )
-    return (
-        "\n".join([*lines, "", "; ".join(f"{key} {value}" for key, value in found["machine"].items()) + "." + note])
-        + "\n"
-    )
+    return "\n".join([*lines, "", machine_text(results) + "." + note]) + "\n"
 
 
 if __name__ == "__main__":
-    found = run()
-    publish("determinism", found, table(found))
+    results = run()
+    publish("determinism", results, table(results))

@@ -1,8 +1,9 @@
-"""`encode_texts` and `encode_images` beside open_clip's and CLIP_benchmark's own code, in one run; growth with the number of items.
+"""`encode_texts` and `encode_images` beside open_clip's and CLIP_benchmark's own code, in one run; growth with the
+number of items.
 
     pip install clipnb[bench]
-    python benchmarks/encode.py              # writes benchmarks/results/encode.json and .md; `make bench` calls this
-    python benchmarks/encode.py --names 1000 --rounds 1     # every ImageNet name: an hour, most of it the peers
+    python -m benchmarks.encode              # writes benchmarks/results/encode.json and .md; `make bench` calls this
+    python -m benchmarks.encode --names 1000 --rounds 1     # every ImageNet name: an hour, most of it the peers
 
 Contenders take turns within a round, so that a busy machine disturbs all of them; a ratio is taken within its round.
 The model is ViT-B-32 with random weights (one seed): speed does not depend on the weights, and no download is needed.
@@ -13,7 +14,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import subprocess
 import sys
 import time
 from dataclasses import replace
@@ -26,10 +26,21 @@ os.environ["CLIPNB_CACHE"] = ""  # every contender computes
 import numpy as np
 import open_clip
 import torch
-from evaluate import machine, publish, rounds, spread, status
 from PIL import Image, ImageDraw
 
 import clipnb
+from benchmarks._harness import (
+    cell,
+    machine,
+    machine_text,
+    own_process,
+    publish,
+    ratio,
+    reset_peak,
+    rounds,
+    spread,
+    status,
+)
 from clipnb.embeddings import StoreWriter
 from clipnb.encode import encode_to_store
 from clipnb.models import Model
@@ -68,11 +79,6 @@ def computes_bf16(device: torch.device) -> bool:
     return device.type == "cpu" and getattr(torch.cpu, "get_capabilities", dict)().get("avx512_bf16", False)
 
 
-def ratio(times: dict, name: str, other: str) -> dict:
-    """How many times as long as `other` `name` takes, round by round (wall clock)."""
-    return spread([a[0] / b[0] for a, b in zip(times[name], times[other])])
-
-
 # ---- texts ----------------------------------------------------------------------------------------------------------
 
 
@@ -96,7 +102,6 @@ def texts(model: Model, names: int, count: int) -> dict:
             amp=False,
         ),
     }
-    model.shares_prefixes  # settled once for a model
     kept = {}
     times = rounds(
         {
@@ -121,7 +126,8 @@ def texts(model: Model, names: int, count: int) -> dict:
 
 
 def photos(folder: Path, count: int) -> None:
-    """JPEG files of about 500 x 375 with the grain of photographs: a tinted gradient, forms, noise. Ten classes differ in tint and forms."""
+    """JPEG files of about 500 x 375 with the grain of photographs: a tinted gradient, forms, noise. Ten classes
+    differ in tint and forms."""
     rng = np.random.default_rng(0)
     for i in range(count):
         label = i % PHOTO_CLASSES
@@ -159,7 +165,7 @@ class Pairs(torch.utils.data.Dataset):
 def images(model: Model, count: int, count_rounds: int) -> dict:
     """From JPEG files to predictions.
 
-    With random weights a classifier of texts gives every picture the same class, so predictions are by class
+    With random weights a classifier of texts gives every image the same class, so predictions are by class
     prototypes: mean vectors of the classes of these photos in fp32, less their common mean.
     """
     from clip_benchmark.metrics.zeroshot_classification import run_classification
@@ -171,7 +177,8 @@ def images(model: Model, count: int, count_rounds: int) -> dict:
         means = np.stack([first.vectors[first.labels == label].mean(axis=0) for label in range(PHOTO_CLASSES)])
         classifier = unit_norm(means - means.mean(axis=0))
         columns, kept = torch.from_numpy(classifier).T, {}
-        half.fingerprint, model.fingerprint, model.dimensions, half.dimensions  # of a model, once
+        for chosen in (half, model):
+            chosen.fingerprint  # computed once for a model
 
         def ours(chosen, decoder="pillow"):
             return clipnb.evaluate(
@@ -215,7 +222,7 @@ def images(model: Model, count: int, count_rounds: int) -> dict:
         "fp32_over_ours_bf16": ratio(times, "clip_benchmark, fp32", "ours, bf16"),
         "fp32_over_ours_fp32": ratio(times, "clip_benchmark, fp32", "ours, fp32"),
         "fp32_over_store": ratio(times, "clip_benchmark, fp32", again),
-        "changed_predictions": {name: float(np.mean(found != exact)) for name, found in kept.items()},
+        "changed_predictions": {name: float(np.mean(results != exact)) for name, results in kept.items()},
     }
 
 
@@ -234,8 +241,7 @@ def grow(kind: str, count: int) -> dict:
         else:
             task = partial(write_and_evaluate, Path(folder, "store"), count, classifier)
             write_and_evaluate(Path(folder, "warm"), 100, classifier)
-        Path("/proc/self/clear_refs").write_text("5")  # the peak counts from here
-        before, begin = status("VmRSS"), time.perf_counter()
+        before, begin = reset_peak(), time.perf_counter()
         task()
         return {"seconds": round(time.perf_counter() - begin, 2), "peak_mb": round(status("VmHWM") - before)}
 
@@ -254,12 +260,7 @@ def write_and_evaluate(folder: Path, count: int, classifier: np.ndarray) -> None
 def growth() -> list[dict]:
     tasks = [("encode", count) for count in REAL] + [("store", count) for count in SYNTHETIC]
     return [
-        {"kind": kind, "items": count}
-        | json.loads(
-            subprocess.run(
-                [sys.executable, __file__, "--grow", kind, str(count)], check=True, capture_output=True, text=True
-            ).stdout
-        )
+        {"kind": kind, "items": count} | json.loads(own_process("encode", "--grow", kind, str(count)))
         for kind, count in tasks
     ]
 
@@ -268,7 +269,8 @@ def growth() -> list[dict]:
 
 
 def on_device(device: str, name: str, count: int, names: int, count_rounds: int) -> dict:
-    """From JPEG files to vectors beside the network's bare forward passes, and the texts; in bf16 where the device has it."""
+    """From JPEG files to vectors beside the network's bare forward passes, and the texts; in bf16 where the device
+    has it."""
     model = clip(name, device)
     half = in_bf16(model) if computes_bf16(model.device) else model
     batch = 256 if device.startswith("cuda") else 16
@@ -299,28 +301,27 @@ def on_device(device: str, name: str, count: int, names: int, count_rounds: int)
     }
 
 
-def gpu_rows(found: dict | None) -> list[str]:
-    if not found:
+def gpu_rows(results: dict | None) -> list[str]:
+    if not results:
         return ["| on a GPU | not measured: none here | |"]
     rows = [
-        f"| {found['device']}: from JPEG files to vectors / forward passes alone, rate, {found['model']}, {found['precision']}, decoder {decoder} | "
+        f"| {results['device']}: from JPEG files to vectors / forward passes alone, rate, {results['model']}, "
+        f"{results['precision']}, decoder {decoder} | "
         f"{share['median']} ({share['low']} to {share['high']}) | at least 0.8 |"
-        for decoder, share in found["share"].items()
+        for decoder, share in results["share"].items()
     ]
     return rows + [
-        f"| {found['device']}: texts: {name} / ours, time | {value['median']} ({value['low']} to {value['high']}) | at least 8 |"
-        for name, value in found["texts"]["over_ours"].items()
+        f"| {results['device']}: texts: {name} / ours, time | {value['median']} ({value['low']} to "
+        f"{value['high']}) | at least 8 |"
+        for name, value in results["texts"]["over_ours"].items()
     ]
 
 
 # ---- the table ------------------------------------------------------------------------------------------------------
 
 
-def table(found: dict) -> str:
-    def cell(value):
-        return f"{value['median']} ({value['low']} to {value['high']})"
-
-    text, image = found["texts"], found["images"]
+def table(results: dict) -> str:
+    text, image = results["texts"], results["images"]
     changed = image["changed_predictions"]
     rows = [
         ("texts: open_clip / ours, time", text["over_ours"]["open_clip"], "at least 8"),
@@ -335,8 +336,10 @@ def table(found: dict) -> str:
         ),
     ]
     lines = [
-        f"ViT-B-32, random weights. Texts: {text['names']} ImageNet names spread over the 1,000, 80 templates, {text['prompts']} prompts, "
-        f"fp32. Images: {image['photos']} JPEG files of about 500 x 375, from file to prediction. Rounds: {found['rounds']}; median (lowest "
+        f"ViT-B-32, random weights. Texts: {text['names']} ImageNet names spread over the 1,000, 80 templates, "
+        f"{text['prompts']} prompts, "
+        f"fp32. Images: {image['photos']} JPEG files of about 500 x 375, from file to prediction. Rounds: "
+        f"{results['rounds']}; median (lowest "
         "to highest) of the ratio within a round.",
         "",
         "| ratio | measured | wanted |",
@@ -345,10 +348,11 @@ def table(found: dict) -> str:
     lines += [f"| {name} | {cell(value)} | {wanted} |" for name, value, wanted in rows]
     lines += [
         f"| texts: largest difference of a coordinate | {text['largest_difference']:.1e} | below 1e-5 |",
-        f"| images: predictions that differ from CLIP_benchmark's in fp32: ours in fp32 | {changed['ours, fp32']:.2%} | 0 |",
+        f"| images: predictions that differ from CLIP_benchmark's in fp32: ours in fp32 | "
+        f"{changed['ours, fp32']:.2%} | 0 |",
         f"| the same, ours in bf16 | {changed['ours, bf16']:.2%} | below 0.5 % |",
         f"| the same, ours in bf16 with JPEG files decoded by torchcodec | {changed[DEVICE]:.2%} | - |",
-        *gpu_rows(found["gpu"]),
+        *gpu_rows(results["gpu"]),
         "",
         "| contender | rate |",
         "|---|---|",
@@ -364,13 +368,16 @@ def table(found: dict) -> str:
         "store": "synthetic vectors (512): written to a store and scored by 1,000 classes",
     }
     lines += [
-        f"| {kinds[row['kind']]} | {row['items']:,} | {row['seconds']} | {row['peak_mb']} |" for row in found["growth"]
+        f"| {kinds[row['kind']]} | {row['items']:,} | {row['seconds']} | {row['peak_mb']} |"
+        for row in results["growth"]
     ]
     lines += [
         "",
-        "; ".join(f"{key} {value}" for key, value in found["machine"].items())
-        + f"; load average {found['load_average'][0]} before, {found['load_average'][1]} after (above {found['machine']['cores']}: other work "
-        "was running). Predictions are by class prototypes, because random weights give every picture one text. CLIP_benchmark runs its own "
+        machine_text(results)
+        + f"; load average {results['load_average'][0]} before, {results['load_average'][1]} after (above "
+        f"{results['machine']['cores']}: other work "
+        "was running). Predictions are by class prototypes, because random weights give every picture one text. "
+        "CLIP_benchmark runs its own "
         "functions with its own defaults (batches of 64, 4 workers; on a CPU autocast to bf16, unless told otherwise).",
     ]
     return "\n".join(lines) + "\n"
@@ -393,7 +400,7 @@ def main() -> None:
     except ImportError:
         sys.exit("benchmarks/encode.py needs the peer it compares with: pip install 'clipnb[bench]'")
     load, model = os.getloadavg()[0], clip()
-    found = {
+    results = {
         "machine": machine(("numpy", "torch", "open_clip_torch", "clip-benchmark")),
         "rounds": options.rounds,
         "texts": texts(model, options.names, options.rounds),
@@ -401,8 +408,8 @@ def main() -> None:
         "growth": growth(),
         "gpu": on_device("cuda", "ViT-L-14", 2000, 25, options.rounds) if torch.cuda.is_available() else None,
     }
-    found["load_average"] = [round(load, 1), round(os.getloadavg()[0], 1)]
-    publish("encode", found, table(found))
+    results["load_average"] = [round(load, 1), round(os.getloadavg()[0], 1)]
+    publish("encode", results, table(results))
 
 
 if __name__ == "__main__":

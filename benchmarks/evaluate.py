@@ -1,6 +1,7 @@
-"""`evaluate` and `evaluate_prompts` beside the bare matrix product and beside torchmetrics with scikit-learn, in one run.
+"""`evaluate` and `evaluate_prompts` beside the bare matrix product and beside torchmetrics with scikit-learn, in one
+run.
 
-    python benchmarks/evaluate.py            # writes benchmarks/results/evaluate.json and .md; `make bench` calls this
+    python -m benchmarks.evaluate            # writes benchmarks/results/evaluate.json and .md; `make bench` calls this
 
 Each round times every contender once, in turn, so that a busy machine disturbs all of them; a ratio is taken within its
 round. Peak memory is the resident set above what was there before the call, each contender in a process of its own.
@@ -9,25 +10,28 @@ round. Peak memory is the resident set above what was there before the call, eac
 from __future__ import annotations
 
 import argparse
-import json
 import os
-import platform
-import statistics
-import subprocess
-import sys
-import time
-from importlib.metadata import version
-from pathlib import Path
 
 import numpy as np
 import torch
 
 import clipnb
+from benchmarks._harness import (
+    cell,
+    machine,
+    machine_text,
+    own_process,
+    publish,
+    ratio,
+    reset_peak,
+    rounds,
+    spread,
+    status,
+)
 from clipnb.similarity import unit_norm
 
 IMAGES, CLASSES, WIDTH, PROMPTS = 50_000, 1_000, 512, 247
 FEW = (1_000, 5_000)  # images of the runs with many prompts: their difference is the cost of an image
-RESULTS = Path(__file__).parent / "results"
 
 
 def inputs(count: int, prompts: int | None = None):
@@ -106,73 +110,16 @@ CONTENDERS = {f.__name__: f for f in (product, product_in_blocks, ours, theirs)}
 PROMPT_CONTENDERS = {f.__name__: f for f in (prompts_product, prompts_ours)}
 
 
-def seconds(function, arguments) -> tuple[float, float]:
-    """Wall and processor time of one call."""
-    wall, cpu = time.perf_counter(), time.process_time()
-    function(*arguments)
-    return time.perf_counter() - wall, time.process_time() - cpu
-
-
-def rounds(contenders: dict, arguments, count: int) -> dict[str, list[tuple[float, float]]]:
-    """Times of every contender, one call each a round."""
-    return {
-        name: list(times)
-        for name, times in zip(
-            contenders, zip(*([seconds(function, arguments) for function in contenders.values()] for _ in range(count)))
-        )
-    }
-
-
-def status(key: str) -> float:
-    """A line of /proc/self/status, in MB."""
-    return (
-        next(
-            int(line.split()[1]) for line in Path("/proc/self/status").read_text().splitlines() if line.startswith(key)
-        )
-        / 1e3
-    )
-
-
 def measure_peak(name: str) -> float:
     """MB that one call adds to this process at its peak; libraries are loaded and warm before."""
     prompts = name in PROMPT_CONTENDERS
     function = (CONTENDERS | PROMPT_CONTENDERS)[name]
     vectors, texts, labels = inputs(FEW[-1] if prompts else IMAGES, PROMPTS if prompts else None)
     function(vectors[:64], texts[:1] if prompts else texts, labels[:64])
-    Path("/proc/self/clear_refs").write_text("5")  # the peak counts from here
-    before = status("VmRSS")
+    before = reset_peak()
     kept = function(vectors, texts, labels)
     del kept
     return status("VmHWM") - before
-
-
-def peak(name: str) -> float:
-    command = [sys.executable, __file__, "--peak", name]
-    return float(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
-
-
-def spread(values) -> dict:
-    return {"median": round(statistics.median(values), 3), "low": round(min(values), 3), "high": round(max(values), 3)}
-
-
-def ratio(times: dict, name: str, other: str, clock: int) -> dict:
-    """`name` over `other`, round by round; clock 0 = wall, 1 = processor."""
-    return spread([a[clock] / b[clock] for a, b in zip(times[name], times[other])])
-
-
-def machine(packages=("numpy", "torch", "scikit-learn", "torchmetrics")) -> dict:
-    cpu = next(
-        (line.split(":")[1].strip() for line in Path("/proc/cpuinfo").read_text().splitlines() if "model name" in line),
-        "?",
-    )
-    return {
-        "cpu": cpu,
-        "cores": os.cpu_count(),
-        "device": "cpu",
-        "python": platform.python_version(),
-        **{name: version(name) for name in packages},
-        "clipnb": clipnb.__version__,
-    }
 
 
 def run(count: int) -> dict:
@@ -189,8 +136,8 @@ def run(count: int) -> dict:
         (vectors, bank, labels),
         max(2, count // 3),
     )
-    # An image costs the difference of the two runs; what a prompt costs at any number of images (the means of its classes
-    # are multiplied too, 2 C rows) is in both.
+    # An image costs the difference of the two runs; what a prompt costs at any number of images (the means of its
+    # classes are multiplied too, 2 C rows) is in both.
     few, full = (
         {
             name: [
@@ -206,7 +153,7 @@ def run(count: int) -> dict:
         for name, results in (("measured at 5,000 images", few), ("extrapolated to 50,000 images", full))
     }
     del vectors, bank
-    peaks = {name: round(peak(name)) for name in (*CONTENDERS, *PROMPT_CONTENDERS)}
+    peaks = {name: round(float(own_process("evaluate", "--peak", name))) for name in (*CONTENDERS, *PROMPT_CONTENDERS)}
     growth = round(PROMPTS * (IMAGES - FEW[1]) * 8 / 1e6)  # predictions, int64, are all that grows with the images
     return {
         "machine": machine(),
@@ -223,7 +170,7 @@ def run(count: int) -> dict:
 
 
 def check(arguments) -> None:
-    """Both sides found the same numbers."""
+    """Both sides results the same numbers."""
     accuracy, recall, confusion, per_class, precision, *_ = ours(*arguments)
     other = theirs(*arguments)
     assert np.isclose(accuracy, other[0], atol=1e-6) and np.isclose(recall[5], other[1][5], atol=1e-6)
@@ -233,23 +180,21 @@ def check(arguments) -> None:
     assert np.allclose(per_class, other[3], atol=0.05) and np.allclose(precision, other[4], atol=0.05, equal_nan=True)
 
 
-def table(found: dict) -> str:
+def table(results: dict) -> str:
     """The results in Markdown."""
 
-    def cell(value):
-        return f"{value['median']} ({value['low']} to {value['high']})"
-
-    shares = found["prompts_share_of_product_rate"]
+    shares = results["prompts_share_of_product_rate"]
     rows = [
-        ("full `evaluate` / bare product, time", found["ours_over_product"], "at most 1.5"),
-        ("torchmetrics + scikit-learn / full `evaluate`, time", found["theirs_over_ours"], "at least 3"),
+        ("full `evaluate` / bare product, time", results["ours_over_product"], "at most 1.5"),
+        ("torchmetrics + scikit-learn / full `evaluate`, time", results["theirs_over_ours"], "at least 3"),
         *(
             (f"{PROMPTS} prompts, share of the product's rate, {name}", value, "at least 0.6")
             for name, value in shares.items()
         ),
     ]
     lines = [
-        f"N = {IMAGES:,} images, C = {CLASSES:,} classes, D = {WIDTH}; {found['rounds']} rounds ({found['prompt_rounds']} with many "
+        f"N = {IMAGES:,} images, C = {CLASSES:,} classes, D = {WIDTH}; {results['rounds']} rounds "
+        f"({results['prompt_rounds']} with many "
         "prompts), median (lowest to highest) of the ratio within a round.",
         "",
         "| ratio | wall | processor | wanted |",
@@ -258,27 +203,21 @@ def table(found: dict) -> str:
     lines += [f"| {name} | {cell(wall)} | {cell(cpu)} | {wanted} |" for name, (wall, cpu), wanted in rows]
     lines += ["", "| contender | seconds (wall) | seconds (processor) | peak extra MB |", "|---|---|---|---|"]
     lines += [
-        f"| `{name}` | {cell(found['seconds'][name])} | {cell(found['cpu_seconds'][name])} | {found['peak_mb'][name]} |"
+        f"| `{name}` | {cell(results['seconds'][name])} | {cell(results['cpu_seconds'][name])} | "
+        f"{results['peak_mb'][name]} |"
         for name in CONTENDERS
     ]
-    lines += [f"| `{name}`, 5,000 images | | | {found['peak_mb'][name]} |" for name in PROMPT_CONTENDERS]
+    lines += [f"| `{name}`, 5,000 images | | | {results['peak_mb'][name]} |" for name in PROMPT_CONTENDERS]
     lines += [
-        f"| `prompts_ours`, 50,000 images (computed) | | | {found['peak_mb']['prompts_ours at 50,000 images']} |",
+        f"| `prompts_ours`, 50,000 images (computed) | | | {results['peak_mb']['prompts_ours at 50,000 images']} |",
         "",
-        "; ".join(f"{key} {value}" for key, value in found["machine"].items())
-        + f"; load average {found['load_average'][0]} before, {found['load_average'][1]} after "
-        f"(above {found['machine']['cores']}: other work was running). The bare product is the faster of the two in each round. "
+        machine_text(results)
+        + f"; load average {results['load_average'][0]} before, {results['load_average'][1]} after "
+        f"(above {results['machine']['cores']}: other work was running). The bare product is the faster of the two "
+        f"in each round. "
         "Many prompts at few images pay for the means of the classes: 2 C more rows to multiply for each prompt.",
     ]
     return "\n".join(lines) + "\n"
-
-
-def publish(name: str, found: dict, text: str) -> None:
-    """Write the figures as JSON and the table as Markdown, and print the table."""
-    RESULTS.mkdir(exist_ok=True)
-    (RESULTS / f"{name}.json").write_text(json.dumps(found, indent=1) + "\n")
-    (RESULTS / f"{name}.md").write_text(text)
-    print(text)
 
 
 def main() -> None:
@@ -291,8 +230,8 @@ def main() -> None:
     if options.peak:
         print(measure_peak(options.peak))
         return
-    found = run(options.rounds)
-    publish("evaluate", found, table(found))
+    results = run(options.rounds)
+    publish("evaluate", results, table(results))
 
 
 if __name__ == "__main__":

@@ -1,7 +1,10 @@
-"""How much memory and time large inputs take, each in a process of its own: a million vectors, 10,000 classes, 100,000 prompts.
+"""How much memory and time large inputs take, each in a process of its own: a million vectors, 10,000 classes,
+100,000 prompts.
 
-    python benchmarks/load.py                    # writes benchmarks/results/load.json and .md (some minutes; 2 GB of disk for the store)
-    python benchmarks/load.py million classes    # these only; the others stay as they were measured
+    python -m benchmarks.load                    # writes benchmarks/results/load.json and .md
+    python -m benchmarks.load million classes    # these only; the others stay as they were measured
+
+A run takes some minutes and 2 GB of disk for the store.
 
 Memory is the highest resident set of the whole process, libraries and all. Linux only (/proc).
 """
@@ -19,9 +22,7 @@ from tempfile import TemporaryDirectory
 
 import numpy as np
 
-sys.path.insert(0, str(Path(__file__).parents[1]))
-
-from benchmarks.evaluate import RESULTS, machine, publish, status
+from benchmarks._harness import RESULTS, machine, machine_text, publish, status
 from clipnb.embeddings import Embeddings, StoreWriter
 from clipnb.similarity import unit_norm
 
@@ -52,16 +53,16 @@ def write_million(folder: Path) -> None:
 def million(folder: Path) -> dict:
     import clipnb
 
-    found = clipnb.evaluate_store(folder / "store", rows(np.random.default_rng(1), 1000))
-    return {"n": found.n, "accuracy": found.summary()["accuracy"]}
+    results = clipnb.evaluate_store(folder / "store", rows(np.random.default_rng(1), 1000))
+    return {"n": results.n, "accuracy": results.summary()["accuracy"]}
 
 
 def classes(folder: Path) -> dict:
     import clipnb
 
     rng = np.random.default_rng(0)
-    found = clipnb.evaluate(rows(rng, 20_000), rows(rng, 10_000), rng.integers(0, 10_000, 20_000))
-    return {"n": found.n, "accuracy": found.summary()["accuracy"]}
+    results = clipnb.evaluate(rows(rng, 20_000), rows(rng, 10_000), rng.integers(0, 10_000, 20_000))
+    return {"n": results.n, "accuracy": results.summary()["accuracy"]}
 
 
 def prompts(folder: Path) -> dict:
@@ -89,29 +90,29 @@ def libraries(folder: Path) -> dict:
 
 def measure(name: str, folder: Path) -> dict:
     load, begin = os.getloadavg()[0], time.perf_counter()
-    found = globals()[name](folder)
-    return found | {
+    results = globals()[name](folder)
+    return results | {
         "seconds": round(time.perf_counter() - begin, 1),
         "peak_mb": round(status("VmHWM")),
         "load_average": round(load, 1),
     }
 
 
-def table(found: dict) -> str:
+def table(results: dict) -> str:
     lines = ["| load | seconds | other work then (load average) | peak MB of the process |", "|---|---|---|---|"]
     for name, what in LOADS.items():
-        if name in found["loads"]:
+        if name in results["loads"]:
             lines.append(
-                f"| {what} | {' | '.join(str(found['loads'][name][key]) for key in ('seconds', 'load_average', 'peak_mb'))} |"
+                f"| {what} | "
+                f"{' | '.join(str(results['loads'][name][key]) for key in ('seconds', 'load_average', 'peak_mb'))} |"
             )
     return (
         "\n".join(
             [
                 *lines,
                 "",
-                f"The limit of the first is {LIMIT_MB} MB; libraries, clipnb-mini and one text alone take {found['libraries_mb']} MB. "
-                + "; ".join(f"{key} {value}" for key, value in found["machine"].items())
-                + ".",
+                f"The limit of the first is {LIMIT_MB} MB; libraries, clipnb-mini and one text alone take "
+                f"{results['libraries_mb']} MB. " + machine_text(results) + ".",
             ]
         )
         + "\n"
@@ -142,12 +143,12 @@ def main() -> None:
         if "million" in chosen:
             write_million(Path(folder, "store"))
         loads |= {name: one(name) for name in LOADS if name in chosen}
-        found = {
+        results = {
             "machine": machine(("numpy", "torch", "pyarrow")),
             "libraries_mb": one("libraries")["peak_mb"],
             "loads": loads,
         }
-    publish("load", found, table(found))
+    publish("load", results, table(results))
     assert loads["million"]["peak_mb"] <= LIMIT_MB
 
 

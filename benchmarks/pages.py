@@ -1,6 +1,6 @@
 """How soon each page of the built book shows its first content, from a local server: the best of three visits.
 
-    python benchmarks/pages.py        # after `make book`; writes benchmarks/results/pages.json and .md
+    python -m benchmarks.pages        # after `make book`; writes benchmarks/results/pages.json and .md
 
 Exit code 1: a page took more than two seconds.
 """
@@ -12,14 +12,10 @@ import http.server
 import statistics
 import sys
 import threading
-from pathlib import Path
 
 from playwright.sync_api import sync_playwright
 
-ROOT = Path(__file__).parents[1]
-sys.path.insert(0, str(ROOT))
-
-from benchmarks.evaluate import machine, publish
+from benchmarks._harness import ROOT, machine, machine_text, publish
 from tools.book import chromium
 
 HTML = ROOT / "_build/html"
@@ -51,12 +47,12 @@ def run() -> dict:
     return {"machine": machine(("playwright",)), "seconds": seconds}
 
 
-def table(found: dict) -> str:
+def table(results: dict) -> str:
     """The result as Markdown."""
-    seconds = found["seconds"]
+    seconds = results["seconds"]
     slowest = max(seconds, key=seconds.get)
     median = statistics.median(seconds.values())
-    machine_line = "; ".join(f"{key} {value}" for key, value in found["machine"].items())
+    machine_line = machine_text(results)
     return (
         f"First content of {len(seconds)} pages from a local server, best of three visits: median {median:.2f} s, "
         f"slowest {seconds[slowest]:.2f} s (`{slowest}`).\n\n{machine_line}.\n"
@@ -64,6 +60,6 @@ def table(found: dict) -> str:
 
 
 if __name__ == "__main__":
-    found = run()
-    publish("pages", found, table(found))
-    sys.exit(max(found["seconds"].values()) > SLOWEST)
+    results = run()
+    publish("pages", results, table(results))
+    sys.exit(max(results["seconds"].values()) > SLOWEST)

@@ -1,7 +1,7 @@
-"""`clipnb reproduce` at full size without ImageNet and without OpenAI's weights: what each step takes, and that the table is whole.
+"""Time and memory of `clipnb reproduce` at full size, without ImageNet and without OpenAI's weights.
 
-    python benchmarks/reproduce.py              # writes benchmarks/results/reproduce.json and .md; `make bench` calls this
-    python benchmarks/reproduce.py --folder D   # keep pictures, weights and vectors there; a run that was cut off goes on
+    python -m benchmarks.reproduce              # writes benchmarks/results/reproduce.json and .md
+    python -m benchmarks.reproduce --folder D   # keeps images, weights and vectors there, to resume an interrupted run
 
 Generated JPEGs of 1,000 synsets go through ViT-B-16 with random weights, so every score is at chance: only time, memory
 and completeness are measured. Then 247 prompt sets are scored on 50,000 images, in synthetic vectors.
@@ -21,18 +21,20 @@ from tempfile import TemporaryDirectory
 import numpy as np
 import open_clip
 import torch
-from evaluate import CLASSES, IMAGES, PROMPTS, inputs, machine, publish, status
 from PIL import Image
 from safetensors.torch import save_file
 
 import clipnb
+from benchmarks._harness import machine, machine_text, own_process, publish, reset_peak, status
+from benchmarks.evaluate import CLASSES, IMAGES, PROMPTS, inputs
 from clipnb.datasets import imagenet_classnames, synset_names, synsets
 
 MODEL = "ViT-B-16"
 
 
 def pictures(folder: Path, per_class: int) -> None:
-    """A JPEG of 320 x 240 for each synset and number: tinted noise of its class's colour, named as ImageNet names its own."""
+    """A JPEG of 320 x 240 for each synset and number: tinted noise of its class's colour, named as ImageNet names its
+    own."""
     for c, synset in enumerate(synsets()):
         tint = np.random.default_rng(c).uniform(40, 215, 3)
         for i in range(per_class):
@@ -57,7 +59,7 @@ def texts(path: Path) -> None:
 
 
 def command(folder: Path, per_class: int) -> dict:
-    """The results of the whole command on generated pictures."""
+    """The results of the whole command on generated images."""
     for path, make in ((folder / "random.safetensors", weights), (folder / "texts.json", texts)):
         if not path.exists():
             make(path)
@@ -91,21 +93,21 @@ def many_prompts() -> dict:
     """Seconds and peak extra MB of 247 prompt sets x 1,000 classes x 50,000 images in this process."""
     vectors, bank, labels = inputs(IMAGES, PROMPTS)
     clipnb.evaluate_prompts(vectors[:64], bank[:1], labels[:64])  # libraries are loaded and warm
-    Path("/proc/self/clear_refs").write_text("5")  # the peak counts from here
-    before, begin = status("VmRSS"), time.perf_counter()
-    found = clipnb.evaluate_prompts(vectors, bank, labels)
+    before, begin = reset_peak(), time.perf_counter()
+    results = clipnb.evaluate_prompts(vectors, bank, labels)
     return {
         "seconds": round(time.perf_counter() - begin, 1),
         "peak_mb": round(status("VmHWM") - before),
-        "accuracy": [round(float(found.accuracy.min()), 4), round(float(found.accuracy.max()), 4)],
+        "accuracy": [round(float(results.accuracy.min()), 4), round(float(results.accuracy.max()), 4)],
     }
 
 
-def table(found: dict) -> str:
-    run, prompts = found["run"], found["many_prompts"]
+def table(results: dict) -> str:
+    run, prompts = results["run"], results["many_prompts"]
     spellings = "; ".join(f"{name}: {len(rows)} rows ({', '.join(rows)})" for name, rows in run["rows"].items())
     lines = [
-        f"`clipnb reproduce` on {run['images']:,} generated JPEG files of 1,000 synsets, {MODEL} with random weights, {run['texts']:,} different "
+        f"`clipnb reproduce` on {run['images']:,} generated JPEG files of 1,000 synsets, {MODEL} with random "
+        f"weights, {run['texts']:,} different "
         f"prompts: {run['seconds']:.0f} s in all.",
         "",
         "| step | seconds (wall) | seconds (processor) | peak MB of the process |",
@@ -118,11 +120,13 @@ def table(found: dict) -> str:
         "",
         f"The table, {spellings}. Not run: {', '.join(run['not_run']) or 'nothing'}.",
         "",
-        f"{PROMPTS} prompt sets x {CLASSES:,} classes x {IMAGES:,} images (synthetic vectors, 512 wide): {prompts['seconds']} s, "
+        f"{PROMPTS} prompt sets x {CLASSES:,} classes x {IMAGES:,} images (synthetic vectors, 512 wide): "
+        f"{prompts['seconds']} s, "
         f"{prompts['peak_mb']} MB beside the inputs at the peak.",
         "",
-        "; ".join(f"{key} {value}" for key, value in found["machine"].items())
-        + f"; load average {found['load_average'][0]} before, {found['load_average'][1]} after (above {found['machine']['cores']}: other work was running).",
+        machine_text(results)
+        + f"; load average {results['load_average'][0]} before, {results['load_average'][1]} after (above "
+        f"{results['machine']['cores']}: other work was running).",
     ]
     return "\n".join(lines) + "\n"
 
@@ -139,9 +143,7 @@ def main() -> None:
         print(json.dumps(many_prompts()))
         return
     load = os.getloadavg()[0]
-    prompts = json.loads(
-        subprocess.run([sys.executable, __file__, "--many-prompts"], check=True, capture_output=True, text=True).stdout
-    )
+    prompts = json.loads(own_process("reproduce", "--many-prompts"))
     with TemporaryDirectory() as temporary:
         run = command(options.folder or Path(temporary), options.per_class)
     names = dict.fromkeys(name for spelling in run["classnames"].values() for name in spelling)
@@ -154,13 +156,13 @@ def main() -> None:
         "rows": {name: [row["method"] for row in rows] for name, rows in run["tables"].items()},
         "not_run": run["not_run"],
     }
-    found = {
+    results = {
         "machine": machine(("numpy", "torch", "open_clip_torch")),
         "load_average": [round(load, 1), round(os.getloadavg()[0], 1)],
         "run": kept,
         "many_prompts": prompts,
     }
-    publish("reproduce", found, table(found))
+    publish("reproduce", results, table(results))
 
 
 if __name__ == "__main__":

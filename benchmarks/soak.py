@@ -1,9 +1,10 @@
-"""Encode, evaluate and audit a small set over and over in one process: do memory, open files, processes or files left behind grow?
+"""Encode, evaluate and audit a small set repeatedly in one process, and measure whether memory, open files, processes
+or files left behind grow.
 
-    python benchmarks/soak.py --minutes 60      # writes benchmarks/results/soak.json and .md
+    python -m benchmarks.soak --minutes 60      # writes benchmarks/results/soak.json and .md
 
-The first tenth of the time warms up and is not counted. The slope is a straight line through the means of twenty equal parts
-of the rest: single rounds lie too close to each other to count as so many observations. Linux only (/proc).
+The first tenth of the time warms up and is not counted. The slope is a straight line through the means of twenty equal
+parts of the rest, because single rounds are not independent observations. Linux only (/proc).
 """
 
 from __future__ import annotations
@@ -11,7 +12,6 @@ from __future__ import annotations
 import argparse
 import gc
 import os
-import sys
 import time
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -20,10 +20,8 @@ import numpy as np
 from PIL import Image
 from scipy import stats
 
-sys.path.insert(0, str(Path(__file__).parents[1]))
-
 import clipnb
-from benchmarks.evaluate import machine, publish, status
+from benchmarks._harness import machine, machine_text, publish, status
 from clipnb.embeddings import Embeddings
 
 PARTS = 20
@@ -56,9 +54,7 @@ def one_round(model, spec: str, folder: Path, number: int) -> None:
             clipnb.evaluate(images.vectors, classifier, images.labels),
             clipnb.evaluate_store(store, classifier),
         )
-        assert abs(whole.accuracy - parts.accuracy) * len(images) < 1.5 and whole.summary(
-            resamples=50
-        )  # at most one near tie
+        assert abs(whole.accuracy - parts.accuracy) * len(images) < 1.5 and whole.summary()  # at most one near tie
         report = clipnb.audit(data, model, store=store)
         report.to_html(Path(place, "report.html"))
         report.to_json(Path(place, "report.json"))
@@ -109,38 +105,41 @@ def run(minutes: float) -> dict:
             if spent > minutes / 10:
                 times.append(spent / 60)
                 readings.append(reading(Path(folder)))
-    found = {name: growth(times, [r[name] for r in readings]) for name in MEASURED}
+    results = {name: growth(times, [r[name] for r in readings]) for name in MEASURED}
     return {
         "machine": machine(("numpy", "torch", "pyarrow")),
         "minutes": minutes,
         "rounds": rounds,
         "counted": len(readings),
-        "growth": found,
+        "growth": results,
     }
 
 
-def table(found: dict) -> str:
+def table(results: dict) -> str:
     lines = [
-        f"{found['minutes']:g} minutes, {found['rounds']} rounds in one process, the last {found['counted']} of them counted. Each encodes "
-        "80 pictures into a store, evaluates them from memory and from the store, audits them, and is refused a broken shard.",
+        f"{results['minutes']:g} minutes, {results['rounds']} rounds in one process, the last {results['counted']} "
+        f"of them counted. Each encodes "
+        "80 pictures into a store, evaluates them from memory and from the store, audits them, and is refused a "
+        "broken shard.",
         "",
         "| what | first part | last part | highest | slope an hour (95 % interval) |",
         "|---|---|---|---|---|",
     ]
     for name, what in MEASURED.items():
-        g = found["growth"][name]
+        g = results["growth"][name]
         low, high = g["an_hour_ci"]
         lines.append(
-            f"| {what} | {g['first']:.1f} | {g['last']:.1f} | {g['highest']:.1f} | {g['an_hour']:+.2f} ({low:+.2f} to {high:+.2f}) |"
+            f"| {what} | {g['first']:.1f} | {g['last']:.1f} | {g['highest']:.1f} | {g['an_hour']:+.2f} ({low:+.2f} "
+            f"to {high:+.2f}) |"
         )
-    return "\n".join([*lines, "", "; ".join(f"{key} {value}" for key, value in found["machine"].items()) + "."]) + "\n"
+    return "\n".join([*lines, "", machine_text(results) + "."]) + "\n"
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--minutes", type=float, default=60)
-    found = run(parser.parse_args().minutes)
-    publish("soak", found, table(found))
+    results = run(parser.parse_args().minutes)
+    publish("soak", results, table(results))
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from clipnb._checks import text_of
+from clipnb._format import first_line
 from clipnb.errors import InputError
 
 if TYPE_CHECKING:
@@ -27,6 +28,5 @@ def find_device(device: str | torch.device) -> torch.device:
         result = torch.device(device)
         torch.empty(1, device=result)
     except Exception as error:
-        first_line = (str(error).splitlines() or [type(error).__name__])[0]
-        raise InputError(f"Device {device!r} cannot be used here: {first_line}; try auto or cpu") from None
+        raise InputError(f"Device {device!r} cannot be used here: {first_line(error)}; try auto or cpu") from None
     return result

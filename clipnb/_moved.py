@@ -1,4 +1,4 @@
-"""Names that keep working for one version at the place, or under the name, that they had before."""
+"""Names that keep working for one version after they moved or changed."""
 
 from __future__ import annotations
 
@@ -31,5 +31,27 @@ def redirect(old: str, new: str | Mapping[str, str]) -> Callable[[str], Any]:
         value = getattr(import_module(module), new_name or name)
         warnings.warn(f"{old}.{name} has moved to {module}.{new_name or name}", DeprecationWarning, stacklevel=2)
         return value
+
+    return get
+
+
+def renamed(module: str, names: Mapping[str, str]) -> Callable[[str], Any]:
+    """Return a `__getattr__` for a module whose names have changed: it finds them under the new name and warns.
+
+    Args:
+        module: name of the module.
+        names: {old name: new name}.
+
+    >>> with warnings.catch_warnings():
+    ...     warnings.simplefilter("ignore")
+    ...     renamed("json", {"to_text": "dumps"})("to_text")([1])
+    '[1]'
+    """
+
+    def get(name: str) -> Any:
+        if name not in names:
+            raise AttributeError(f"module {module!r} has no attribute {name!r}")
+        warnings.warn(f"{module}.{name} is now {module}.{names[name]}", DeprecationWarning, stacklevel=2)
+        return getattr(import_module(module), names[name])
 
     return get

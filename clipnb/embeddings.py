@@ -16,6 +16,7 @@ import pyarrow.parquet as pq
 
 from clipnb._checks import whole_number
 from clipnb._files import path_of, read_text, write_atomically
+from clipnb._format import first_line
 from clipnb.errors import InputError
 
 PROVENANCE = "provenance.json"
@@ -206,9 +207,8 @@ def _named(path: Path) -> Iterator[None]:
             "run the same `clipnb encode` again to finish it"
         ) from None
     except (pa.ArrowException, KeyError, ValueError, TypeError, OSError, AttributeError) as error:
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise InputError(
-            f"Cannot read shard {path}: {reason}; delete it and run the same `clipnb encode` again"
+            f"Cannot read shard {path}: {first_line(error)}; delete it and run the same `clipnb encode` again"
         ) from None
 
 

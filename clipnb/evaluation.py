@@ -3,22 +3,24 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from clipnb import margin, metrics, worst
 from clipnb._arrays import count_by_class, divide_or_nan
-from clipnb._checks import class_indices, listed, whole_number
+from clipnb._checks import class_indices, listed, one_of, require_attribute, whole_number
 from clipnb._device import find_device
+from clipnb._format import number_or_none
 from clipnb.embeddings import Embeddings
 from clipnb.errors import InputError
-from clipnb.intervals import Score, mean_over_classes, proportion
+from clipnb.intervals import Score, mean_over_classes, proportion, rank_correlation
+from clipnb.prompts import check_classnames
 from clipnb.similarity import (
     Scorer,
     block_slices,
@@ -542,3 +544,100 @@ def check_depths(ks: Iterable[int]) -> tuple[int, ...]:
     if not ks:
         raise InputError("Expected at least one depth in `ks`, got none")
     return ks
+
+
+def worst_class_rows(result: EvaluationResult, classnames: Sequence[str], k: int = 10) -> list[dict]:
+    """Return the k classes with the lowest accuracy, worst first, as rows ready for JSON.
+
+    Args:
+        result: of labelled images.
+        classnames: C names.
+        k: how many classes; fewer if fewer classes have images.
+
+    Returns:
+        Rows with "classname", "accuracy" (a fraction), "images", "cmm" (a difference of cosines; None if undefined) and
+        "top_rival", the class that most of the wrong answers name (None without wrong answers).
+
+    Raises:
+        InputError: `classnames` are not C strings.
+
+    >>> result = evaluate(np.eye(2)[[0, 0, 1]], np.eye(2), [0, 1, 1])
+    >>> [(row["classname"], row["accuracy"], row["top_rival"]) for row in worst_class_rows(result, ["cat", "dog"], k=1)]
+    [('dog', 0.5, 'cat')]
+    """
+    classnames = _names_of(result, classnames)
+    present = int(np.isfinite(result.per_class_accuracy).sum())
+    rows = []
+    for c in worst.worst_classes(result.per_class_accuracy, min(whole_number(k, "k", 1), present)):
+        wrong = result.confusion[c].copy()
+        wrong[c] = 0
+        rows.append(
+            {
+                "classname": classnames[c],
+                "accuracy": float(result.per_class_accuracy[c]),
+                "images": int(result.confusion[c].sum()),
+                "cmm": number_or_none(result.cmm["image"][c]),
+                "top_rival": classnames[int(wrong.argmax())] if wrong.any() else None,
+            }
+        )
+    return rows
+
+
+def _names_of(result: EvaluationResult, classnames: Sequence[str]) -> list[str]:
+    require_attribute(result, "result", "per_class_accuracy", "clipnb.evaluate")
+    names = check_classnames(classnames)
+    if len(names) != result.num_classes:
+        raise InputError(f"Expected `classnames` of length C = {result.num_classes}, got {len(names)}")
+    return names
+
+
+def margin_summary(
+    result: EvaluationResult,
+    vectors: npt.ArrayLike,
+    classnames: Sequence[str],
+    k: int = 10,
+    reduction: Literal["image", "class"] = "image",
+) -> dict:
+    """Return the k classes that look worst without labels and, where labels exist, how well they were found.
+
+    Args:
+        result: of `evaluate` on `vectors`.
+        vectors: (N, D) unit-norm image vectors.
+        classnames: C names.
+        k: how many classes.
+        reduction: of the margin, as in `margin.class_wise_matching_margin`.
+
+    Returns:
+        "never_predicted" (a count), "worst_by_margin" (rows, worst first) and, for labelled images, the rank correlations of
+        margin and accuracy "spearman_labels" and "spearman_pseudo_labels" (`Score`), "worst_k_classes" (a count), and
+        "worst_<k>_found", the share of the k worst classes that is among the k listed.
+
+    Raises:
+        InputError: `classnames` are not C strings, or `vectors` do not fit the classifier.
+
+    >>> result = evaluate(np.eye(2)[[0, 0, 1]], np.eye(2), [0, 1, 1])
+    >>> margin_summary(result, np.eye(2)[[0, 0, 1]], ["cat", "dog"], k=1)["worst_1_found"]
+    0.0
+    """
+    one_of(reduction, "reduction", ("image", "class"))
+    classnames = _names_of(result, classnames)
+    vectors, _ = check_vectors(vectors, result.classifier)
+    if len(vectors) != len(result.labels):
+        raise InputError(f"Expected `vectors` of the N = {len(result.labels)} images of `result`, got {len(vectors)}")
+    cmm = result.cmm[f"pseudo_{reduction}"]
+    predicted = np.bincount(result.predictions, minlength=result.num_classes)
+    order = margin.find_worst(vectors, result.classifier, reduction=reduction)
+    summary: dict[str, Any] = {
+        "never_predicted": int(np.isnan(cmm).sum()),
+        "worst_by_margin": [
+            {"classname": classnames[c], "cmm": number_or_none(cmm[c]), "predicted": int(predicted[c])}
+            for c in order[: whole_number(k, "k", 1)]
+        ],
+    }
+    if not result.n:
+        return summary
+    for name, values in (("labels", result.cmm[reduction]), ("pseudo_labels", cmm)):
+        summary[f"spearman_{name}"] = rank_correlation(values, result.per_class_accuracy, nan="worst")
+    count = int(min(k, np.isfinite(result.per_class_accuracy).sum()))
+    found = margin.worst_found(order.argsort(), result.per_class_accuracy, count)
+    return summary | {"worst_k_classes": count, f"worst_{k}_found": found}

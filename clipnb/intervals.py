@@ -16,6 +16,7 @@ import scipy  # scipy.stats takes a second to load, so it is loaded when it is f
 
 from clipnb._arrays import divide_or_nan
 from clipnb._checks import MAX_RESAMPLES, as_numpy, booleans, floats, generator, one_of, real_number, whole_number
+from clipnb._format import score_text
 from clipnb.errors import InputError
 
 NAN = float("nan")
@@ -50,16 +51,7 @@ class Score(NamedTuple):
         return not (math.isnan(self.low) or math.isnan(self.high))
 
     def __format__(self, spec: str) -> str:
-        unit = " %" if spec.endswith("%") else ""
-
-        def text(number: float) -> str:
-            return format(number, spec).removesuffix("%")
-
-        if not self.has_interval:
-            return text(self.value) + unit
-        if math.isnan(self.value):  # a range without a point
-            return f"{text(self.low)} to {text(self.high)}{unit}"
-        return f"{text(self.value)}{unit} [{text(self.low)}, {text(self.high)}]"
+        return score_text(self.value, self.low, self.high, spec)
 
 
 def check_confidence(confidence: float) -> float:

@@ -33,6 +33,7 @@ from clipnb._checks import (
     unique_indices,
     whole_number,
 )
+from clipnb._format import percent
 from clipnb.errors import InputError
 
 BLUE = "#0072b2"
@@ -55,10 +56,6 @@ def _legend(ax: Axes) -> None:
     """Place the legend above the axes, where it covers no data."""
     if ax.get_legend_handles_labels()[0]:
         ax.legend(frameon=False, loc="lower left", bbox_to_anchor=(0, 1), ncols=3, borderaxespad=0.2, handlelength=1.6)
-
-
-def _percent_text(value: float) -> str:
-    return f"{value:.1%}".replace("%", " %")
 
 
 def _percent(axis: XAxis | YAxis, upper: float | None = None) -> None:
@@ -133,9 +130,9 @@ def per_class_accuracy(
     else:
         ax.fill_between(places, values, step="mid", color=BLUE, linewidth=0)
     if mean is not None:
-        ax.axhline(mean, color=INK, linestyle=":", label=f"mean {_percent_text(mean)}")
+        ax.axhline(mean, color=INK, linestyle=":", label=f"mean {percent(mean)}")
     if chance is not None:
-        ax.axhline(chance, color=ORANGE, linestyle="--", label=f"chance {_percent_text(chance)}")
+        ax.axhline(chance, color=ORANGE, linestyle="--", label=f"chance {percent(chance)}")
     zero = int((values == 0).sum())
     if zero:
         ax.plot(
@@ -359,7 +356,7 @@ def precision_recall(
     label = "model" if average_precision is None else f"average precision {average_precision:.3f}"
     ax.plot(recall, precision, color=BLUE, drawstyle="steps-post", label=label)
     if base_rate is not None:
-        ax.axhline(base_rate, color=ORANGE, linestyle="--", label=f"chance {_percent_text(base_rate)}")
+        ax.axhline(base_rate, color=ORANGE, linestyle="--", label=f"chance {percent(base_rate)}")
     ax.set(xlabel="recall: share of the positives found", ylabel="precision: share of the retrieved that is positive")
     _percent(ax.xaxis, upper=1.02)
     _percent(ax.yaxis, upper=1.02)
@@ -449,8 +446,8 @@ def calibration(confidence: npt.ArrayLike, correct: npt.ArrayLike, ax: Axes | No
     ax.vlines(mean[used], [s.low for s in scores], [s.high for s in scores], color=BLUE, linewidth=1.6)
     ax.plot(mean[used], accuracies[used], "o-", color=BLUE, markersize=5, label="model")
     ax.set_title(
-        f"{len(confidence)} images, {_percent_text(accuracy)} right at {_percent_text(confidence.mean())} "
-        f"mean confidence\nexpected calibration error {_percent_text(error)}",
+        f"{len(confidence)} images, {percent(accuracy)} right at {percent(confidence.mean())} "
+        f"mean confidence\nexpected calibration error {percent(error)}",
         loc="left",
         fontsize="medium",
         pad=24,  # leaves room for the legend
@@ -506,7 +503,7 @@ def bars_with_intervals(
     ax.hlines(places, table[low], table[high], color=INK, linewidth=1.6)
     for place, number, end in zip(places, table[value], table[[value, high]].max(axis=1), strict=True):
         ax.annotate(
-            _percent_text(number),
+            percent(number),
             (end, place),
             (5, 0),
             textcoords="offset points",
@@ -516,7 +513,7 @@ def bars_with_intervals(
             bbox={"boxstyle": "square,pad=0.1", "color": ax.get_facecolor()},
         )
     if baseline is not None:
-        ax.axvline(baseline, color=ORANGE, linestyle="--", label=f"baseline {_percent_text(baseline)}")
+        ax.axvline(baseline, color=ORANGE, linestyle="--", label=f"baseline {percent(baseline)}")
     ax.set_yticks(places, [str(name) for name in table[label]], parse_math=False)
     ax.invert_yaxis()
     ax.set_xlabel(f"{value.replace('_', ' ')} (line: interval)")
@@ -604,7 +601,7 @@ def weights(weights: npt.ArrayLike, labels: Sequence[str], ax: Axes | None = Non
     ax.axvline(1 / len(weights), color=ORANGE, linestyle="--", label=f"uniform, 1 / {len(weights)}")
     ax.set_yticks(np.arange(len(heaviest)), [labels[i] for i in heaviest], parse_math=False)
     ax.invert_yaxis()
-    together = f" (the other {len(rest)}: {_percent_text(weights[rest].sum())} together)" if len(rest) else ""
+    together = f" (the other {len(rest)}: {percent(weights[rest].sum())} together)" if len(rest) else ""
     ax.set_xlabel(f"weight{together}")
     _percent(ax.xaxis)
     _legend(ax)

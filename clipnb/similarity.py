@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from clipnb._checks import as_numpy, floats, whole_number
+from clipnb._runtime import one_thread_each
 from clipnb.errors import InputError
 
 if TYPE_CHECKING:
@@ -200,15 +201,10 @@ def in_order(visit: Callable[[Item], Result], items: Iterable[Item]) -> Iterator
     >>> list(in_order(abs, [-1, 2]))
     [1, 2]
     """
-    import torch
-
-    threads = number_of_cores()
-    try:
-        with ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,)) as pool:
-            torch.set_num_threads(1)  # in this thread too: its work on the results must not take the workers' cores
-            yield from pool.map(visit, items)
-    finally:
-        torch.set_num_threads(threads)  # the last number set is also torch's default for new threads
+    cores = number_of_cores()
+    # One thread here too: whatever is done with a result must not take the workers' cores.
+    with one_thread_each() as limit, ThreadPoolExecutor(cores, initializer=limit) as pool:
+        yield from pool.map(visit, items)
 
 
 def top_k(similarity: npt.ArrayLike, k: int) -> npt.NDArray[np.int64]:

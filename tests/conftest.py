@@ -56,5 +56,5 @@ def tiny(tiny_weights):
 
 @pytest.fixture
 def pictures(tmp_path):
-    """A folder of three classes with four pictures each."""
+    """A folder of three classes with four images each."""
     return photographs(tmp_path / "pictures", ("cat", "fire_truck", "dog"), 4)

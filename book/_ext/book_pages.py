@@ -1,5 +1,5 @@
-"""A Sphinx extension of this book: the cover's picture, the page of figures and the handout, all from the executed notebooks, and
-names that screen readers need and the theme does not give. See local_extensions in _config.yml.
+"""A Sphinx extension of this book: the cover's image, the page of figures and the handout, all from the executed
+notebooks, and names that screen readers need and the theme does not give. See local_extensions in _config.yml.
 """
 
 import json
@@ -12,9 +12,9 @@ from pathlib import Path
 import numpy as np
 from matplotlib.figure import Figure
 from PIL import Image
+from plain_markdown import read_notebook
 
 from clipnb import widgets
-from plain_markdown import read_notebook
 
 VIEW = "application/vnd.jupyter.widget-view+json"
 STATE = "application/vnd.jupyter.widget-state+json"
@@ -61,7 +61,8 @@ def quote_numbers(app, docname: str, source: list[str]) -> None:
 
 
 def tail(app) -> tuple[int, int, list[dict]]:
-    """Classes never recognised, classes in all, and some of the former (name, and a picture with its wrong name), from chapter 5."""
+    """Classes never recognised, classes in all, and some of the former (name, and an image with its wrong name),
+    from chapter 5."""
     notebook = next(notebook for path, notebook in executed(app) if path.stem == "05_worst_categories")
     numbers = numbers_of(notebook)
     zero, classes = (int(numbers[f"ch5-{name}"].replace(",", "")) for name in ("zero", "classes"))
@@ -85,8 +86,10 @@ def squares(zero: int, classes: int) -> str:
         )
 
     return (
-        f'<svg viewBox="0 0 {10 * -(-classes // ROWS) - 2} {10 * ROWS - 2}" role="img" aria-label="{classes} squares, one a class; '
-        f'{zero} of them, in orange, are never recognised">{path(range(zero), "never")}{path(range(zero, classes), "other")}</svg>'
+        f'<svg viewBox="0 0 {10 * -(-classes // ROWS) - 2} {10 * ROWS - 2}" role="img" aria-label="{classes} '
+        f"squares, one a class; "
+        f"{zero} of them, in orange, are never "
+        f'recognised">{path(range(zero), "never")}{path(range(zero, classes), "other")}</svg>'
     )
 
 
@@ -105,7 +108,7 @@ def draw_cover(app, docname: str, source: list[str]) -> None:
 
 
 def draw_preview(app, error) -> None:
-    """The same as a picture for link previews, 1200 x 630."""
+    """The same as an image for link previews, 1200 x 630."""
     if error or app.builder.name != "html":
         return
     zero, classes, examples = tail(app)
@@ -168,7 +171,8 @@ def figures(notebook: dict):
 
 
 def write_handout(app, docname: str, source: list[str]) -> None:
-    """Of each chapter: objectives, first chart, the terms it uses with their definitions, and its questions without the answers."""
+    """Of each chapter: objectives, first chart, the terms it uses with their definitions, and its questions without
+    the answers."""
     if docname != "handout":
         return
     terms = definitions(Path(app.srcdir, "glossary.md").read_text("utf-8"))
@@ -215,7 +219,7 @@ def definitions(glossary: str) -> dict[str, str]:
 
 
 def chart(notebook: dict) -> str:
-    """The first captioned figure, a chart where there is one; other pictures may give none."""
+    """The first captioned figure, a chart where there is one; other images may give none."""
     drawn = [
         (cell["metadata"]["mystnb"], output["data"]["image/png"])
         for cell in notebook["cells"]
@@ -226,7 +230,8 @@ def chart(notebook: dict) -> str:
         return ""
     about, png = min(drawn, key=lambda figure: figure[0]["image"].get("classes") == "pictures")
     return (
-        f'<figure class="sheet"><img class="{about["image"].get("classes", "")}" src="data:image/png;base64,{png.strip()}" alt="{escape(about["image"]["alt"])}">'
+        f'<figure class="sheet"><img class="{about["image"].get("classes", "")}" '
+        f'src="data:image/png;base64,{png.strip()}" alt="{escape(about["image"]["alt"])}">'
         f"<figcaption>{escape(about['figure']['caption'])}</figcaption></figure>"
     )
 

@@ -66,7 +66,7 @@ def glossary_terms(file: Path) -> dict[str, str]:
 
 @cache
 def citation_labels(file: Path) -> dict[str, str]:
-    """"Radford et al., 2021" -> key of the entry in the bibliography."""
+    """ "Radford et al., 2021" -> key of the entry in the bibliography."""
     labels = {}
     for key, entry in parse_file(str(file)).entries.items():
         people = [" ".join(person.prelast_names + person.last_names) for person in entry.persons.get("author", [])]
@@ -87,9 +87,7 @@ def read_notebook(app, docname: str, source: list[str]) -> None:
             cell["source"] = to_myst("".join(cell["source"]), terms, citations)
         for output in cell.get("outputs", []):
             if "text/markdown" in output.get("data", {}):
-                output["data"]["text/markdown"] = to_myst(
-                    "".join(output["data"]["text/markdown"]), terms, citations
-                )
+                output["data"]["text/markdown"] = to_myst("".join(output["data"]["text/markdown"]), terms, citations)
     source[0] = json.dumps(notebook)
 
 

@@ -1,10 +1,21 @@
-"""The command line `clipnb`: options, output and exit codes; nothing is computed here.
+"""The command line `clipnb`: options, output and exit codes; nothing is computed here. One file holds one command.
 
 Exit codes: 0 done; 1 a run failed; 2 unusable arguments or input (one line on stderr, a traceback only with --debug);
 3 a score misses a bound that `--fail-under` sets; 130 interrupted.
 """
 
-from clipnb.cli import _retrieval, commands  # noqa: F401 - registers the commands
+from clipnb.cli._audit import audit
+from clipnb.cli._check import check
+from clipnb.cli._describe import describe
+from clipnb.cli._encode import encode
+from clipnb.cli._ensemble import ensemble
+from clipnb.cli._evaluate import evaluate
 from clipnb.cli._group import main
+from clipnb.cli._margin import margin
+from clipnb.cli._reproduce import reproduce
+from clipnb.cli._retrieval import retrieval
 
 __all__ = ["main"]
+
+for _command in (check, encode, evaluate, margin, ensemble, describe, audit, reproduce, retrieval):
+    main.add_command(_command)

@@ -5,25 +5,29 @@ from __future__ import annotations
 import logging
 import sys
 import warnings
+from typing import Any, NoReturn
 
 import click
 
+from clipnb._format import first_line
 from clipnb.errors import InputError
 
 
 class _Group(click.Group):
-    """Turns our own errors into one line and exit code 2, and anything unforeseen into one line and exit code 1."""
+    """Turns unusable input into one line and exit code 2, and any other failure into one line and exit code 1."""
 
-    def main(self, *args, **kwargs):
-        """Run with streams that write what they can: a name that a console cannot show must not end a finished run."""
+    def main(self, *args: Any, **kwargs: Any) -> Any:
+        """Run with streams that replace characters the console cannot show, so that these cannot end a finished run."""
         for stream in (sys.stdout, sys.stderr):
-            if hasattr(stream, "reconfigure"):  # None where the stream is closed
-                stream.reconfigure(errors="backslashreplace")
-        warnings.filterwarnings("ignore", module="PIL")  # what is odd about an image that it reads all the same
-        logging.getLogger("matplotlib").setLevel(logging.ERROR)  # it tells where its cache lies if there is no home
+            if hasattr(stream, "reconfigure"):  # a closed stream is None
+                stream.reconfigure(errors="backslashreplace")  # pyright: ignore[reportAttributeAccessIssue]
+        # Pillow warns about oddities of images that it can read.
+        warnings.filterwarnings("ignore", module="PIL")
+        # Matplotlib logs the place of its cache on machines without a home folder.
+        logging.getLogger("matplotlib").setLevel(logging.ERROR)
         return super().main(*args, **kwargs)
 
-    def parse_args(self, ctx, args):
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         try:
             return super().parse_args(ctx, args)
         except click.exceptions.NoArgsIsHelpError:
@@ -31,7 +35,7 @@ class _Group(click.Group):
         except click.UsageError as error:
             _refuse(ctx, error)
 
-    def invoke(self, ctx):
+    def invoke(self, ctx: click.Context) -> Any:
         try:
             return super().invoke(ctx)
         except click.UsageError as error:
@@ -42,21 +46,19 @@ class _Group(click.Group):
             click.echo(f"clipnb: {error}", err=True)
             ctx.exit(2)
         except KeyboardInterrupt:
-            click.echo("clipnb: interrupted; what was written so far is whole", err=True)
+            click.echo("clipnb: interrupted; every file written so far is complete", err=True)
             ctx.exit(130)
         except (click.ClickException, click.exceptions.Exit, click.Abort, BrokenPipeError):
-            raise  # click ends quietly where the reader of a pipe has gone (`clipnb check | head -3`)
+            raise  # click ends quietly when the reader of a pipe has gone, as in `clipnb check | head -3`
         except Exception as error:
             if ctx.params.get("debug"):
                 raise
-            first = (str(error).strip().splitlines() or [""])[0]
-            click.echo(
-                f"clipnb: {type(error).__name__}: {first} (run again with `clipnb --debug` for details)", err=True
-            )
+            reason = f"{type(error).__name__}: {first_line(error) if str(error).strip() else ''}"
+            click.echo(f"clipnb: {reason} (run again with `clipnb --debug` for details)", err=True)
             ctx.exit(1)
 
 
-def _refuse(ctx, error: click.UsageError) -> None:
+def _refuse(ctx: click.Context, error: click.UsageError) -> NoReturn:
     click.echo(f"clipnb: {error.format_message()} (see `{(error.ctx or ctx).command_path} --help`)", err=True)
     ctx.exit(2)
 
@@ -65,8 +67,9 @@ def _refuse(ctx, error: click.UsageError) -> None:
 @click.option("--debug", is_flag=True, help="Show tracebacks.")
 @click.version_option(package_name="clipnb")
 def main(debug: bool) -> None:
-    """Judge a CLIP model: accuracy with intervals, and the categories it fails on.
+    """Judge a CLIP model: accuracy with intervals, and the classes it fails on.
 
-    Everything runs offline on the embedded model (clipnb-mini) and pictures (the emoji set). With a model hub in
-    reach: --model ViT-B-32 --pretrained openai; with your own pictures: --dataset folder:PATH.
+    Everything runs offline on the embedded model (clipnb-mini) and the embedded images (the emoji set). To use OpenAI's
+    weights where a model hub can be reached: --model ViT-B-32 --pretrained openai. To use your own images:
+    --dataset folder:PATH.
     """

@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, Any
+
 import click
 import numpy as np
 
+from clipnb.cli._run import Run
 from clipnb.errors import InputError
+
+if TYPE_CHECKING:
+    from clipnb.evaluation import EvaluationResult
 
 
 def parse_reject(ctx: click.Context, param: click.Parameter, value: str | None) -> float | None:
@@ -33,13 +39,15 @@ reject_option = click.option(
 )
 
 
-def rejection_summary(precision: float, data, images, model, classifier, result) -> dict:
+def rejection_summary(precision: float, run: Run, classifier: np.ndarray, result: EvaluationResult) -> dict[str, Any]:
     """What `--reject-at` adds to the results of `evaluate`: the threshold, where it was chosen, and what it does."""
     from clipnb import encode_images, evaluate, load_dataset, reject
     from clipnb.datasets import every_second
     from clipnb.margin import prediction_confidence
 
-    def confidence(vectors):
+    data, images, model = run.data, run.images, run.model
+
+    def confidence(vectors: np.ndarray) -> np.ndarray:
         return prediction_confidence(vectors, classifier, model.logit_scale, model.logit_bias)
 
     known = result.labels >= 0
@@ -69,10 +77,8 @@ def rejection_summary(precision: float, data, images, model, classifier, result)
         "reject_threshold": threshold if np.isfinite(threshold) else None,
         "reject_chosen_on": chosen_on,
         "reject_n": found.n,
-        "reject_answered": found.coverage.value,
-        "reject_answered_ci": (found.coverage.low, found.coverage.high),
-        "reject_precision": found.precision.value if found.answered else None,
-        "reject_precision_ci": (found.precision.low, found.precision.high) if found.answered else None,
+        "reject_answered": found.coverage,
+        "reject_precision": found.precision if found.answered else None,
         "reject_verdict": found.verdict,
         "reject_classes_never_answered": int((present["answered"] == 0).sum()),
         "reject_classes": rows,

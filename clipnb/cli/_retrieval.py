@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 
 import click
 
-from clipnb.cli._group import main
-from clipnb.cli.options import json_option, model_options, store_option
-from clipnb.cli.output import echo_left_out, write_result
+from clipnb.cli._options import json_option, model_options, store_option
+from clipnb.cli._output import facts_text, rows_text, write_result
+from clipnb.cli._run import announce, load, report_left_out
 
 LEAST_FOLDS = 2  # whole folds that a set must have for scores by fold
 
 
-@main.command()
+@click.command()
 @model_options
 @click.option(
     "--dataset",
@@ -35,16 +34,24 @@ LEAST_FOLDS = 2  # whole folds that a set must have for scores by fold
 )
 @store_option
 @json_option
-def retrieval(source, dataset, images, split, fold_size, store, json_file) -> None:
+def retrieval(
+    source: dict,
+    dataset: str,
+    images: Path | None,
+    split: str,
+    fold_size: int,
+    store: Path | None,
+    json_file: str | None,
+) -> None:
     """Find captions by images and images by captions: R@K of papers, recall@K and median ranks, with 95 % intervals."""
-    from clipnb import encode_images, encode_texts, load_model
+    from clipnb import encode_images, encode_texts
     from clipnb.datasets import load_pairs
     from clipnb.retrieval import evaluate_retrieval
 
     pairs = load_pairs(dataset, images, split)
-    model = load_model(*source.values())
-    facts = echo_left_out(pairs.images)
-    vectors = encode_images(model, pairs.images, store, progress=sys.stderr.isatty()).vectors
+    model = load(source)
+    facts = report_left_out(pairs.images, {})
+    vectors = encode_images(model, pairs.images, store, progress=announce(source, model, pairs.images)).vectors
     texts = encode_texts(model, pairs.captions)
     full = evaluate_retrieval(vectors, texts, pairs.image_of_text).summary()
     folds = None
@@ -62,7 +69,8 @@ def retrieval(source, dataset, images, split, fold_size, store, json_file) -> No
     write_result(
         head | facts | full | ({"fold_size": fold_size, "by_fold": folds} if folds else {}),
         json_file,
-        head | counts | {title: _rows(summary) for title, summary in parts.items()},
+        facts_text(head | counts),
+        *(rows_text(title, _rows(summary)) for title, summary in parts.items()),
     )
 
 

@@ -1,4 +1,4 @@
-"""Classnames from a file, and what classnames a set must have before it can be scored."""
+"""Classnames from a file, and the check that a set has the classnames that scoring needs."""
 
 from __future__ import annotations
 
@@ -7,30 +7,31 @@ import io
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from clipnb._checks import format_value, require_attribute
+from clipnb._checks import format_value
 from clipnb._files import path_of, read_text
-from clipnb.datasets._images import LabeledImages, clean_name, first_line
+from clipnb._format import first_line
+from clipnb.datasets._images import LabeledImages, clean_name
 from clipnb.errors import InputError
 
 
 def scored_classnames(data: LabeledImages, way: str = "") -> list[str]:
-    """The classnames of a set that is to be scored.
+    """The classnames of a set that is going to be scored.
 
     Args:
         data: from `load_dataset`.
-        way: a way out that the caller offers, as the end of the message.
+        way: the caller's advice, which ends the message.
 
     Raises:
-        InputError: there are none, or only one: every answer would be right.
+        InputError: there are no classnames, or only one, so that every answer would be right.
 
     >>> from clipnb import load_dataset
     >>> scored_classnames(load_dataset("emoji"))[:2]
     ['monkey face', 'monkey']
     """
-    require_attribute(data, "data", "left_out_line", "clipnb.load_dataset")
     instead = "".join(f"; {line}" for line in (data.left_out_line(), *data.remarks) if line)
     way = f"; {way}" if way else ""
     if not data.classnames:
@@ -47,13 +48,13 @@ def scored_classnames(data: LabeledImages, way: str = "") -> list[str]:
 
 
 def with_classes(data: LabeledImages, file: str | Path) -> LabeledImages:
-    """The same images under the classnames of a file: a list of candidates, or a mapping of names.
+    r"""The same images under the classnames of a file: a list of candidates, or a mapping of names.
 
     - A list (text with a name a line, a JSON list, or COCO's {"categories": [{"id", "name"}]}): the classes to choose
       from. It names the classes of unlabelled images. Labelled classes must be among them (for COCO by name or id);
       there may be more.
-    - A mapping (JSON {folder: name} or {folder: [name, synonym, ...]}, or CSV rows "folder,name,synonym, ..."): what to
-      call some or all of the labelled classes.
+    - A mapping (JSON {folder: name} or {folder: [name, synonym, ...]}, or CSV rows "folder,name,synonym, ..."): new
+      names for some or all of the labelled classes.
 
     Args:
         data: from `load_dataset`.
@@ -69,17 +70,14 @@ def with_classes(data: LabeledImages, file: str | Path) -> LabeledImages:
     >>> from clipnb import load_dataset
     >>> data = replace(load_dataset("emoji").take(2), classnames=[], labels=np.array([-1, -1]))
     >>> with TemporaryDirectory() as folder:
-    ...     _ = (Path(folder) / "names.txt").write_text("dog\\ncat\\n")
+    ...     _ = (Path(folder) / "names.txt").write_text("dog\ncat\n")
     ...     with_classes(data, folder + "/names.txt").classnames
     ['dog', 'cat']
     """
     file = path_of(file, "file")
-    require_attribute(data, "data", "classnames", "clipnb.load_dataset")
     entries, mapping = _read_classes(file, data.classnames)
-    if (
-        any(not names or not all(isinstance(name, str) and name.strip() for name in names) for _, names in entries)
-        or not entries
-    ):
+    complete = all(names and all(isinstance(name, str) and name.strip() for name in names) for _, names in entries)
+    if not entries or not complete:
         raise InputError(f"Expected non-empty classnames in {file}, got none or an empty one")
     place: dict[str, int] = {}
     for i, (key, _) in enumerate(entries):
@@ -102,16 +100,16 @@ def with_classes(data: LabeledImages, file: str | Path) -> LabeledImages:
         names = [names for _, names in entries]
         labels = np.array([*(place[key] for key in own), -1])[data.labels]  # -1, unknown, takes the last: it stays -1
     names = [[clean_name(name) for name in group] for group in names]
-    # What the set knows about its classes goes by their names, and its descriptions too.
+    # Descriptions belong to the former names.
     return replace(data, classnames=[group[0] for group in names], labels=labels, synonyms=names, descriptions=None)
 
 
-def _key(name) -> str:
+def _key(name: object) -> str:
     return clean_name(str(name).replace("_", " "))  # as class folders are read
 
 
-def _read_classes(file: Path, known: list[str]) -> tuple[list[tuple], bool]:
-    """(what a class is called in the data, [names]) of each entry, and whether the file is a mapping."""
+def _read_classes(file: Path, known: list[str]) -> tuple[list[tuple[Any, list[Any]]], bool]:
+    """(name of a class in the data, [its names]) of each entry, and whether the file is a mapping."""
     try:
         text = read_text(file)
         content = json.loads(text) if file.suffix == ".json" else None

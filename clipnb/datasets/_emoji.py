@@ -17,20 +17,20 @@ from clipnb.datasets._images import LabeledImages, flatten
 from clipnb.errors import InputError
 
 EMOJI_DIR = ASSETS / "emoji"
-# The share-alike drawings lie in a file of their own; together they are the test split.
+# The share-alike drawings are in a separate file; together with the others they are the test split.
 EMOJI_SPLITS = {
     "test": ("test.parquet", "test-openmoji.parquet"),
     "validation": ("validation.parquet",),
     "train-sample": ("train-sample.parquet",),
     "unseen": ("unseen.parquet",),  # other concepts, left out of training under any name
-    "hard": ("test.parquet", "test-openmoji.parquet"),  # the test drawings, seen three times under `harder`
+    "hard": ("test.parquet", "test-openmoji.parquet"),  # three views of each test drawing, by `harder`
 }
 HARD_VIEWS = 3
 LICENCE = "the drawings' own: MIT, CC BY 4.0, CC BY-SA 4.0, Apache 2.0 (clipnb/assets/emoji/LICENSES.md)"
 
 
 def open_emoji(spec: str, split: str) -> LabeledImages:
-    """A split of the emoji set, which knows its super-categories, keywords, descriptions and templates."""
+    """A split of the emoji set, with its super-categories, keywords, descriptions and templates."""
     split = split or "test"
     if split not in EMOJI_SPLITS:
         raise InputError(f"Unknown split {split!r} of the emoji set; known: {', '.join(EMOJI_SPLITS)}")
@@ -74,7 +74,7 @@ def open_emoji(spec: str, split: str) -> LabeledImages:
 
 
 def harder(image: Image.Image, seed: int) -> Image.Image:
-    """A harder view: turned by up to 30 degrees, shrunk to 50 to 85 %, moved, on a light background of any tint.
+    """A harder view: rotated by up to 30 degrees, shrunk to 50 to 85 %, moved, on a light background of any tint.
 
     The same seed gives the same view.
 
@@ -84,7 +84,7 @@ def harder(image: Image.Image, seed: int) -> Image.Image:
     rng = np.random.default_rng(seed)
     image = flatten(image)
     side = round(image.width * rng.uniform(0.5, 0.85))
-    turned = image.rotate(rng.uniform(-30, 30), Image.Resampling.BICUBIC, expand=True, fillcolor="white")
+    rotated = image.rotate(rng.uniform(-30, 30), Image.Resampling.BICUBIC, expand=True, fillcolor="white")
     canvas = Image.new("RGB", image.size, "white")
-    canvas.paste(turned.resize((side, side)), tuple(rng.integers(0, image.width - side + 1, size=2).tolist()))
+    canvas.paste(rotated.resize((side, side)), tuple(rng.integers(0, image.width - side + 1, size=2).tolist()))
     return ImageChops.multiply(canvas, Image.new("RGB", image.size, tuple(rng.integers(140, 256, size=3).tolist())))

@@ -7,8 +7,10 @@ from collections import Counter
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 from PIL import Image
 
 from clipnb._files import path_of
@@ -43,12 +45,12 @@ def existing_folder(path: str, spec: str) -> Path:
 
 
 def identity(path: Path, root: Path) -> str:
-    """The id of a file: where it lies below the root, as Unicode."""
+    """The id of a file: its path below the root, as Unicode."""
     return readable_text(path.relative_to(root).as_posix())
 
 
 def ledger() -> tuple[dict[str, list[str]], LeaveOut]:
-    """An empty account of what is left out, and the function that enters an item into it.
+    """An empty record of what is left out, and the function that adds an item to it.
 
     >>> left_out, leave_out = ledger()
     >>> leave_out("broken links", "cat/a.png")
@@ -64,23 +66,24 @@ def ledger() -> tuple[dict[str, list[str]], LeaveOut]:
 
 
 def images_below(folder: Path, root: Path, leave_out: LeaveOut, deep: bool = True) -> list[Path]:
-    """The images in a folder and below it, sorted; links are followed, and everything else is accounted for.
+    """The images in a folder and below it, sorted; links are followed, and everything else is recorded.
 
     Args:
-        folder: where to look.
-        root: what ids are relative to.
-        leave_out: called with (reason, id) for whatever is no image.
-        deep: whether to look into the folders below; if not, these are passed over without account.
+        folder: the folder to search.
+        root: the folder that ids are relative to.
+        leave_out: called with (reason, id) for everything that is not an image.
+        deep: whether to search the folders below; if not, these are skipped and not recorded.
     """
     images: list[Path] = []
-    seen = {_place(place) for place in (folder, *folder.resolve().parents)}  # a link to one of them would never end
+    seen = {_inode(place) for place in (folder, *folder.resolve().parents)}  # a link to one of them would never end
 
     def visit(place: Path) -> None:
         try:
             # Folders themselves come before links to them, whichever name is first.
             entries = sorted(os.scandir(place), key=lambda entry: (entry.is_symlink(), entry.name))
         except OSError:
-            return leave_out(UNREADABLE, identity(place, root) + "/")
+            leave_out(UNREADABLE, identity(place, root) + "/")
+            return
         for entry in entries:
             path = Path(entry.path)
             if os.path.isdir(entry.path):
@@ -88,10 +91,10 @@ def images_below(folder: Path, root: Path, leave_out: LeaveOut, deep: bool = Tru
                     continue
                 if is_hidden(entry.name):
                     leave_out(HIDDEN, identity(path, root) + "/")
-                elif (where := _place(path)) in seen:
+                elif (inode := _inode(path)) in seen:
                     leave_out(REPEATED, identity(path, root))
                 else:
-                    seen.add(where)
+                    seen.add(inode)
                     visit(path)
             elif not os.path.isfile(entry.path) and not is_hidden(entry.name):  # a link to nothing, or a device
                 leave_out(BROKEN_LINKS if entry.is_symlink() else NOT_IMAGES, identity(path, root))
@@ -104,12 +107,14 @@ def images_below(folder: Path, root: Path, leave_out: LeaveOut, deep: bool = Tru
     return sorted(images)
 
 
-def _place(path: Path) -> tuple[int, int]:
-    found = path.stat()
-    return found.st_dev, found.st_ino
+def _inode(path: Path) -> tuple[int, int]:
+    status = path.stat()
+    return status.st_dev, status.st_ino
 
 
-def from_files(spec: str, root: Path, files: list[Path], labels, classnames: list[str], **facts) -> LabeledImages:
+def from_files(
+    spec: str, root: Path, files: list[Path], labels: npt.ArrayLike, classnames: list[str], **facts: Any
+) -> LabeledImages:
     """The set of these files; `facts` are further fields of `LabeledImages`."""
     return LabeledImages(
         spec,
@@ -172,8 +177,7 @@ def _refuse_splits(root: Path, folders: list[Path]) -> None:
     if all(name.casefold() in SPLITS for name in names):
         raise InputError(
             f"Expected one folder a class in {root}, got the {'split' if len(names) == 1 else 'splits'} "
-            f"{', '.join(names)}; "
-            f"give one of them: folder:{folders[0]}"
+            f"{', '.join(names)}; give one of them: folder:{folders[0]}"
         )
 
 
@@ -184,7 +188,7 @@ def _found_instead(left_out: dict[str, list[str]], folders: list[Path], root: Pa
 
 
 def _renamed(folders: list[Path], names: list[str]) -> list[str]:
-    """Remarks on folders whose class has another name than they ("_" for a blank aside), or that share a class."""
+    """Remarks on folders whose class has another name (except for "_" as a blank), or that share a class."""
     own = [readable_text(folder.name) for folder in folders]
     changed = [f"{old!a} as {new!a}" for old, new in zip(own, names) if old.replace("_", " ") != new]
     remarks = (
@@ -204,5 +208,5 @@ def _nested(by_folder: dict[Path, list[Path]], root: Path) -> list[str]:
         return []
     places = list(dict.fromkeys(identity(file.parent, root) for file in below))
     return [
-        f"{len(below)} images lie in folders inside class folders and count for the class folder above ({some(places)})"
+        f"{len(below)} images are in folders inside class folders and count for the class folder above ({some(places)})"
     ]

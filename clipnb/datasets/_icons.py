@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import zlib
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -15,7 +16,7 @@ from clipnb.datasets._images import LabeledImages
 from clipnb.errors import InputError
 
 ICONS_DIR = ASSETS / "icons"
-# The share-alike drawings lie in a file of their own; together with the others they are the test split.
+# The share-alike drawings are in a separate file; together with the others they are the test split.
 ICONS_SPLITS = {"test": ("test.parquet", "test-sharealike.parquet"), "validation": ("validation.parquet",)}
 LICENCE = "the drawings' own, open ones, some CC BY-SA 4.0 (clipnb/assets/icons/LICENSES.md)"
 
@@ -64,5 +65,5 @@ def open_icons(spec: str, split: str) -> LabeledImages:
     )
 
 
-def _read(name: str):
+def _read(name: str) -> Any:
     return json.loads((ICONS_DIR / name).read_text("utf-8"))

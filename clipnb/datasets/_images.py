@@ -1,64 +1,84 @@
-"""`LabeledImages`: what every kind of data set is opened as, and how one of its images becomes RGB."""
+"""`LabeledImages`, the one type of all kinds of data sets, and the conversion of an image to RGB."""
 
 from __future__ import annotations
 
 import hashlib
+import importlib
 import json
 import os
 import re
 import unicodedata
 from collections import Counter
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import cache, cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 from PIL import Image, ImageFile, ImageOps
 
 from clipnb._checks import as_numpy, class_indices, whole_number
+from clipnb._format import first_line
 from clipnb.errors import InputError
 
-ORIENTATION = 0x0112  # the EXIF tag that says how an image is to be turned
+ORIENTATION = 0x0112  # the EXIF tag that says how to rotate an image
 MAX_ASPECT_RATIO = 1000  # resizing the shorter side to 224 pixels would make larger ratios fill more than 150 MB
 BROKEN_LINKS = "broken links"
 NO_FILE = "rows whose file is not there"
-MISSING = (BROKEN_LINKS, NO_FILE)  # reasons of what is named in the source, and cannot be read
+MISSING = (BROKEN_LINKS, NO_FILE)  # reasons for items that the source names and that cannot be read
 NO_LABEL = "images without a label, which no accuracy counts"
-EXAMPLES = 3  # of what is left out, named in one line
+EXAMPLES = 3  # items that a message names
 
 
 @dataclass(frozen=True)
 class LabeledImages:
-    """N images, read one at a time, with what a data set knows about itself.
+    """N images, read one at a time, and everything else that is known about the data set.
 
-    `labels` (N,) int64 with -1 = unknown; `ids` are unique; `classnames` has C names.
+    name: the spec that opened it.
+    ids: N unique names of images.
+    labels: (N,) class indices; -1 = unknown.
+    classnames: C names.
+    read: position -> image.
+    positions: of a subset, positions in the set that `read` counts in.
+    notes: what else is known: "family" by image, "classes" by class.
+    versions: for each position of `read`, a value that changes when the image does.
+    left_out: {reason: items of the source that are not in the set}.
+    remarks: how the source was read, where that could surprise.
+    turned: whether images are rotated as their EXIF tag says.
+    drawings: whether these are drawings; otherwise photographs, or unknown.
+    templates: the template set for ensembles.
+    descriptions: the shipped texts about its classes.
+    groups: {classname: super-category}.
+    keywords: {classname: keywords}.
+    synonyms: all names of each class, the shown one first.
+    licence: of the images.
     """
 
     name: str
     ids: list[str]
-    labels: np.ndarray
+    labels: npt.NDArray[np.int64]
     classnames: list[str]
-    read: Callable[[int], Image.Image] = field(repr=False)  # position -> image
-    positions: np.ndarray | None = field(default=None, repr=False)  # of a subset, in what `read` counts
-    notes: dict = field(default_factory=dict, repr=False)  # what else is known: "family" by image, "classes" by class
-    versions: Sequence = field(default=(), repr=False)  # in what `read` counts: changes when the image does
-    left_out: dict[str, list[str]] = field(
-        default_factory=dict, repr=False
-    )  # reason -> items of the source not in the set
-    remarks: tuple[str, ...] = field(default=(), repr=False)  # how the source was read, where that could surprise
-    turned: bool = field(default=False, repr=False)  # whether images are turned as their EXIF tag says
-    drawings: bool = field(default=False, repr=False)  # drawings; otherwise photographs, or unknown
-    templates: str = field(default="openai-80", repr=False)  # the template set for ensembles
-    descriptions: str | None = field(default=None, repr=False)  # shipped texts about its classes
-    groups: dict[str, str] = field(default_factory=dict, repr=False)  # classname -> super-category
-    keywords: dict[str, list[str]] = field(default_factory=dict, repr=False)  # classname -> keywords
-    synonyms: list[list[str]] | None = field(default=None, repr=False)  # all names of each class, the shown one first
+    read: Callable[[int], Image.Image] = field(repr=False)
+    positions: npt.NDArray[np.int64] | None = field(default=None, repr=False)
+    notes: dict[str, Any] = field(default_factory=dict, repr=False)
+    versions: Sequence[Any] = field(default=(), repr=False)
+    left_out: dict[str, list[str]] = field(default_factory=dict, repr=False)
+    remarks: tuple[str, ...] = field(default=(), repr=False)
+    turned: bool = field(default=False, repr=False)
+    drawings: bool = field(default=False, repr=False)
+    templates: str = field(default="openai-80", repr=False)
+    descriptions: str | None = field(default=None, repr=False)
+    groups: dict[str, str] = field(default_factory=dict, repr=False)
+    keywords: dict[str, list[str]] = field(default_factory=dict, repr=False)
+    synonyms: list[list[str]] | None = field(default=None, repr=False)
     licence: str | None = field(default=None, repr=False)
     shipped: bool = field(default=False, repr=False)  # part of the package: its images never change
     validation: str | None = field(default=None, repr=False)  # spec of its validation split, by other makers
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if len(self.labels) != len(self.ids):
             raise InputError(
                 f"Expected a label for each of the {len(self.ids)} ids of {self.name}, got {len(self.labels)}"
@@ -79,17 +99,17 @@ class LabeledImages:
             raise InputError(f"Cannot read image {self.ids[index]!r} of {self.name}: {first_line(error)}") from error
 
     def opened(self, index: int) -> Image.Image:
-        """Image `index` as its file has it: in any mode, perhaps not read yet; raises what the reader raises."""
+        """Image `index` as it is in its file: in any mode, perhaps not loaded yet; raises what the reader raises."""
         return self.read(index if self.positions is None else int(self.positions[index]))
 
-    def take(self, indices) -> LabeledImages:
+    def take(self, indices: npt.ArrayLike) -> LabeledImages:
         """The subset at `indices` (an array of positions or booleans, or a number n for the first n).
 
         >>> from clipnb import load_dataset
         >>> load_dataset("emoji").take(5).labels.shape
         (5,)
         """
-        if np.isscalar(indices):
+        if np.isscalar(indices):  # also other scalars, which `whole_number` refuses
             places = np.arange(whole_number(indices, "indices", 0))[: len(self)]
         else:
             places = as_numpy(indices, "indices")
@@ -128,29 +148,29 @@ class LabeledImages:
 
     @cached_property
     def fingerprint(self) -> str:
-        """SHA-256 (16 hex digits): what a store of vectors is bound to.
+        """SHA-256 (16 hex digits) that a store of vectors is bound to.
 
-        Over name, ids, labels, classnames, whether images are turned, and the version of every image: size and time of
-        change of its file (as make and rsync do; reading all images would take as long as encoding them), or a checksum
-        of what is in memory.
+        It covers name, ids, labels, classnames, whether images are rotated, and the version of every image: size and
+        time of change of its file (as make and rsync do; reading all images would take as long as encoding them), or a
+        checksum of the bytes in memory.
         """
         versions = self.versions
         if len(versions) and self.positions is not None:
             versions = [versions[i] for i in self.positions.tolist()]
         content = [self.name, self.ids, self.labels.tolist(), self.classnames, list(versions)]
-        content += ["turned"] if self.turned else []  # stores of versions that turned nothing are not continued
+        content += ["turned"] if self.turned else []  # stores of versions that rotated no image are not continued
         return hashlib.sha256(json.dumps(content).encode()).hexdigest()[:16]
 
     @property
     def exif_rotation(self) -> str:
-        """What is done with the EXIF rotation tag of an image: "applied" or "ignored"."""
+        """Whether the EXIF rotation tag of an image is "applied" or "ignored"."""
         return "applied" if self.turned else "ignored"
 
-    def left_out_rows(self, labelled: bool = False) -> list[dict]:
-        """What the source holds and no score counts: one row a reason, with its count and some examples.
+    def left_out_rows(self, labelled: bool = False) -> list[dict[str, Any]]:
+        """Items of the source that no score counts: one row a reason, with its count and some examples.
 
         Args:
-            labelled: for scores that need labels: with the images of a labelled set that have none.
+            labelled: include the images without a label of a labelled set, for scores that need labels.
 
         >>> data = LabeledImages("x", [], np.zeros(0), [], None, left_out={"broken links": ["cat/a.png"]})
         >>> data.left_out_rows()
@@ -172,7 +192,7 @@ class LabeledImages:
         return left_out_line(self.name, self.left_out_rows(labelled))
 
 
-def left_out_line(name: str, rows: list[dict]) -> str | None:
+def left_out_line(name: str, rows: list[dict[str, Any]]) -> str | None:
     """One line about the rows of `LabeledImages.left_out_rows`; None if there are none."""
     if not rows:
         return None
@@ -187,11 +207,11 @@ def left_out_line(name: str, rows: list[dict]) -> str | None:
 
 
 def flatten(image: Image.Image, turn: bool = False) -> Image.Image:
-    """First frame as RGB; what is transparent becomes white.
+    """First frame as RGB; transparent parts become white.
 
     Args:
         image: from Pillow, in any mode.
-        turn: whether to turn it as its EXIF tag says, as image viewers do.
+        turn: whether to rotate it as its EXIF tag says, as image viewers do.
 
     Raises:
         ValueError: its pixels have no known range, or one side is more than MAX_ASPECT_RATIO times the other.
@@ -202,7 +222,7 @@ def flatten(image: Image.Image, turn: bool = False) -> Image.Image:
     short, long = sorted(image.size)
     if long > MAX_ASPECT_RATIO * short:
         raise ValueError(f"{image.width} x {image.height} pixels, more than {MAX_ASPECT_RATIO} to 1; crop it")
-    image.load()  # so that a broken file is found here, not in the middle of a transform
+    image.load()  # a broken file raises here, not in the middle of a transform
     if turn and orientation(image) != 1:
         image = ImageOps.exif_transpose(image)
     if image.mode == "RGB" and "transparency" not in image.info:
@@ -221,14 +241,9 @@ def orientation(image: Image.Image) -> int:
     """The EXIF orientation of an image, 1 to 8; 1 (upright) where there is none or the tag cannot be read."""
     try:
         value = image.getexif().get(ORIENTATION, 1)
-    except Exception:  # Pillow raises anything on broken EXIF data, which viewers pass over
+    except Exception:  # Pillow raises anything on broken EXIF data, which viewers ignore
         return 1
     return value if value in range(1, 9) else 1
-
-
-def first_line(error: Exception) -> str:
-    """What an error says, as one line."""
-    return (str(error).strip().splitlines() or [type(error).__name__])[0][:300]
 
 
 def some(items: Sequence[str]) -> str:
@@ -242,23 +257,23 @@ def some(items: Sequence[str]) -> str:
 
 
 def state(file: Path) -> tuple[int, int] | None:
-    """Size and time of change of a file; None if it is not there."""
+    """Size and time of change of a file; None if it does not exist."""
     try:
-        found = file.stat()
+        status = file.stat()
     except OSError:
         return None
-    return found.st_size, found.st_mtime_ns
+    return status.st_size, status.st_mtime_ns
 
 
 def readable_text(name: str) -> str:
-    """The name of a file as Unicode: UTF-8 whatever the locale is, with bytes that are not UTF-8 spelled out."""
+    """The name of a file as Unicode: UTF-8 in every locale, with other bytes as escapes."""
     return os.fsencode(name).decode("utf-8", "backslashreplace")
 
 
 def clean_name(name: str) -> str:
-    """A class name in composed Unicode (NFC), without blanks around it or repeated blanks inside.
+    r"""A class name in composed Unicode (NFC), without blanks around it or repeated blanks inside.
 
-    >>> clean_name(" cafe\\u0301  noir ")
+    >>> clean_name(" cafe\u0301  noir ")
     'café noir'
     """
     return " ".join(unicodedata.normalize("NFC", name).split())
@@ -282,7 +297,7 @@ LEFTOVERS = {
     "__pycache__",
 }
 HEIF_SUFFIXES = {".heic", ".heif", ".hif"}
-# Images by common knowledge that Pillow does not read; `mimetypes` differs from system to system.
+# Well-known kinds of images that Pillow does not read; `mimetypes` differs from system to system.
 OTHER_IMAGE_SUFFIXES = {
     ".svg",
     ".svgz",
@@ -308,18 +323,14 @@ VIDEO_FORMATS = {"MPEG"}  # Pillow recognises them, but reads no pixels
 @cache
 def image_suffixes() -> frozenset[str]:
     """Suffixes of the formats that the installed Pillow opens and decodes (with pillow-heif, HEIC among them)."""
-    try:
-        import pillow_heif
-
-        pillow_heif.register_heif_opener()
-    except ImportError:
-        pass
+    with suppress(ImportError):  # not a dependency; installed, it teaches Pillow to read HEIC
+        importlib.import_module("pillow_heif").register_heif_opener()
     Image.init()
     decoded = {name for name, (opener, _) in Image.OPEN.items() if not _is_stub(opener)} - VIDEO_FORMATS
     return frozenset(suffix for suffix, name in Image.registered_extensions().items() if name in decoded)
 
 
-def _is_stub(opener) -> bool:
+def _is_stub(opener: object) -> bool:
     return isinstance(opener, type) and issubclass(opener, ImageFile.StubImageFile)
 
 
@@ -332,13 +343,12 @@ def is_hidden(name: str) -> bool:
     return name.startswith(".") or name.casefold() in LEFTOVERS
 
 
-def why_not(name: str, open_file: Callable | None = None) -> str | None:
-    """Why a file is no image of a data set, by its name; None if it is one.
+def why_not(name: str, open_file: Callable[[], Path] | None = None) -> str | None:
+    """Why a file is not an image of a data set, by its name; None if it is one.
 
     Args:
         name: with its suffix; case does not matter.
-        open_file: gives what Pillow opens, to look inside a file whose name has no suffix; None: such files are no
-        images.
+        open_file: gives the file that Pillow opens if the name has no suffix; None: such files are not images.
 
     >>> why_not("cat.JPG"), why_not("cat.txt")
     (None, 'files that are not images')
@@ -357,5 +367,5 @@ def why_not(name: str, open_file: Callable | None = None) -> str | None:
     try:
         with Image.open(open_file()):
             return None
-    except Exception:  # Pillow raises anything on a file that is no image
+    except Exception:  # Pillow raises anything on a file that is not an image
         return NOT_IMAGES

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 
 from clipnb._checks import text_of
@@ -16,8 +17,8 @@ from clipnb.datasets._torchvision import open_torchvision
 from clipnb.datasets._webdataset import open_webdataset
 from clipnb.errors import InputError
 
-# A kind of data set is added here: its name, and a function of the whole spec and of what follows the colon.
-OPENERS = {
+# A kind of data set is added here: its name, and a function of the whole spec and of the part after the colon.
+OPENERS: dict[str, Callable[[str, str], LabeledImages]] = {
     "emoji": open_emoji,
     "folder": open_folder,
     "icons": open_icons,
@@ -36,13 +37,13 @@ SPECS = (
 def load_dataset(spec: str = "emoji") -> LabeledImages:
     """Open a labelled image set by its spec.
 
-    Whatever the source holds is an image of the set, or counted in its `left_out` with the reason. Class names are
-    read in composed Unicode, without blanks around them. In `folder:`, `table:` and `webdataset:` images are turned as
+    Every item of the source is an image of the set, or listed in its `left_out` with the reason. Classnames are read
+    in composed Unicode, without blanks around them. In `folder:`, `table:` and `webdataset:` images are rotated as
     their EXIF tag says; the others are read as in published runs, which ignore the tag.
 
     Args:
         spec: "emoji" (the embedded test split; also "emoji:validation", "emoji:train-sample", "emoji:hard" with
-            turned, shrunk and tinted views of the test drawings, "emoji:unseen" with other concepts),
+            rotated, shrunk and tinted views of the test drawings, "emoji:unseen" with other concepts),
             "icons" (embedded: fewer classes, each with 12 images or more; also "icons:validation"),
             "folder:PATH" (one folder a class; its name is the classname, "_" read as a space; a folder of images
             alone is an unlabelled set; links are followed, hidden files are not images),

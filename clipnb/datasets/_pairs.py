@@ -21,7 +21,7 @@ from clipnb._files import path_of, read_text
 from clipnb.datasets._folder import LeaveOut, ledger
 from clipnb.datasets._images import NO_FILE, LabeledImages, first_line, state, why_not
 from clipnb.datasets._rows import table_rows
-from clipnb.datasets._table import PATH_COLUMNS, _column, _inside
+from clipnb.datasets._table import PATH_COLUMNS, _inside, _required_column
 from clipnb.datasets._webdataset import _shards
 from clipnb.errors import InputError
 
@@ -155,8 +155,8 @@ def _json_captions(content: Any, file: Path, split: str) -> dict[str, list[str]]
 def _table_captions(file: Path) -> dict[str, list[str]]:
     """Captions by path of image, of a table; rows of one image are joined."""
     columns, rows = table_rows(file)
-    image = _column(columns, PATH_COLUMNS, file, "image paths")
-    caption = _column(columns, CAPTION_COLUMNS, file, "captions")
+    image = _required_column(columns, PATH_COLUMNS, file, "image paths")
+    caption = _required_column(columns, CAPTION_COLUMNS, file, "captions")
     grouped: dict[str, list[str]] = {}
     for number, row in enumerate(rows, start=1):
         name, cell = row.get(image), row.get(caption)

@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import numpy.typing as npt
 
-from clipnb._checks import class_indices, require_attribute, whole_number
+from clipnb._checks import class_indices, whole_number
 from clipnb.datasets._classnames import scored_classnames
 from clipnb.datasets._images import LabeledImages
 from clipnb.errors import InputError
@@ -17,7 +17,7 @@ MAX_PER_CLASS = 10**6
 
 
 def labelled(data: LabeledImages, per_class: int = 1) -> LabeledImages:
-    """The images of a set that have a label, for whatever compares predictions with labels.
+    """The images of a set that have a label, for every comparison of predictions with labels.
 
     Args:
         data: from `load_dataset`.
@@ -33,15 +33,14 @@ def labelled(data: LabeledImages, per_class: int = 1) -> LabeledImages:
     >>> labelled(data).ids, labelled(data).left_out_line()
     (['a.png', 'c.png'], '1 item of pets is left out: images without a label (1: b.png)')
     """
-    require_attribute(data, "data", "classnames", "clipnb.load_dataset")
     whole_number(per_class, "per_class", 1, MAX_PER_CLASS)
     scored_classnames(data)
     known = data.labels >= 0
     counts = np.bincount(data.labels[known], minlength=len(data.classnames))
     if (enough := int((counts >= per_class).sum())) < 2:
         raise InputError(
-            f"Expected at least two classes of {data.name} with {per_class} or more labelled images each, got {enough} of {len(counts)} "
-            f"(the largest class has {counts.max()}); add images or labels"
+            f"Expected at least two classes of {data.name} with {per_class} or more labelled images each, got {enough} "
+            f"of {len(counts)} (the largest class has {counts.max()}); add images or labels"
         )
     if known.all():
         return data
@@ -59,7 +58,7 @@ def every_second(labels: npt.ArrayLike) -> npt.NDArray[np.bool_]:
         (N,) booleans.
 
     Raises:
-        InputError: `labels` are no class indices.
+        InputError: `labels` are not class indices.
 
     >>> every_second([0, 0, 1, 0, 0, 2])
     array([False,  True, False, False,  True, False])

@@ -1,4 +1,4 @@
-"""`table:FILE`: CSV, TSV, JSON lines or Parquet with a row an image, by path or with the images inside."""
+"""`table:FILE`: CSV, TSV, JSON lines or Parquet with one row per image, by path or with the images inside."""
 
 from __future__ import annotations
 
@@ -10,13 +10,14 @@ import os
 import posixpath
 import re
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from functools import lru_cache, partial
 from glob import glob
 from pathlib import Path, PureWindowsPath
 from threading import Lock
+from typing import IO, Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -24,11 +25,12 @@ from PIL import Image
 
 from clipnb._checks import class_indices
 from clipnb._files import path_of
+from clipnb._format import first_line
 from clipnb.datasets._folder import LeaveOut, ledger
-from clipnb.datasets._images import NO_FILE, LabeledImages, clean_name, first_line, state
+from clipnb.datasets._images import NO_FILE, LabeledImages, clean_name, state
 from clipnb.errors import InputError
 
-# Names of columns, whatever their case; the first that a table has is taken.
+# Names of columns, in any case; the first that a table has is used.
 PATH_COLUMNS = (
     "path",
     "file_name",
@@ -67,7 +69,7 @@ NO_IMAGE = "rows without an image"
 
 @dataclass(frozen=True)
 class Row:
-    """One image of a table: its id, what is in its label cell (None: nothing), how it is opened, and its version."""
+    """One image of a table: its id, the value of its label cell (None: empty), how it is opened, and its version."""
 
     id: str
     label: object
@@ -83,15 +85,16 @@ def open_table(spec: str, pattern: str) -> LabeledImages:
         raise InputError(f"Expected a CSV or Parquet table in {spec!r}, found none")
     left_out, leave_out = ledger()
     rows: list[Row] = []
-    names, remarks = None, []
+    names: list[str] | None = None
+    remarks: list[str] = []
     for file in files:
         try:
-            found, known, more = _read(file, leave_out)
+            new_rows, known, more = _read(file, leave_out)
         except InputError:
             raise
         except (pa.ArrowException, OSError, csv.Error, ValueError, TypeError, AttributeError, RecursionError) as error:
             raise InputError(f"Cannot read the table {file}: {first_line(error)}{_way_out(error)}") from None
-        rows += found
+        rows += new_rows
         names = names or known
         remarks += [remark for remark in more if remark not in remarks]
     ids = [row.id for row in rows]
@@ -103,10 +106,10 @@ def open_table(spec: str, pattern: str) -> LabeledImages:
     if names is None:
         names = sorted({text for text in texts if text is not None}, key=_numbers_first)
         place = {name: i for i, name in enumerate(names)}
-        labels = [-1 if text is None else place[text] for text in texts]
+        numbers = [-1 if text is None else place[text] for text in texts]
     else:
-        labels = [_class_of(text, names, spec) for text in texts]
-    labels = class_indices(labels, f"labels in {spec}", num_classes=max(1, len(names)), unknown=True)
+        numbers = [_class_of(text, names, spec) for text in texts]
+    labels = class_indices(numbers, f"labels in {spec}", num_classes=max(1, len(names)), unknown=True)
     return LabeledImages(
         spec,
         ids,
@@ -127,8 +130,8 @@ def _way_out(error: Exception) -> str:
 # Labels --------------------------------------------------------------------------------------------------------------
 
 
-def _label_texts(labels: list, ids: list[str], spec: str) -> list[str | None]:
-    """Labels as texts; None where the label is unknown: nothing, blanks, NaN, or -1 among whole numbers."""
+def _label_texts(labels: list[object], ids: list[str], spec: str) -> list[str | None]:
+    """Labels as texts; None where the label is unknown: empty, blanks, NaN, or -1 among whole numbers."""
     texts = [_label_text(label, name, spec) for label, name in zip(labels, ids)]
     known = [text for text in texts if text is not None]
     if known and all(re.fullmatch(r"[+-]?\d+(\.0*)?", text) for text in known):
@@ -138,13 +141,13 @@ def _label_texts(labels: list, ids: list[str], spec: str) -> list[str | None]:
     return texts
 
 
-def _label_text(label, name: str, spec: str) -> str | None:
+def _label_text(label: object, name: str, spec: str) -> str | None:
     if label is None:
         return None
     if isinstance(label, (float, Decimal)):
         if math.isnan(label):
             return None
-        if label != int(label) if math.isfinite(label) else True:
+        if not math.isfinite(label) or label != int(label):
             raise InputError(f"Expected labels of {spec} as names or whole numbers, got {label} for {name!r}")
         return str(int(label))
     if isinstance(label, (list, tuple, dict, set, bytes)):
@@ -157,7 +160,7 @@ def _numbers_first(name: str) -> tuple[int, str]:
 
 
 def _class_of(text: str | None, names: list[str], spec: str) -> int:
-    """The index of a label in a table that knows the names of its classes, and holds their numbers or themselves."""
+    """The index of a label in a table with a list of class names, whose labels are numbers or names."""
     if text is None:
         return -1
     if re.fullmatch(r"[+-]?\d+", text):
@@ -177,7 +180,7 @@ def _read(file: Path, leave_out: LeaveOut) -> tuple[list[Row], list[str] | None,
     if start.startswith(b"PAR1"):
         return _parquet_rows(file, leave_out)
     if file.suffix.casefold() in (".parquet", ".pq"):
-        raise InputError(f"Cannot read the table {file}: it is no Parquet file")
+        raise InputError(f"Cannot read the table {file}: it is not a Parquet file")
     if start.startswith((b"\x1f\x8b", b"PK\x03\x04", b"\xd0\xcf\x11\xe0", b"ARROW1", b"BZh", b"\xfd7zXZ")):
         raise InputError(
             f"Cannot read the table {file}: it is compressed or a spreadsheet; export it as CSV, or unpack it"
@@ -186,8 +189,8 @@ def _read(file: Path, leave_out: LeaveOut) -> tuple[list[Row], list[str] | None,
     with open(file, encoding=encoding, newline="") as text:
         lines = _json_lines(text, file) if file.suffix.casefold() in (".jsonl", ".ndjson") else _csv_lines(text, file)
         columns = next(lines)
-        path = _column(columns, PATH_COLUMNS, file, "paths")
-        label = _column(columns, LABEL_COLUMNS, file, "labels", needed=False)
+        path = _required_column(columns, PATH_COLUMNS, file, "paths")
+        label = _column(columns, LABEL_COLUMNS)
         rows = [
             row
             for number, cells in enumerate(lines, start=2)
@@ -196,7 +199,7 @@ def _read(file: Path, leave_out: LeaveOut) -> tuple[list[Row], list[str] | None,
     return rows, None, _unlabelled(columns, path, label, file)
 
 
-def _csv_lines(text, file: Path) -> Iterator:
+def _csv_lines(text: IO[str], file: Path) -> Iterator[Any]:
     """The columns, and then each row as a dict."""
     first = text.readline()
     text.seek(0)
@@ -230,7 +233,8 @@ def _separator(header: str, file: Path) -> str:
     return first
 
 
-def _json_lines(text, file: Path) -> Iterator:
+def _json_lines(text: IO[str], file: Path) -> Iterator[Any]:
+    """The columns, and then each row as a dict."""
     rows = [json.loads(line) for line in text if line.strip()]
     if not all(isinstance(row, dict) for row in rows):
         raise InputError(f"Expected a JSON object a line in {file}")
@@ -238,17 +242,22 @@ def _json_lines(text, file: Path) -> Iterator:
     yield from rows
 
 
-def _column(columns, wanted: tuple[str, ...], file: Path, what: str, needed: bool = True) -> str | None:
+def _column(columns: Sequence[str], known: tuple[str, ...]) -> str | None:
+    """The first of the known names that a table has, as the table writes it; None if it has none of them."""
     own = {name.strip().casefold(): name for name in reversed(columns)}
-    found = next((own[name] for name in wanted if name in own), None)
-    if found is None and needed:
+    return next((own[name] for name in known if name in own), None)
+
+
+def _required_column(columns: Sequence[str], known: tuple[str, ...], file: Path, kind: str) -> str:
+    name = _column(columns, known)
+    if name is None:
         raise InputError(
-            f"Expected a column of {what} ({', '.join(wanted)}) in {file}, got {', '.join(map(str, columns)) or 'none'}"
+            f"Expected a column of {kind} ({', '.join(known)}) in {file}, got {', '.join(map(str, columns)) or 'none'}"
         )
-    return found
+    return name
 
 
-def _unlabelled(columns, path: str, label: str | None, file: Path) -> list[str]:
+def _unlabelled(columns: Sequence[str], path: str, label: str | None, file: Path) -> list[str]:
     others = [name for name in columns if name != path]
     if label is not None or not others:
         return []
@@ -258,25 +267,28 @@ def _unlabelled(columns, path: str, label: str | None, file: Path) -> list[str]:
     ]
 
 
-def _path_row(file: Path, cell, label, number: int, leave_out: LeaveOut) -> Row | None:
+def _path_row(file: Path, cell: object, label: object, number: int, leave_out: LeaveOut) -> Row | None:
+    """The row of one image, or None if it is left out."""
     if cell is None or (isinstance(cell, str) and not cell.strip()):
-        return leave_out(NO_PATH, f"{file.name}, row {number}")
+        leave_out(NO_PATH, f"{file.name}, row {number}")
+        return None
     name, path = _inside(file, cell)
     version = state(path)
     if version is None:
-        return leave_out(NO_FILE, name)
+        leave_out(NO_FILE, name)
+        return None
     return Row(name, label, partial(Image.open, path), version)
 
 
-def _inside(table: Path, cell) -> tuple[str, Path]:
-    """(id, path) of an image, which lies below the table's folder: a table from elsewhere reaches no other files."""
+def _inside(table: Path, cell: object) -> tuple[str, Path]:
+    """(id, path) of an image below the table's folder: a table from elsewhere must not reach other files."""
     refused = InputError(
         f"Expected paths of images below the folder of the table {table}, got {cell!r}; put the table above its images"
     )
     if not isinstance(cell, str) or "\0" in cell:
         raise refused
     folder = table.parent
-    # Blanks around a path, and backslashes, are the file's own only if there is such a file.
+    # Blanks around a path, and backslashes, are part of the name only if such a file exists.
     name = next((name for name in (cell, cell.strip()) if (folder / name).exists()), cell.strip().replace("\\", "/"))
     if os.path.isabs(name):
         name = os.path.relpath(name, os.path.abspath(folder))
@@ -294,13 +306,13 @@ def _parquet_rows(file: Path, leave_out: LeaveOut) -> tuple[list[Row], list[str]
     schema = table.schema_arrow
     features = json.loads((schema.metadata or {}).get(b"huggingface", b"{}")).get("info", {}).get("features", {})
     image = _image_column(schema, file)
-    label = _column(schema.names, LABEL_COLUMNS, file, "labels", needed=False)
+    label = _column(schema.names, LABEL_COLUMNS)
     named = [
         name
         for name, feature in features.items()
         if isinstance(feature, dict) and feature.get("names") and name in schema.names
     ]
-    if label is None and len(named) == 1:  # whatever Hugging Face's column of classes is called
+    if label is None and len(named) == 1:  # Hugging Face's column of classes may have any name
         label = named[0]
     names = [clean_name(name) for name in features[label]["names"]] if label in named else None
     labels = table.read([label])[label].to_pylist() if label else [None] * table.metadata.num_rows
@@ -321,7 +333,7 @@ def _image_column(schema: pa.Schema, file: Path) -> str:
     known = [name for name in holding if name.strip().casefold() in PATH_COLUMNS]
     if known or len(holding) == 1:
         return known[-1] if known else holding[0]
-    image = _column(schema.names, PATH_COLUMNS, file, "images or paths")
+    image = _required_column(schema.names, PATH_COLUMNS, file, "images or paths")
     if not _is_text(schema.field(image).type):
         raise InputError(f"Expected images or paths in the column {image!r} of {file}, got {schema.field(image).type}")
     return image
@@ -339,11 +351,13 @@ def _is_text(kind: pa.DataType) -> bool:
     return pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind)
 
 
-def _embedded_rows(file: Path, table: pq.ParquetFile, image: str, labels: list, leave_out: LeaveOut) -> list[Row]:
+def _embedded_rows(
+    file: Path, table: pq.ParquetFile, image: str, labels: list[object], leave_out: LeaveOut
+) -> list[Row]:
     reading = Lock()
 
     @lru_cache(maxsize=4)  # a row group at a time: the images of a whole set may be larger than memory
-    def group(number: int) -> list:
+    def group(number: int) -> list[Any]:
         return table.read_row_group(number, [image])[image].to_pylist()
 
     def opened(number: int, row: int) -> Image.Image:
@@ -353,7 +367,7 @@ def _embedded_rows(file: Path, table: pq.ParquetFile, image: str, labels: list, 
         if content is None and isinstance(value, dict) and value.get("path"):
             return Image.open(_inside(file, value["path"])[1])
         if content is None:
-            raise OSError("the table holds no bytes of it")
+            raise OSError("the table holds no bytes for it")
         return Image.open(io.BytesIO(content))
 
     places = [
@@ -361,7 +375,8 @@ def _embedded_rows(file: Path, table: pq.ParquetFile, image: str, labels: list, 
         for number in range(table.num_row_groups)
         for row in range(table.metadata.row_group(number).num_rows)
     ]
-    version, rows = state(file), []
+    version = state(file)
+    rows: list[Row] = []
     for position, (label, place, missing) in enumerate(zip(labels, places, _missing(table, image))):
         name = f"{file.name}#{position}"
         if missing:
@@ -372,7 +387,7 @@ def _embedded_rows(file: Path, table: pq.ParquetFile, image: str, labels: list, 
 
 
 def _missing(table: pq.ParquetFile, image: str) -> Iterator[bool]:
-    """Of each row whether it has no image; they are read for that only where the file's statistics know of nulls."""
+    """For each row, whether it has no image; images are read for that only if the file's statistics report nulls."""
     schema = table.schema_arrow
     for number in range(table.num_row_groups):
         group = table.metadata.row_group(number)

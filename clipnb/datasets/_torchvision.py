@@ -1,13 +1,16 @@
-"""`torchvision:NAME:PATH`: the test split of a torchvision set that is on disk already; nothing is downloaded."""
+"""`torchvision:NAME:PATH`: the test split of a torchvision set on disk; nothing is downloaded."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
+from clipnb._format import first_line
 from clipnb.datasets._folder import existing_folder
-from clipnb.datasets._images import LabeledImages, first_line
+from clipnb.datasets._images import LabeledImages
 from clipnb.errors import InputError
 
 
@@ -37,13 +40,13 @@ def open_torchvision(spec: str, rest: str) -> LabeledImages:
 
 
 def _files_version(root: Path) -> tuple[int, int, int]:
-    """Number, size and latest change of the files below: torchvision's sets do not say which of them are theirs."""
+    """Number, size and latest change of all files below: torchvision's sets do not list their own."""
     states = [path.stat() for path in root.rglob("*") if path.is_file()]
     return len(states), sum(state.st_size for state in states), max(state.st_mtime_ns for state in states)
 
 
-def _open(kind, root: Path, spec: str):
-    # The test split is asked for in each of the ways that torchvision's classes know.
+def _open(kind: Callable[..., Any], root: Path, spec: str) -> Any:
+    # Each of torchvision's classes takes the test split in one of these ways.
     for options in ({"train": False}, {"split": "test"}, {"split": "val"}, {}):
         try:
             return kind(str(root), **options)
@@ -51,4 +54,4 @@ def _open(kind, root: Path, spec: str):
             continue
         except (RuntimeError, OSError) as error:
             raise InputError(f"Cannot open {spec!r}: {first_line(error)} (nothing is downloaded)") from None
-    raise InputError(f"Cannot open {spec!r}: its constructor asks for more than a folder and a split")
+    raise InputError(f"Cannot open {spec!r}: its constructor needs more than a folder and a split")

@@ -14,7 +14,7 @@ from clipnb._checks import format_value, require_attribute
 from clipnb._files import path_of, read_text
 from clipnb.datasets._images import LabeledImages, clean_name, first_line
 from clipnb.datasets._rows import table_rows
-from clipnb.datasets._table import LABEL_COLUMNS, PATH_COLUMNS, _column
+from clipnb.datasets._table import LABEL_COLUMNS, PATH_COLUMNS, _required_column
 from clipnb.errors import InputError
 
 VALIDATION_IMAGE = re.compile(r"ILSVRC2012_val_(\d{8})\b")
@@ -121,7 +121,8 @@ def _indices(labels: Any, classes: dict[str, int], path: Path, name: object) -> 
 
 def _table(path: Path) -> dict[str, list]:
     columns, rows = table_rows(path)
-    name, label = _column(columns, NAME_COLUMNS, path, "image ids"), _column(columns, LISTS, path, "valid labels")
+    name = _required_column(columns, NAME_COLUMNS, path, "image ids")
+    label = _required_column(columns, LISTS, path, "valid labels")
     groups: dict[str, list] = {}
     for row in rows:
         cell = row.get(label)

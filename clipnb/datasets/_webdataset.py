@@ -9,20 +9,24 @@ import re
 import tarfile
 from glob import glob
 from pathlib import Path
+from typing import IO, cast
 
 from PIL import Image
 
 from clipnb._checks import class_indices
 from clipnb._files import path_of, read_text
+from clipnb._format import first_line
 from clipnb.datasets._folder import LeaveOut, ledger
-from clipnb.datasets._images import HIDDEN, LabeledImages, clean_name, first_line, is_hidden, why_not
+from clipnb.datasets._images import HIDDEN, LabeledImages, clean_name, is_hidden, why_not
 from clipnb.errors import InputError
 
 NO_IMAGE = "samples without an image"
 FURTHER = "further images of a sample that has one"
 LINKS = "links inside an archive"
+Place = tuple[str, int, int]  # (shard, offset, size) of an image
+Sample = tuple[str, int, Place]  # (id, label, place)
 JSON_LABELS = ("cls", "label", "class", "target")
-MAX_LABEL_BYTES = 2**20  # of a .cls or .json file; a longer one holds something else
+MAX_LABEL_BYTES = 2**20  # a longer .cls or .json file holds something else
 
 
 def open_webdataset(spec: str, pattern: str) -> LabeledImages:
@@ -44,8 +48,10 @@ def open_webdataset(spec: str, pattern: str) -> LabeledImages:
         for shard in shards
         for sample in _samples(shard, Path(os.path.relpath(shard, root)).as_posix(), classnames, leave_out)
     ]
-    ids, labels, places = ([sample[part] for sample in samples] for part in range(3))
-    labels = class_indices(labels, f"labels in {spec}", num_classes=len(classnames), unknown=True)
+    ids = [name for name, _, _ in samples]
+    places = [place for _, _, place in samples]
+    numbers = [label for _, label, _ in samples]
+    labels = class_indices(numbers, f"labels in {spec}", num_classes=len(classnames), unknown=True)
 
     def read(i: int) -> Image.Image:
         shard, offset, size = places[i]
@@ -61,17 +67,17 @@ def open_webdataset(spec: str, pattern: str) -> LabeledImages:
 def _shards(spec: str, pattern: str) -> list[str]:
     shards = []
     for part in _braces(str(path_of(pattern or ".", "dataset").expanduser())):
-        found = [part] if Path(part).is_file() else sorted(glob(part))
-        if not found and shards:
+        matches = [part] if Path(part).is_file() else sorted(glob(part))
+        if not matches and shards:
             raise InputError(f"Expected all tar shards of {spec!r}, found no {part}")
-        shards += found
+        shards += matches
     if not shards:
         raise InputError(f"Expected tar shards for {spec!r}, found none")
     return list(dict.fromkeys(shards))
 
 
 def _braces(pattern: str) -> list[str]:
-    """What a pattern with braces stands for.
+    """All patterns that a pattern with braces stands for.
 
     >>> _braces("a-{08..10}.tar"), _braces("{train,val}.tar")
     (['a-08.tar', 'a-09.tar', 'a-10.tar'], ['train.tar', 'val.tar'])
@@ -90,9 +96,11 @@ def _braces(pattern: str) -> list[str]:
     return [whole for part in parts for whole in _braces(pattern[: match.start()] + part + pattern[match.end() :])]
 
 
-def _samples(shard: str, title: str, classnames: list[str], leave_out: LeaveOut) -> list[tuple]:
+def _samples(shard: str, title: str, classnames: list[str], leave_out: LeaveOut) -> list[Sample]:
     """(id, label, (shard, offset, size)) of each image of a shard."""
-    images, labels, keys = {}, {}, {}
+    images: dict[str, tuple[str, Place]] = {}  # by name without suffix
+    labels: dict[str, int] = {}
+    keys: dict[str, str] = {}
     try:
         with tarfile.open(shard, "r:") as archive:  # uncompressed only: images are read by their offsets
             for member in archive:
@@ -102,7 +110,7 @@ def _samples(shard: str, title: str, classnames: list[str], leave_out: LeaveOut)
                 if any(is_hidden(part) for part in Path(member.name).parts if part.strip(".")):
                     leave_out(HIDDEN, name)
                     continue
-                if not member.isfile():  # nothing is unpacked, and links lead nowhere
+                if not member.isfile():  # links are not followed, since nothing is unpacked
                     leave_out(LINKS, name)
                     continue
                 # As WebDataset: the key of a sample ends at the first dot of the file's name, folders aside.
@@ -115,7 +123,8 @@ def _samples(shard: str, title: str, classnames: list[str], leave_out: LeaveOut)
                         raise InputError(f"Expected one image a sample in {shard}, got two of the name {stem!r}")
                     images[stem] = (key, (shard, member.offset_data, member.size))
                 elif suffix.casefold() in ("cls", "json"):
-                    content = archive.extractfile(member).read(MAX_LABEL_BYTES)
+                    file = cast("IO[bytes]", archive.extractfile(member))  # None only for what is not a file
+                    content = file.read(MAX_LABEL_BYTES)
                     label = int(content) if suffix.casefold() == "cls" else _json_label(content, classnames)
                     if label is not None and (suffix.casefold() == "cls" or stem not in labels):
                         labels[stem] = label
@@ -127,7 +136,8 @@ def _samples(shard: str, title: str, classnames: list[str], leave_out: LeaveOut)
             f"Cannot read {shard} as an uncompressed tar of images and .cls numbers: "
             f"{_packed(shard) or first_line(error)}"
         ) from None
-    samples, seen = [], set()
+    samples: list[Sample] = []
+    seen: set[str] = set()
     for stem, (key, place) in images.items():
         seen.add(key)
         if stem != key and key in images:  # 000.seg.png beside 000.jpg
@@ -142,8 +152,8 @@ def _samples(shard: str, title: str, classnames: list[str], leave_out: LeaveOut)
 
 def _json_label(content: bytes, classnames: list[str]) -> int | None:
     """The label in a sample's JSON: a class index, or a classname; None if it has none."""
-    found = json.loads(content)
-    value = next((found[key] for key in JSON_LABELS if key in found), None) if isinstance(found, dict) else None
+    entry = json.loads(content)
+    value = next((entry[key] for key in JSON_LABELS if key in entry), None) if isinstance(entry, dict) else None
     if isinstance(value, str) and clean_name(value) in classnames:
         return classnames.index(clean_name(value))
     if value is None or (isinstance(value, int) and not isinstance(value, bool)):
@@ -152,18 +162,17 @@ def _json_label(content: bytes, classnames: list[str]) -> int | None:
 
 
 def _refuse_rest(archive: tarfile.TarFile, shard: str) -> None:
-    """Raise ReadError unless the end mark or nothing follows the last member: tarfile passes over damaged headers."""
-    archive.fileobj.seek(archive.offset)
-    if archive.fileobj.read(tarfile.BLOCKSIZE).strip(b"\0"):
+    """Raise ReadError if anything but the end mark follows the last member: tarfile ignores damaged headers."""
+    file = cast("IO[bytes]", archive.fileobj)
+    file.seek(archive.offset)
+    if file.read(tarfile.BLOCKSIZE).strip(b"\0"):
         raise tarfile.ReadError(f"it is damaged or cut off at byte {archive.offset}")
 
 
 def _packed(shard: str) -> str | None:
+    """Why a shard cannot be read, if it is compressed."""
     with open(shard, "rb") as file:
         start = file.read(6)
-    packed = start.startswith((b"\x1f\x8b", b"BZh", b"\xfd7zXZ", b"\x28\xb5\x2f\xfd", b"PK\x03\x04"))
-    return (
-        "it is compressed; unpack it once (gunzip, unzstd ...), since images are read by their place in the file"
-        if packed
-        else None
-    )
+    if not start.startswith((b"\x1f\x8b", b"BZh", b"\xfd7zXZ", b"\x28\xb5\x2f\xfd", b"PK\x03\x04")):
+        return None
+    return "it is compressed; unpack it once (gunzip, unzstd ...), since images are read by their place in the file"

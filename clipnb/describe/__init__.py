@@ -2,13 +2,24 @@
 
 from clipnb.describe._controls import keyword_texts, random_words, shuffled
 from clipnb.describe._files import Descriptions, check_texts, load_descriptions, unmatched
-from clipnb.describe._query import DRAWING_QUERY, QUERY, Question, check_answer, load_query, query, questions, refusal
+from clipnb.describe._query import (
+    DRAWING_QUERY,
+    QUERY,
+    AnswerError,
+    Question,
+    check_answer,
+    load_query,
+    query,
+    questions,
+    refusal,
+)
 
 from clipnb.describe import llm  # isort: skip - it imports the names above
 
 __all__ = [
     "DRAWING_QUERY",
     "QUERY",
+    "AnswerError",
     "Descriptions",
     "Question",
     "check_answer",

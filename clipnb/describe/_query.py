@@ -6,18 +6,20 @@ import json
 import re
 import string
 import unicodedata
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 
-from clipnb._checks import class_indices, listed, require_attribute, text_of, whole_number
+from clipnb._checks import class_indices, listed, text_of, whole_number
 from clipnb._files import path_of, read_text
 from clipnb.errors import InputError
 from clipnb.prompts import check_classnames
 from clipnb.similarity import check_classifier
 
-# Ours: the paper's own query is not known. The line with {category} is left out where no super-category is known.
+# Our own wording: the paper's query is not known. The line with {category} is left out if no super-category is known.
 QUERY = """\
 You describe images for an image search engine. The category is "{classname}".
 It belongs to: {category}.
@@ -26,31 +28,39 @@ Write {count} short descriptions of what an image of "{classname}" shows, each a
 names the category, says what is visible (shape, parts, colours) and what tells it apart from those others.
 Do not name the others. Answer as a JSON list of strings."""
 # The same for sets of drawings, such as the emoji set.
-_DRAWN = (
-    ('"{classname}".\n', '"{classname}" (a simple drawing, not a photograph).\n'),
-    ("an image of", "a drawing of"),
+DRAWING_QUERY = QUERY.replace('"{classname}".\n', '"{classname}" (a simple drawing, not a photograph).\n').replace(
+    "an image of", "a drawing of"
 )
-DRAWING_QUERY = QUERY.replace(*_DRAWN[0]).replace(*_DRAWN[1])
 FIELDS = ("classname", "category", "rivals", "count")
 MARKUP = set("<>{}[]|\\`")
 HOSTILE = re.compile(
-    r"\b(ignore|disregard|forget|override)\s+(all|any|the|these|those|your|previous|everything)\b|system prompt|javascript:|://|"
-    r"www\.|\bas an ai\b|\blanguage model\b",
+    r"\b(ignore|disregard|forget|override)\s+(all|any|the|these|those|your|previous|everything)\b|"
+    r"system prompt|javascript:|://|www\.|\bas an ai\b|\blanguage model\b",
     re.IGNORECASE,
 )
 
 
+class AnswerError(ValueError):
+    """A language model's answer cannot be used; the text says why, in words that a second query can repeat."""
+
+
 @dataclass(frozen=True)
 class Question:
-    """What a language model is asked about: a class, the classes it is mistaken for, and its super-category if known."""
+    """A class to ask a language model about, the classes it is mistaken for, and its super-category if known."""
 
     classname: str
     rivals: tuple[str, ...] = ()
     category: str | None = None
 
 
-def questions(classnames, classifier, classes, rivals: int = 3, categories=None) -> list[Question]:
-    """One question for each of `classes`; its rivals are the classes whose texts are most similar, so no label is needed.
+def questions(
+    classnames: Sequence[str],
+    classifier: npt.ArrayLike,
+    classes: npt.ArrayLike,
+    rivals: int = 3,
+    categories: Sequence[str | None] | None = None,
+) -> list[Question]:
+    """One question for each of `classes`; its rivals are the classes with the most similar texts: no label is needed.
 
     Args:
         classnames: C names.
@@ -62,24 +72,26 @@ def questions(classnames, classifier, classes, rivals: int = 3, categories=None)
     >>> questions(["cat", "dog", "car"], np.array([[1, 0], [.8, .6], [0, 1.]]), [0], rivals=1)
     [Question(classname='cat', rivals=('dog',), category=None)]
     """
-    classnames, classifier = check_classnames(classnames), check_classifier(classifier).astype(float)
-    if len(classnames) != len(classifier):
-        raise InputError(f"Expected `classnames` of length C = {len(classifier)}, got {len(classnames)}")
-    rivals, found = whole_number(rivals, "rivals", 0), []
-    for c in class_indices(classes, "classes", num_classes=len(classnames)).tolist():
-        similar = classifier @ classifier[c]
-        similar[c] = -np.inf
-        nearest = np.argsort(-similar, kind="stable")[: min(rivals, len(classnames) - 1)]
-        found.append(
-            Question(
-                classnames[c], tuple(classnames[r] for r in nearest), categories[c] if categories is not None else None
-            )
-        )
-    return found
+    classnames = check_classnames(classnames)
+    vectors = check_classifier(classifier).astype(float)
+    if len(classnames) != len(vectors):
+        raise InputError(f"Expected `classnames` of length C = {len(vectors)}, got {len(classnames)}")
+    count = min(whole_number(rivals, "rivals", 0), len(classnames) - 1)
+
+    def question(c: int) -> Question:
+        similarity = vectors @ vectors[c]
+        similarity[c] = -np.inf
+        nearest = np.argsort(-similarity, kind="stable")[:count]
+        category = categories[c] if categories is not None else None
+        return Question(classnames[c], tuple(classnames[r] for r in nearest), category)
+
+    return [question(c) for c in class_indices(classes, "classes", num_classes=len(classnames)).tolist()]
 
 
-def query(classname: str, rivals, count: int = 5, category: str | None = None, template: str = QUERY) -> str:
-    """The text that a language model is asked about one class.
+def query(
+    classname: str, rivals: Sequence[str], count: int = 5, category: str | None = None, template: str = QUERY
+) -> str:
+    """The text that asks a language model about one class.
 
     Args:
         classname: name of the class.
@@ -92,7 +104,8 @@ def query(classname: str, rivals, count: int = 5, category: str | None = None, t
     It is often mistaken for: ferry, motor boat.
     """
     rivals = [text_of(rival, "rivals") for rival in listed(rivals, "rivals")]
-    text_of(classname, "classname"), whole_number(count, "count", 1)
+    text_of(classname, "classname")
+    whole_number(count, "count", 1)
     if category is not None:
         text_of(category, "category")
     lines = [
@@ -104,7 +117,7 @@ def query(classname: str, rivals, count: int = 5, category: str | None = None, t
 
 
 def load_query(path: str | Path) -> str:
-    """Read a query of your own: UTF-8 text with the fields of `QUERY`, of which {classname} is a must.
+    """Read a query of your own: UTF-8 text with the fields of `QUERY`; {classname} is required.
 
     Raises:
         InputError: the file cannot be read, a field is unknown, or {classname} is missing.
@@ -122,16 +135,17 @@ def load_query(path: str | Path) -> str:
             f"Expected the query {path} to have fields such as {{classname}}, got {error}; write {{{{ for a brace"
         ) from None
     if unknown := sorted(fields - set(FIELDS)):
-        raise InputError(
-            f"Unknown field {{{' '.join(unknown[0].split())}}} in the query {path}; known: {', '.join(f'{{{f}}}' for f in FIELDS)}"
-        )
+        known = ", ".join(f"{{{name}}}" for name in FIELDS)
+        raise InputError(f"Unknown field {{{' '.join(unknown[0].split())}}} in the query {path}; known: {known}")
     if "classname" not in fields:
         raise InputError(f"Expected the field {{classname}} in the query {path}, got none")
     return text
 
 
 def refusal(text: str) -> str | None:
-    """Why a text may not be shown or used, or None if it is plain: markup, links, control characters, orders to a model.
+    """Why a text may not be shown or used; None if it is plain.
+
+    Refused are markup, links, control characters and instructions to a language model.
 
     >>> refusal("a red fire engine with a ladder"), refusal("a <b>red</b> engine")
     (None, "the character '<'")
@@ -141,58 +155,63 @@ def refusal(text: str) -> str | None:
     for char in text:
         if char in MARKUP or unicodedata.category(char).startswith("C"):
             return f"the character {char!r}"
-    found = HOSTILE.search(text)
-    return f"the words {found.group()!r}" if found else None
+    match = HOSTILE.search(text)
+    return f"the words {match.group()!r}" if match else None
 
 
 def check_answer(
-    answer: str, question: Question, count: int = 5, allow_rivals: bool = False, too_long=None
+    answer: str,
+    question: Question,
+    count: int = 5,
+    allow_rivals: bool = False,
+    too_long: Callable[[list[str]], Sequence[str]] | None = None,
 ) -> list[str]:
-    """The descriptions in a language model's raw answer, if it is one that may be used.
+    """The descriptions in a language model's raw answer.
 
     Args:
-        answer: raw text; a JSON list of strings, a fence of backticks around it is taken off.
-        question: what was asked.
-        count: how many descriptions are wanted; more are dropped.
+        answer: raw text: a JSON list of strings, perhaps inside a fence of backticks.
+        question: the question that it answers.
+        count: how many descriptions are needed; further ones are dropped.
         allow_rivals: whether a description may name a rival.
         too_long: texts -> those that the CLIP model would cut off, for example `prompts.truncated_prompts`; None: not checked.
 
     Raises:
-        InputError: what is wrong with it, in words that a second query can repeat.
+        AnswerError: the answer cannot be used.
+        InputError: `answer` is not a string, or `count` is not a positive whole number.
 
     >>> check_answer('["a dog with long ears"]', Question("dog", ("cat",)), count=1)
     ['a dog with long ears']
     >>> check_answer('["a dog, unlike a cat"]', Question("dog", ("cat",)), count=1)
     Traceback (most recent call last):
-    clipnb.errors.InputError: a description names 'cat'
+    clipnb.describe._query.AnswerError: a description names 'cat'
     """
     count = whole_number(count, "count", 1)
-    require_attribute(question, "question", "classname", "describe.questions")
     if not isinstance(answer, str):
         raise InputError(f"Expected `answer` to be a string, got {type(answer).__name__}")
     fenced = re.fullmatch(r"\s*```\w*\n(.*?)```\s*", answer, re.DOTALL)
     try:
         texts = json.loads(fenced.group(1) if fenced else answer)
     except (json.JSONDecodeError, RecursionError):
-        raise InputError("it is no whole JSON list") from None
+        raise AnswerError("it is not a complete JSON list") from None
     if not isinstance(texts, list) or not all(isinstance(text, str) and text.strip() for text in texts):
-        raise InputError("it is no list of non-empty strings")
+        raise AnswerError("it is not a list of non-empty strings")
     texts = list(dict.fromkeys(" ".join(text.split()) for text in texts))[:count]
     if len(texts) < count:
-        raise InputError(f"it has {len(texts)} different descriptions instead of {count}")
+        raise AnswerError(f"it has {len(texts)} different descriptions instead of {count}")
     for text in texts:
         if reason := refusal(text):
-            raise InputError(f"a description holds {reason}")
+            raise AnswerError(f"a description contains {reason}")
         rest = whole_name(question.classname).sub("", text)
         if rest == text:
-            raise InputError(f"a description does not name {question.classname!r}")
+            raise AnswerError(f"a description does not name {question.classname!r}")
         named = None if allow_rivals else next((r for r in question.rivals if whole_name(r).search(rest)), None)
         if named:
-            raise InputError(f"a description names {named!r}")
+            raise AnswerError(f"a description names {named!r}")
     if too_long and (cut := list(too_long(texts))):
-        raise InputError(f"a description is too long ({len(cut[0].split())} words)")
+        raise AnswerError(f"a description is too long ({len(cut[0].split())} words)")
     return texts
 
 
-def whole_name(name: str) -> re.Pattern:
+def whole_name(name: str) -> re.Pattern[str]:
+    """A pattern that finds a name, or its plural, as whole words."""
     return re.compile(rf"(?<!\w){re.escape(name)}(?:e?s)?(?!\w)", re.IGNORECASE)

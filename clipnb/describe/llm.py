@@ -1,6 +1,6 @@
 """Ask a language model for descriptions, hosted or local, through litellm: cached, paced, within a ceiling of cost.
 
-Keys come from the environment, where litellm looks for them, and are taken out of everything that is kept or said.
+Keys come from the environment, where litellm looks for them; they are removed from everything that is stored or logged.
 """
 
 from __future__ import annotations
@@ -8,37 +8,45 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import random
 import re
 import threading
 import time
+import warnings
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from pathlib import Path
+from types import ModuleType
+from typing import Any
 
-from clipnb._checks import listed, real_number, require_attribute, text_of, whole_number
+from clipnb import _runtime
+from clipnb._checks import listed, real_number, text_of, whole_number
 from clipnb._files import path_of, write_atomically
-from clipnb.describe import QUERY, Descriptions, Question, check_answer, query
+from clipnb._format import first_line
+from clipnb.describe import QUERY, AnswerError, Descriptions, Question, check_answer, query
 from clipnb.errors import InputError
 
-LONGEST_WAIT = 600  # seconds; a server that asks for more is left alone until the next run
+MAX_WAIT = 600  # seconds; a server that asks for a longer pause is left alone until the next run
 
 
 @dataclass(frozen=True)
-class Asker:
-    """How to ask: which model, where, how fast, and for how much.
+class LLMSettings:
+    """How to ask a language model: which one, where, how fast, and for how much.
 
     model: as litellm names it ("openai/gpt-4o-mini", "ollama/llama3.1").
-    cache: folder of raw answers, one JSON file each; what is there is not asked again.
+    cache: folder of raw answers, one JSON file each; a query whose answer is there is not sent again.
     api_base: URL of a server of your own that speaks the OpenAI protocol; None: the provider's.
     price: US dollars per million tokens (in, out); None: from litellm's table.
     max_cost: ceiling in US dollars for all calls of a run.
-    concurrency, per_minute: most calls at a time, and in a minute (None: no limit).
-    asks: how often a class is asked until an answer can be used. retries: of a call that fails.
-    timeout: seconds for one call. max_tokens: of one answer.
+    concurrency: largest number of calls at a time.
+    per_minute: largest number of calls a minute; None: no limit.
+    attempts: how often a class is asked until an answer can be used.
+    retries: how often a failed call is repeated.
+    timeout: seconds for one call.
+    max_tokens: largest length of one answer.
     """
 
     model: str
@@ -48,7 +56,7 @@ class Asker:
     max_cost: float = 1.0
     concurrency: int = 4
     per_minute: float | None = None
-    asks: int = 3
+    attempts: int = 3
     retries: int = 5
     timeout: float = 60.0
     max_tokens: int = 600
@@ -56,35 +64,26 @@ class Asker:
     def __post_init__(self) -> None:
         text_of(self.model, "model")
         path_of(self.cache, "cache")
-        for name, lowest, highest in (
-            ("concurrency", 1, 1000),
-            ("asks", 1, 100),
-            ("retries", 0, 100),
-            ("max_tokens", 1, 10**6),
-        ):
-            whole_number(getattr(self, name), name, lowest, highest)
-        for name in ("timeout", "per_minute"):
-            if (
-                not (name == "per_minute" and self.per_minute is None)
-                and not 0 < real_number(getattr(self, name), name) < 1e9
-            ):
-                raise InputError(f"Expected `{name}` > 0, got {getattr(self, name)}")
+        whole_number(self.concurrency, "concurrency", 1, 1000)
+        whole_number(self.attempts, "attempts", 1, 100)
+        whole_number(self.retries, "retries", 0, 100)
+        whole_number(self.max_tokens, "max_tokens", 1, 10**6)
+        _check_positive(self.timeout, "timeout")
+        if self.per_minute is not None:
+            _check_positive(self.per_minute, "per_minute")
         if not 0 <= real_number(self.max_cost, "max_cost") < 1e9:
             raise InputError(f"Expected `max_cost` >= 0, got {self.max_cost}")
-        if self.price is not None and (
-            len(pair := listed(self.price, "price", "two numbers")) != 2
-            or not all(0 <= real_number(p, "price") < 1e9 for p in pair)
-        ):
-            raise InputError(f"Expected `price` as two numbers >= 0, in and out, got {self.price}")
-        if self.api_base is not None:
-            text_of(self.api_base, "api_base")
-        if self.api_base and re.search(r"//[^/]*@", self.api_base):
+        if self.price is not None:
+            price = listed(self.price, "price", "two numbers")
+            if len(price) != 2 or not all(0 <= real_number(part, "price") < 1e9 for part in price):
+                raise InputError(f"Expected `price` as two numbers >= 0, in and out, got {self.price}")
+        if self.api_base is not None and re.search(r"//[^/]*@", text_of(self.api_base, "api_base")):
             raise InputError("Expected `api_base` without a user name or password: keys come from the environment only")
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """What asking will take: calls not in the cache, tokens (rough, on the safe side), US dollars."""
+    """The effort of a run: calls not in the cache, tokens (rough, rather too many), US dollars."""
 
     calls: int
     tokens_in: int
@@ -97,20 +96,27 @@ class Estimate:
 
 @dataclass
 class Answers:
-    """What was answered: usable descriptions, classes whose answers were refused, classes that got no answer, and the effort."""
+    """The result of a run.
+
+    by_class: {classname: usable descriptions}.
+    refused: {classname: why its last answer cannot be used}.
+    missing: {classname: why there is no answer}; the next run asks again.
+    calls: number of calls of this run.
+    cost: US dollars of this run.
+    """
 
     by_class: dict[str, list[str]] = field(default_factory=dict)
-    refused: dict[str, str] = field(default_factory=dict)  # classname: why its last answer cannot be used
-    missing: dict[str, str] = field(default_factory=dict)  # classname: why there is none; asked again by the next run
+    refused: dict[str, str] = field(default_factory=dict)
+    missing: dict[str, str] = field(default_factory=dict)
     calls: int = 0
-    cost: float = 0.0  # US dollars of this run
+    cost: float = 0.0
 
-    def descriptions(self, asker: Asker, template: str = QUERY) -> Descriptions:
-        """The usable ones in the form that `load_descriptions` reads back."""
+    def descriptions(self, settings: LLMSettings, template: str = QUERY) -> Descriptions:
+        """The usable descriptions in the form that `load_descriptions` reads back."""
         return Descriptions(
             self.by_class,
             {
-                "written_by": asker.model,
+                "written_by": settings.model,
                 "date": _now()[:10],
                 "query": template,
                 "reviewed": "By rule only (`describe.check_answer`); no person has reviewed them.",
@@ -118,129 +124,142 @@ class Answers:
         )
 
 
-def estimate(asker: Asker, questions: Sequence[Question], count: int = 5, template: str = QUERY) -> Estimate:
-    """What a run would take if every answer could be used at once; nothing is called.
+def estimate(settings: LLMSettings, questions: Sequence[Question], count: int = 5, template: str = QUERY) -> Estimate:
+    """The effort of a run if every first answer could be used; nothing is called.
+
+    Args:
+        settings: model, cache, pace and ceiling.
+        questions: from `describe.questions`.
+        count: how many descriptions to ask for.
+        template: as for `describe.query`.
 
     Raises:
-        InputError: litellm has no price for the model and `asker.price` is None.
+        InputError: litellm has no price for the model and `settings.price` is None.
     """
-    require_attribute(asker, "asker", "max_tokens", "llm.Asker")
-    whole_number(count, "count", 1), text_of(template, "template")
-    texts = [
-        _text(require_attribute(question, "questions", "classname", "describe.questions"), count, template)
-        for question in listed(questions, "questions", "questions")
-    ]
-    texts = [text for text in texts if not _cache_file(asker, text).exists()]
-    tokens_in, tokens_out = sum(map(_tokens, texts)), asker.max_tokens * len(texts)
-    price = _price(asker) if texts else (0.0, 0.0)
-    return Estimate(len(texts), tokens_in, tokens_out, (tokens_in * price[0] + tokens_out * price[1]) / 1e6)
+    whole_number(count, "count", 1)
+    text_of(template, "template")
+    texts = [_text(question, count, template) for question in listed(questions, "questions", "questions")]
+    texts = [text for text in texts if not _cache_file(settings, text).exists()]
+    tokens_in = sum(map(_tokens, texts))
+    tokens_out = settings.max_tokens * len(texts)
+    cost = 0.0
+    if texts:
+        with ExitStack() as stack:
+            cost = _cost(settings, tokens_in, tokens_out, lambda: stack.enter_context(_runtime.offline_litellm()))
+    return Estimate(len(texts), tokens_in, tokens_out, cost)
 
 
 def ask(
-    asker: Asker,
+    settings: LLMSettings,
     questions: Sequence[Question],
     count: int = 5,
     template: str = QUERY,
     allow_rivals: bool = False,
-    too_long: Callable | None = None,
-    said: Callable[[str], None] = lambda line: None,
+    too_long: Callable[[list[str]], Sequence[str]] | None = None,
+    log: Callable[[str], None] = lambda line: None,
 ) -> Answers:
-    """Ask about every class until its answer can be used (`describe.check_answer`), at most `asker.asks` times.
+    """Ask about every class until its answer can be used (`describe.check_answer`), at most `settings.attempts` times.
 
-    A call that fails for a passing reason (429, 5xx, time-out) is repeated with growing pauses, or as long after as the server
-    asks for; meanwhile no other call starts. Every answer is in the cache before the next one is asked for, so a run that was
-    cut off goes on where it stopped, and a finished one calls nothing.
+    A call that fails for a temporary reason (429, 5xx, time-out) is repeated with growing pauses, or after the pause
+    that the server asks for; meanwhile no other call starts. Every answer is cached before the next query is sent, so a
+    run that was cut off resumes where it stopped, and a finished one calls nothing.
 
     Args:
-        asker: model, cache, pace and ceiling.
+        settings: model, cache, pace and ceiling.
         questions: from `describe.questions`.
-        count, template, allow_rivals, too_long: as in `describe.query` and `describe.check_answer`.
-        said: told one line for every pause and every refused answer.
+        count: how many descriptions to ask for.
+        template: as for `describe.query`.
+        allow_rivals: whether a description may name a rival.
+        too_long: as for `describe.check_answer`.
+        log: called with one line for every pause and every unusable answer.
 
     Raises:
-        InputError: litellm is not installed, no price is known, the estimate is above the ceiling, or the cache cannot be used.
+        InputError: litellm is not installed, no price is known, the estimate is above the ceiling, or the cache cannot
+            be used.
     """
-    expected = estimate(asker, questions, count, template)
-    if expected.cost > asker.max_cost:
+    expected = estimate(settings, questions, count, template)
+    if expected.cost > settings.max_cost:
         raise InputError(
-            f"Expected a cost of at most ${asker.max_cost:.4f}, estimated are {expected}; raise the ceiling or ask about fewer classes"
+            f"Expected a cost of at most ${settings.max_cost:.4f}, estimated are {expected}; raise the ceiling or ask "
+            "about fewer classes"
         )
     try:
-        asker.cache.mkdir(parents=True, exist_ok=True)
+        settings.cache.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise InputError(f"Cannot use the folder {asker.cache} as a cache: {error.strerror}") from None
-    run = _Run(asker, said)
+        raise InputError(f"Cannot use the folder {settings.cache} as a cache: {error.strerror}") from None
     answers = Answers()
 
-    def one(question: Question) -> None:
-        reason = None
-        for turn in range(asker.asks):
-            text = _text(question, count, template)
-            if turn:
-                text += f"\n\nYour answer number {turn} cannot be used: {reason}. Answer again."
+    def ask_about(question: Question) -> None:
+        text = base = _text(question, count, template)
+        for attempt in range(1, settings.attempts + 1):
             try:
                 answer = run.answer(text)
+                answers.by_class[question.classname] = check_answer(answer, question, count, allow_rivals, too_long)
+                return
             except _NoAnswer as error:
                 answers.missing[question.classname] = str(error)
                 return
-            try:
-                answers.by_class[question.classname] = check_answer(answer, question, count, allow_rivals, too_long)
-                return
-            except InputError as error:
+            except AnswerError as error:
                 reason = str(error)
-                said(f"{question.classname!r}, answer {turn + 1}: {reason}")
+                log(f"{question.classname!r}, answer {attempt}: {reason}")
+                text = f"{base}\n\nYour answer number {attempt} cannot be used: {reason}. Answer again."
         answers.refused[question.classname] = reason
 
-    pool = ThreadPoolExecutor(asker.concurrency)
-    try:
-        list(pool.map(one, questions))
-    finally:
-        run.stopped.set()
-        pool.shutdown(cancel_futures=True)
+    with ExitStack() as stack:
+        run = _Run(settings, log, stack)
+        pool = ThreadPoolExecutor(settings.concurrency)
+        try:
+            list(pool.map(ask_about, questions))
+        finally:
+            run.stopped.set()
+            pool.shutdown(cancel_futures=True)
     for name in ("by_class", "refused", "missing"):  # in the order of the questions, not of the answers
-        found = getattr(answers, name)
-        setattr(answers, name, {q.classname: found[q.classname] for q in questions if q.classname in found})
-    answers.calls, answers.cost = run.calls, run.cost
+        part: dict[str, Any] = getattr(answers, name)
+        setattr(answers, name, {q.classname: part[q.classname] for q in questions if q.classname in part})
+    answers.calls = run.calls
+    answers.cost = run.cost
     return answers
 
 
 class _NoAnswer(Exception):
-    pass
+    """There is no answer in this run; the text says why."""
 
 
 class _Run:
-    """Pace, spending and cache of one run, shared by its threads."""
+    """Pace, spending and cache of one run, shared by its threads; `stack` ends with the run."""
 
-    def __init__(self, asker: Asker, said) -> None:
-        self.asker, self.said = asker, said
-        self.lock, self.stopped = threading.Lock(), threading.Event()
-        self.next_start, self.calls, self.cost, self.promised = 0.0, 0, 0.0, 0.0
+    def __init__(self, settings: LLMSettings, log: Callable[[str], None], stack: ExitStack) -> None:
+        self.settings = settings
+        self.log = log
+        self.stack = stack
+        self.lock = threading.Lock()
+        self.stopped = threading.Event()
+        self.library: ModuleType | None = None
+        self.next_start = 0.0
+        self.calls = 0
+        self.cost = 0.0
+        self.promised = 0.0  # dollars that the calls under way may cost at most
 
     def answer(self, text: str) -> str:
-        path = _cache_file(self.asker, text)
+        """The answer to a query, from the cache or from the language model."""
+        path = _cache_file(self.settings, text)
         if path.exists():
             return _read(path)
-        price = _price(self.asker)
-        most = (_tokens(text) * price[0] + self.asker.max_tokens * price[1]) / 1e6
+        max_cost = self._cost(_tokens(text), self.settings.max_tokens)
         with self.lock:
-            if self.cost + self.promised + most > self.asker.max_cost:
-                raise _NoAnswer(f"the ceiling of ${self.asker.max_cost:.4f} is reached")
-            self.promised += most
+            if self.cost + self.promised + max_cost > self.settings.max_cost:
+                raise _NoAnswer(f"the ceiling of ${self.settings.max_cost:.4f} is reached")
+            self.promised += max_cost
         spent = 0.0
         try:
             content, usage = self._call(text)
-            spent = (
-                sum(usage.get(kind, 0) * rate for kind, rate in zip(("prompt_tokens", "completion_tokens"), price))
-                / 1e6
-                if usage
-                else most
-            )
+            spent = self._cost(usage["prompt_tokens"], usage["completion_tokens"]) if usage else max_cost
         finally:
             with self.lock:
-                self.promised -= most
+                self.promised -= max_cost
                 self.cost += spent
         entry = {
-            "model": self.asker.model,
+            "model": self.settings.model,
             "query": text,
             "date": _now(),
             "hash": path.stem,
@@ -250,44 +269,67 @@ class _Run:
         write_atomically(path, (json.dumps(entry, ensure_ascii=False, indent=1) + "\n").encode())
         return entry["answer"]
 
-    def _call(self, text: str) -> tuple[str, dict]:
-        litellm = _litellm()
-        for turn in range(self.asker.retries + 1):
-            self._wait_for_turn()
-            try:
-                response = litellm.completion(
-                    model=self.asker.model,
-                    messages=[{"role": "user", "content": text}],
-                    max_tokens=self.asker.max_tokens,
-                    timeout=self.asker.timeout,
-                    api_base=self.asker.api_base,
-                    num_retries=0,
-                    max_retries=0,
-                    drop_params=True,
-                )
-                usage = getattr(response, "usage", None)
-                tokens = (
-                    {kind: int(getattr(usage, kind, 0) or 0) for kind in ("prompt_tokens", "completion_tokens")}
-                    if usage
-                    else {}
-                )
-                return response.choices[0].message.content or "", tokens
-            except Exception as error:  # litellm maps every provider's own kinds to its own, all with a status
-                status = getattr(error, "status_code", None)
-                line = f"{type(error).__name__}: {without_keys(_first_line(error))}"
-                if not (status in (408, 409, 429) or (isinstance(status, int) and status >= 500)):
-                    raise _NoAnswer(line) from None
-                wait = _retry_after(error)
-                wait = min(60, 2**turn) * random.uniform(0.5, 1) if wait is None else wait
-                if turn == self.asker.retries or wait > LONGEST_WAIT:
-                    raise _NoAnswer(f"{line} (after {turn + 1} calls)") from None
-                with self.lock:
-                    self.next_start = max(self.next_start, time.monotonic() + wait)
-                self.said(f"{line}; going on in {wait:.1f} s")
-        raise AssertionError("unreachable")
+    def _cost(self, tokens_in: int, tokens_out: int) -> float:
+        return _cost(self.settings, tokens_in, tokens_out, self._litellm)
+
+    def _litellm(self) -> ModuleType:
+        with self.lock:
+            if self.library is None:
+                self.library = self.stack.enter_context(_runtime.offline_litellm())
+            return self.library
+
+    def _call(self, text: str) -> tuple[str, dict[str, int]]:
+        """(content, tokens by kind) of one answer, after as many repeats as are allowed."""
+        import tenacity  # of the extra `llm`, like litellm
+
+        backoff = tenacity.wait_exponential_jitter(max=60)
+
+        def pause(state: tenacity.RetryCallState) -> float:
+            wait = _retry_after(state.outcome.exception() if state.outcome else None)
+            return backoff(state) if wait is None else wait
+
+        def hold(state: tenacity.RetryCallState) -> None:
+            wait = state.upcoming_sleep
+            with self.lock:
+                self.next_start = max(self.next_start, time.monotonic() + wait)
+            error = state.outcome.exception() if state.outcome else None
+            self.log(f"{_described(error)}; continuing in {wait:.1f} s")
+
+        retrying = tenacity.Retrying(
+            retry=tenacity.retry_if_exception(_is_temporary),
+            wait=pause,
+            stop=lambda state: state.attempt_number > self.settings.retries or state.upcoming_sleep > MAX_WAIT,
+            before=lambda state: self._wait_for_turn(),
+            before_sleep=hold,
+            sleep=lambda seconds: None,  # `_wait_for_turn` waits, for this call and for all others
+            reraise=True,
+        )
+        try:
+            return retrying(self._complete, text)
+        except _NoAnswer:  # the run was stopped
+            raise
+        except Exception as error:  # litellm turns the errors of every provider into its own, all with a status
+            calls = f" (after {retrying.statistics['attempt_number']} calls)" if _is_temporary(error) else ""
+            raise _NoAnswer(_described(error) + calls) from None
+
+    def _complete(self, text: str) -> tuple[str, dict[str, int]]:
+        response = self._litellm().completion(
+            model=self.settings.model,
+            messages=[{"role": "user", "content": text}],
+            max_tokens=self.settings.max_tokens,
+            timeout=self.settings.timeout,
+            api_base=self.settings.api_base,
+            num_retries=0,
+            max_retries=0,
+            drop_params=True,
+        )
+        usage = getattr(response, "usage", None)
+        kinds = ("prompt_tokens", "completion_tokens") if usage else ()
+        return response.choices[0].message.content or "", {kind: int(getattr(usage, kind, 0) or 0) for kind in kinds}
 
     def _wait_for_turn(self) -> None:
-        pause = 60 / self.asker.per_minute if self.asker.per_minute else 0.0
+        """Wait until the next call may start, and count it."""
+        pause = 60 / self.settings.per_minute if self.settings.per_minute else 0.0
         while not self.stopped.is_set():
             with self.lock:
                 now = time.monotonic()
@@ -312,28 +354,23 @@ def without_keys(text: str) -> str:
     return text
 
 
-def _litellm():
-    os.environ["LITELLM_LOCAL_MODEL_COST_MAP"] = "True"  # its table of prices as installed; nothing is fetched
-    try:
-        import litellm  # takes seconds, and only asking needs it
-    except ImportError:
-        raise InputError("Asking a language model needs litellm: pip install 'clipnb[llm]'") from None
-    litellm.telemetry, litellm.suppress_debug_info, litellm.disable_hf_tokenizer_download = False, True, True
-    return litellm
+def _check_positive(value: float, name: str) -> None:
+    if not 0 < real_number(value, name) < 1e9:
+        raise InputError(f"Expected `{name}` > 0, got {value}")
 
 
-def _price(asker: Asker) -> tuple[float, float]:
-    if asker.price is not None:
-        return asker.price
+def _cost(settings: LLMSettings, tokens_in: int, tokens_out: int, litellm: Callable[[], ModuleType]) -> float:
+    """US dollars at the given price, or else by litellm's table."""
+    if settings.price is not None:
+        return (tokens_in * settings.price[0] + tokens_out * settings.price[1]) / 1e6
+    library = litellm()
     try:
-        one, other = _litellm().cost_per_token(model=asker.model, prompt_tokens=1_000_000, completion_tokens=1_000_000)
-    except InputError:
-        raise
-    except Exception:  # each provider's lookup fails in its own way
+        return sum(library.cost_per_token(model=settings.model, prompt_tokens=tokens_in, completion_tokens=tokens_out))
+    except Exception:  # the lookup fails in another way for each provider
         raise InputError(
-            f"No price is known for the model {asker.model!r}: give it in US dollars per million tokens, 0,0 for a local one"
+            f"No price is known for the model {settings.model!r}: give it in US dollars per million tokens, "
+            "0,0 for a local one"
         ) from None
-    return float(one), float(other)
 
 
 def _text(question: Question, count: int, template: str) -> str:
@@ -344,8 +381,9 @@ def _tokens(text: str) -> int:
     return len(text.encode()) // 3 + 16  # English has about four characters a token
 
 
-def _cache_file(asker: Asker, text: str) -> Path:
-    return Path(asker.cache) / (hashlib.sha256("\n".join((asker.model, text)).encode()).hexdigest()[:32] + ".json")
+def _cache_file(settings: LLMSettings, text: str) -> Path:
+    digest = hashlib.sha256(f"{settings.model}\n{text}".encode()).hexdigest()
+    return Path(settings.cache) / f"{digest[:32]}.json"
 
 
 def _read(path: Path) -> str:
@@ -358,27 +396,34 @@ def _read(path: Path) -> str:
     return answer
 
 
-def _retry_after(error: Exception) -> float | None:
+def _is_temporary(error: BaseException) -> bool:
+    status = getattr(error, "status_code", None)
+    return isinstance(status, int) and (status in (408, 409, 429) or status >= 500)
+
+
+def _retry_after(error: BaseException | None) -> float | None:
     """Seconds that the server asks to wait; None if it does not say."""
-    headers = (
-        getattr(getattr(error, "response", None), "headers", None)
-        or getattr(error, "litellm_response_headers", None)
-        or {}
-    )
+    response = getattr(error, "response", None)
+    headers = getattr(response, "headers", None) or getattr(error, "litellm_response_headers", None) or {}
     value = headers.get("retry-after") or ""
-    try:
+    with suppress(ValueError):
         return max(0.0, float(value))
-    except ValueError:
-        pass
-    try:  # the header's other form is a date
+    with suppress(TypeError, ValueError):  # the header's other form is a date
         return max(0.0, (parsedate_to_datetime(value) - datetime.now(UTC)).total_seconds())
-    except (TypeError, ValueError):
-        return None
+    return None
 
 
-def _first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or ["no details"])[0][:300]
+def _described(error: BaseException | None) -> str:
+    """An error in one line, without keys."""
+    return f"{type(error).__name__}: {without_keys(first_line(error))}"
 
 
 def _now() -> str:
     return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+def __getattr__(name: str) -> Any:
+    if name == "Asker":
+        warnings.warn("clipnb.describe.llm.Asker is now called LLMSettings", DeprecationWarning, stacklevel=2)
+        return LLMSettings
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

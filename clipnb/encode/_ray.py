@@ -2,58 +2,71 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+import importlib
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any, cast
 
+from clipnb import _runtime
 from clipnb.datasets import load_dataset
-from clipnb.embeddings import read_skipped
-from clipnb.encode._images import Task, encode_shards, prepare, require_some_readable
+from clipnb.embeddings import StoreWriter, read_skipped
+from clipnb.encode._images import BadImages, Decoder, EncodingJob, encode_shards, prepare, require_some_readable
 from clipnb.errors import InputError
+from clipnb.models import Model
 
 
 def encode_with_ray(
-    load, spec: str, store: str | Path, bad_images: str = "stop", workers: int | None = None, decoder: str | None = None
+    load: Callable[[], Model],
+    spec: str,
+    store: str | Path,
+    bad_images: BadImages = "stop",
+    workers: int | None = None,
+    decoder: Decoder | None = None,
+    shard_size: int | None = None,
 ) -> dict[str, str]:
-    """`encode.encode_to_store` by Ray Data (extra `ray`), here or on the cluster that Ray is told of (RAY_ADDRESS).
+    """`encode_to_store` by Ray Data (extra `ray`), on this machine or on the cluster at RAY_ADDRESS.
 
-    A worker loads model and data set once; a task is one shard, which the worker encodes and writes. When a worker dies,
-    Ray gives its shard to another; a shard written twice is one file. All nodes must see the same paths.
+    A worker loads model and data set once, then encodes and writes one shard at a time. When a worker dies, Ray gives
+    its shard to another; a shard written twice is one file. All nodes must see the same paths.
 
     Args:
         load: function without arguments that gives the model, on any node.
         spec: of `load_dataset`.
-        store, bad_images, decoder: as for `encode.encode_images`.
+        store: folder of the embeddings store.
+        bad_images: as for `encode_images`.
         workers: how many encode at a time; None: one a GPU, or one for two cores.
+        decoder: as for `encode_images`.
+        shard_size: images a shard; None: as for `encode_images`.
 
     Returns:
         Reason by id of the images that were skipped.
 
     Raises:
-        InputError: Ray is not installed, or as `encode.encode_images`.
+        InputError: Ray is not installed, or as `encode_images`.
     """
     try:
-        import ray
+        ray: Any = importlib.import_module("ray")
+        importlib.import_module("ray.data")
     except ImportError:
-        raise InputError("Expected Ray for the engine ray, it is not installed; pip install 'clipnb[ray]'") from None
+        raise InputError("Engine 'ray' needs Ray, which is not installed: pip install 'clipnb[ray]'") from None
     data = load_dataset(spec)
-    task = prepare(load(), data, store, bad_images, decoder)
-    if task.shards:
-        ray.init(ignore_reinit_error=True, log_to_driver=False, logging_level="ERROR", include_dashboard=False)
-        ray.data.DataContext.get_current().enable_progress_bars = False
-        gpu = task.model.device.type == "cuda"
-        workers = workers or max(1, int(ray.cluster_resources().get("GPU" if gpu else "CPU", 1)) // (1 if gpu else 2))
-        places = ray.data.from_items(
-            [{"place": place} for place in range(len(task.shards))], override_num_blocks=len(task.shards)
-        )
-        done = places.map_batches(
-            _Worker,
-            fn_constructor_args=(load, spec, replace(task, model=None)),
-            batch_size=1,
-            concurrency=workers,
-            num_cpus=0 if gpu else 1,
-            num_gpus=1 if gpu else 0,
-        )
-        refused = sorted(row["refused"] for row in done.take_all() if row["refused"])
+    job = prepare(load(), data, store, bad_images, decoder, shard_size)
+    if job.shards:
+        with _runtime.ray_session(ray):
+            gpu = job.model.device.type == "cuda"
+            slots = int(ray.cluster_resources().get("GPU" if gpu else "CPU", 1))
+            places = ray.data.from_items(
+                [{"place": place} for place in range(len(job.shards))], override_num_blocks=len(job.shards)
+            )
+            done = places.map_batches(
+                _Worker,
+                fn_constructor_args=(load, spec, (job.provenance, job.bad_images, job.writer, job.shards)),
+                batch_size=1,
+                concurrency=workers or max(1, slots if gpu else slots // 2),
+                num_cpus=0 if gpu else 1,
+                num_gpus=1 if gpu else 0,
+            )
+            refused = sorted(row["refused"] for row in done.take_all() if row["refused"])
         if refused:
             raise InputError(refused[0])
     skipped = read_skipped(store)
@@ -62,15 +75,17 @@ def encode_with_ray(
 
 
 class _Worker:
-    def __init__(self, load, spec: str, task: Task):
-        self.data = load_dataset(spec)
-        self.task = replace(task, model=load())
+    """Encodes and writes shards; it loads the model and the data set for itself."""
 
-    def __call__(self, batch: dict) -> dict:
-        rows = self.task.shards[int(batch["place"][0])]
+    def __init__(self, load: Callable[[], Model], spec: str, choices: tuple[Any, ...]) -> None:
+        self.data = load_dataset(spec)
+        self.job = EncodingJob(load(), *choices)
+
+    def __call__(self, batch: dict[str, Any]) -> dict[str, list[str]]:
+        rows = self.job.shards[int(batch["place"][0])]
         try:
-            (shard,) = encode_shards(self.task, self.data, [rows], workers=0)  # Ray's workers read for themselves
-        except InputError as error:  # an answer, so that Ray does not try again
+            (shard,) = encode_shards(self.job, self.data, [rows], workers=0)  # Ray's workers read for themselves
+        except InputError as error:  # returned, so that Ray does not try again
             return {"refused": [str(error)]}
-        self.task.writer.write(rows.start, shard)
+        cast("StoreWriter", self.job.writer).write(rows.start, shard)
         return {"refused": [""]}

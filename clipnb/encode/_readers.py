@@ -1,98 +1,117 @@
-"""Pictures made ready for the network: by Pillow, or by torchcodec on the model's own device."""
+"""Images prepared for the network: by Pillow, or by torchcodec on the model's own device."""
 
 from __future__ import annotations
 
+import importlib
+from collections.abc import Callable, Sequence
+from typing import Any
+
 import torch
 
-from clipnb.datasets._images import orientation
+from clipnb.datasets._images import LabeledImages, orientation
 from clipnb.errors import InputError
 from clipnb.models import Model
 
+Item = tuple[int, Any, str | None]  # (position, pixels, None), or (position, None, why it cannot be read)
+# The pixels are one tensor, or a list of images where a model takes them as they are.
+Batch = tuple[list[int], Any, dict[int, str]]
 
-def collate(items):
-    """(positions that could be read, their pixels (B, 3, H, W) or None, reason by position of the others) of a reader's items."""
-    good = [(i, pixels) for i, pixels, why in items if why is None]
+
+def collate(items: Sequence[Item]) -> Batch:
+    """A batch: (positions that could be read, their pixels (B, 3, H, W) or None, reason by position of the others)."""
+    good = [(i, pixels) for i, pixels, reason in items if reason is None]
     return (
         [i for i, _ in good],
         _batch([pixels for _, pixels in good]) if good else None,
-        {i: why for i, _, why in items if why is not None},
+        {i: reason for i, _, reason in items if reason is not None},
     )
 
 
-def _batch(pixels):
+def _batch(pixels: list[Any]) -> Any:
     """One tensor; a list of images where a model takes them as they are."""
     return torch.stack(pixels) if isinstance(pixels[0], torch.Tensor) else pixels
 
 
-class Pixels(torch.utils.data.Dataset):
+class Pixels(torch.utils.data.Dataset[Item]):
     """Images decoded by Pillow and transformed; item i is (i, pixels, None) or (i, None, why not)."""
 
-    collate = staticmethod(collate)  # in the process that reads
+    def __init__(self, data: LabeledImages, model: Model) -> None:
+        self.data = data
+        self.model = model
 
-    def __init__(self, data, model: Model):
-        self.data, self.model = data, model
-
-    def __getitem__(self, i: int):
+    def __getitem__(self, i: int) -> Item:
         try:
             return i, self.model.preprocess(self.data[i][0]), None
         except InputError as error:
             return i, None, str(error)
 
-    def finish(self, batch):
-        """What is left to be done to a batch in the process of the network."""
+    @staticmethod
+    def collate(items: Sequence[Item]) -> Any:
+        """Collect items in the process that reads."""
+        return collate(items)
+
+    def finish(self, batch: Any) -> Batch:
+        """Complete a collated batch in the process that runs the network."""
         return batch
 
 
 class DevicePixels(Pixels):
     """The same, but a JPEG file is only read; it is decoded (on a GPU by nvJPEG) and transformed on the model's device.
 
-    Pixels differ from Pillow's by a few of 255 levels, since decoders and the rounding in resizing do. Other formats are left to
-    Pillow, and so are batches with a file that torchcodec refuses.
+    Pixels differ from Pillow's by a few of 255 levels, since decoders and the rounding in resizing do. Other formats
+    are left to Pillow, and so are batches with a file that torchcodec refuses.
     """
 
-    collate = staticmethod(list)
-
-    def __init__(self, data, model: Model):
+    def __init__(self, data: LabeledImages, model: Model) -> None:
         super().__init__(data, model)
         try:
-            from torchcodec.decoders import decode_jpeg
-        except (ImportError, RuntimeError):  # not there, or not for this torch
+            decoders: Any = importlib.import_module("torchcodec.decoders")
+        except (ImportError, RuntimeError):  # not installed, or built for another version of torch
             raise InputError(
                 "Expected torchcodec for the decoder 'device', it cannot be imported; pip install 'clipnb[gpu]'"
             ) from None
-        if not hasattr(getattr(model, "preprocess", None), "transforms"):
+        if not hasattr(model.preprocess, "transforms"):
             raise InputError(
-                f"Expected the preprocessing of {model.name} to be a list of transforms for the decoder 'device', got one function"
+                f"Expected the preprocessing of {model.name} to be a list of transforms for the decoder 'device', "
+                "got one function"
             )
-        self._decode = decode_jpeg
+        self._decode: Callable[..., list[torch.Tensor]] = decoders.decode_jpeg
 
-    def __getitem__(self, i: int):
+    def __getitem__(self, i: int) -> Item:
         try:
             with self.data.opened(i) as image:
-                # torchcodec reads CMYK otherwise than Pillow, and turns nothing.
-                turned = getattr(self.data, "turned", False) and orientation(image) != 1
-                if image.format == "JPEG" and image.mode in ("RGB", "L") and not turned:
-                    image.fp.seek(0)
-                    return i, image.fp.read(), None
+                # torchcodec reads CMYK in another way than Pillow, and rotates nothing.
+                rotated = getattr(self.data, "turned", False) and orientation(image) != 1
+                if image.format == "JPEG" and image.mode in ("RGB", "L") and not rotated:
+                    file: Any = getattr(image, "fp", None)
+                    file.seek(0)
+                    return i, file.read(), None
         except Exception:  # decoders raise anything; Pillow's way says what is wrong
             pass
         return super().__getitem__(i)
 
-    def finish(self, batch):
-        files, device = {i: read for i, read, _ in batch if isinstance(read, bytes)}, self.model.device
+    @staticmethod
+    def collate(items: Sequence[Item]) -> list[Item]:
+        """Leave the items as they are: files are decoded in the process that runs the network."""
+        return list(items)
+
+    def finish(self, batch: list[Item]) -> Batch:
+        """Decode the JPEG files of a batch on the model's device."""
+        files = {i: content for i, content, _ in batch if isinstance(content, bytes)}
+        device = self.model.device
         try:
             decoded = self._decode(list(files.values()), device=device) if files else []
-            ready = {i: (i, self._transformed(pixels), None) for i, pixels in zip(files, decoded)}
+            ready: dict[int, Item] = {i: (i, self._transformed(image), None) for i, image in zip(files, decoded)}
         except RuntimeError:
             ready = {i: super(DevicePixels, self).__getitem__(i) for i in files}
-        items = [ready.get(i, (i, read, why)) for i, read, why in batch]
-        return collate([(i, read if why else read.to(device), why) for i, read, why in items])
+        items = [ready.get(i, (i, pixels, reason)) for i, pixels, reason in batch]
+        return collate([(i, pixels if reason else pixels.to(device), reason) for i, pixels, reason in items])
 
     def _transformed(self, pixels: torch.Tensor) -> torch.Tensor:
-        from torchvision.transforms import ToTensor  # heavy: open_clip loads it when a model is
+        from torchvision.transforms import ToTensor  # heavy: open_clip loads it when a model is loaded
 
-        for (
-            step
-        ) in self.model.preprocess.transforms:  # open_clip's take tensors, but then none of them scales to 0 to 1
+        transforms: list[Callable[[torch.Tensor], torch.Tensor]] = getattr(self.model.preprocess, "transforms", [])
+        # open_clip's transforms also take tensors, except for ToTensor, which scales to [0, 1].
+        for step in transforms:
             pixels = pixels / 255 if isinstance(step, ToTensor) else step(pixels)
         return pixels

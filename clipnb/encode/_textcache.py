@@ -1,6 +1,6 @@
 """Text vectors kept on disk between runs, so that a model encodes a prompt once.
 
-They lie in one SQLite file in the user's cache folder (`CLIPNB_CACHE` names another one; empty: nothing is kept).
+They are in one SQLite file in the user's cache folder (`CLIPNB_CACHE` names another one; empty: nothing is kept).
 The file may be deleted at any time.
 """
 
@@ -11,23 +11,25 @@ import hashlib
 import os
 import sqlite3
 import zlib
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import platformdirs
 
 MAX_BYTES = 2**30  # above it the older half is dropped
-# Part of every key. Raise it with every change of what a model's text fingerprint covers or of how vectors are computed:
-# entries of other versions are then never found (version 1 left out the architecture's settings).
+# Part of every key. Raise it with every change of what a model's text fingerprint covers or of how vectors are
+# computed: entries of other versions are then never found (version 1 left out the architecture's settings).
 VERSION = 2
 CORRUPT = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
 
 
 def cache_folder() -> Path | None:
-    """Where clipnb keeps what it can compute again; None if `CLIPNB_CACHE` is set and empty, or there is no home to reach.
+    """Where clipnb keeps what it can compute again; None if `CLIPNB_CACHE` is empty or no home folder can be reached.
 
-    >>> os.environ["CLIPNB_CACHE"] = ""
-    >>> cache_folder() is None
+    >>> from unittest.mock import patch
+    >>> with patch.dict(os.environ, {"CLIPNB_CACHE": ""}):
+    ...     cache_folder() is None
     True
     """
     named = os.environ.get("CLIPNB_CACHE")
@@ -45,8 +47,8 @@ class TextCache:
     """Vectors by (text fingerprint of a model, prompt).
 
     Several processes may use one file. It only ever saves time: a vector that is missing or damaged is computed
-    again, and a file that cannot be read or written (no rights, full disk, locked too long) is done without.
-    Prompts are stored as hashes, not in words.
+    again, and a file that cannot be read or written (no rights, full disk, locked too long) is not used.
+    Prompts are stored as hashes, not as texts.
 
     >>> from tempfile import TemporaryDirectory
     >>> with TemporaryDirectory() as folder:
@@ -55,26 +57,26 @@ class TextCache:
     {'dog': array([1., 1.], dtype=float32)}
     """
 
-    def __init__(self, path: Path, fingerprint: str):
-        self.path, self.fingerprint = path, fingerprint
+    def __init__(self, path: Path, fingerprint: str) -> None:
+        self.path = path
+        self.fingerprint = fingerprint
 
     def find(self, texts: list[str]) -> dict[str, np.ndarray]:
         """Vectors (D,) float32 of those texts that are kept."""
-        found = {}
+        vectors: dict[str, np.ndarray] = {}
         if not self.path.is_file():
-            return found
+            return vectors
         with self._forgiving(), self._open() as database:
             by_key = {self._key(text): text for text in texts}
             keys = list(by_key)
             for start in range(0, len(keys), 900):  # SQLite's oldest limit is 999 a query
-                some = keys[start : start + 900]
-                for key, entry in database.execute(
-                    f"SELECT key, entry FROM vectors WHERE key IN ({','.join('?' * len(some))})", some
-                ):
+                part = keys[start : start + 900]
+                query = f"SELECT key, entry FROM vectors WHERE key IN ({','.join('?' * len(part))})"
+                for key, entry in database.execute(query, part):
                     vector = _unpack(key, entry)
                     if vector is not None:
-                        found[by_key[key]] = vector
-        return found
+                        vectors[by_key[key]] = vector
+        return vectors
 
     def keep(self, vectors: dict[str, np.ndarray]) -> None:
         """Add vectors, all of them or, when the process is killed, none."""
@@ -92,16 +94,16 @@ class TextCache:
         return hashlib.sha256(f"{VERSION}\0{self.fingerprint}\0{text}".encode()).digest()[:16]
 
     @contextlib.contextmanager
-    def _open(self):
+    def _open(self) -> Iterator[sqlite3.Connection]:
         """One transaction."""
         self.path.parent.mkdir(parents=True, exist_ok=True)
         with contextlib.closing(sqlite3.connect(self.path, timeout=30)) as database, database:
-            database.execute("PRAGMA synchronous = OFF")  # losing the cache with the machine is no loss
+            database.execute("PRAGMA synchronous = OFF")  # a cache that is lost in a crash is computed again
             yield database
 
     @contextlib.contextmanager
-    def _forgiving(self):
-        """What goes wrong with the file ends the transaction without a word; a broken file is removed."""
+    def _forgiving(self) -> Iterator[None]:
+        """End the transaction silently if the file fails; a broken file is removed."""
         try:
             yield
         except sqlite3.Error as error:
@@ -116,8 +118,8 @@ def _pack(key: bytes, vector: np.ndarray) -> bytes:
     return zlib.crc32(key + content).to_bytes(4, "big") + content
 
 
-def _unpack(key: bytes, entry) -> np.ndarray | None:
-    """The vector, or None if a bit of it is not as it was written."""
+def _unpack(key: bytes, entry: object) -> np.ndarray | None:
+    """The vector, or None if any bit of it has changed since it was written."""
     if not isinstance(entry, bytes) or len(entry) < 8 or zlib.crc32(key + entry[4:]).to_bytes(4, "big") != entry[:4]:
         return None
     try:

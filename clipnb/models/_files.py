@@ -1,4 +1,4 @@
-"""What is wrong with a file that should hold weights, in words."""
+"""Explain why a file does not hold usable weights."""
 
 from __future__ import annotations
 
@@ -21,7 +21,8 @@ OTHER_FORMATS = {
     b"\x89HDF": "an HDF5 file (Keras, TensorFlow), expected weights of PyTorch",
     b"GGUF": "a GGUF file, expected weights of PyTorch",
 }
-# Of the file's beginning; the header of a safetensors file is longer, but its length is in the first eight bytes.
+# Bytes to read from the beginning of a file. The header of a safetensors file is longer; its first eight bytes hold its
+# length.
 HEAD_BYTES = 1024
 MAX_HEADER_BYTES = 100_000_000  # the limit of safetensors itself
 
@@ -63,13 +64,13 @@ def pointer_problem(path: Path) -> str | None:
         if file.read(len(LFS_POINTER)) != LFS_POINTER:
             return None
     return (
-        f"it is a Git LFS pointer of {path.stat().st_size} bytes, which only stands for the file: "
+        f"it is a Git LFS pointer of {path.stat().st_size} bytes, which is a placeholder for the file: "
         "run `git lfs pull` in its repository, or download the file itself"
     )
 
 
 def folder_problem(folder: Path) -> str | None:
-    """Which file of a model's folder is unusable, and why; None if each looks usable."""
+    """Which file of a model's folder is unusable, and why; None if all look usable."""
     files = [file for file in sorted(folder.iterdir()) if file.is_file()]
     for file in files:
         problem = weights_problem(file) if file.suffix in WEIGHTS else pointer_problem(file)
@@ -90,7 +91,7 @@ def is_torchscript(path: Path) -> bool:
 
 
 def layout_problem(text: str, name: str) -> str | None:
-    """How the names or shapes in a checkpoint differ from an architecture's, out of PyTorch's message about them."""
+    """How the names or shapes in a checkpoint differ from an architecture's, extracted from PyTorch's message."""
     missing, unexpected = (
         re.findall(r'"([^"]+)"', match[1])
         if (match := re.search(rf"{kind} key\(s\) in state_dict: ([^\n]*)", text))

@@ -1,29 +1,29 @@
-"""Load a CLIP model through open_clip with the settings its weights were trained with, or say in one line why not."""
+"""Load a CLIP model through open_clip with the settings its weights were trained with."""
 
 from __future__ import annotations
 
-import contextlib
 import difflib
 import json
-import logging
 import pickle
 import re
-import warnings
-from collections.abc import Iterator
+from collections.abc import Callable
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, NoReturn, cast
 
 import torch
+from PIL import Image
 
+from clipnb import _runtime
 from clipnb._checks import format_value, one_of, text_of
 from clipnb._device import find_device
 from clipnb._files import path_of
+from clipnb._format import first_line
 from clipnb.datasets import check_asset
 from clipnb.errors import InputError
 from clipnb.models._files import folder_problem, is_torchscript, layout_problem, stored_shapes, weights_problem
-from clipnb.models._model import DTYPES, Model
+from clipnb.models._model import DTYPES, Model, Precision
 from clipnb.models._sentence_transformers import PREFIX as SENTENCE_TRANSFORMERS
 from clipnb.models._sentence_transformers import open_sentence_transformers
 from clipnb.models._settings import ARCHITECTURE, find_tag, known_tags, settings_of_file, settings_of_tag
@@ -33,17 +33,16 @@ from clipnb.models._wrapped import WrappedModel
 
 EMBEDDED = "clipnb-mini"
 EMBEDDED_DIR = Path(__file__).parents[1] / "assets" / EMBEDDED
-FOLDER, HUB = "local-dir:", "hf-hub:"  # open_clip's own prefixes
+FOLDER = "local-dir:"  # open_clip's own prefix, as the next one
+HUB = "hf-hub:"
 CONFIG = "open_clip_config.json"
-# Warnings that say nothing here: settings are chosen before, and a progress bar that the environment fixes stays.
-HUSHED = ("QuickGELU mismatch", "Cannot (dis|en)able progress bars", ".*looks like a TorchScript archive")
 
 
 def load_model(
     name: str = EMBEDDED,
-    pretrained: str | None = None,
+    pretrained: str | Path | None = None,
     device: str = "auto",
-    precision: str = "fp32",
+    precision: Precision = "fp32",
     trust_pickle: bool = False,
     like: str | None = None,
 ) -> Model | WrappedModel:
@@ -66,11 +65,14 @@ def load_model(
             fp32). `encode_images` measures on a sample how many predictions a half precision changes.
         trust_pickle: load a checkpoint that can run code: a pickle with more in it than tensors, or a TorchScript
             archive. Only for files whose source you trust.
-        like: the tag whose settings a checkpoint file needs, or "architecture" for the architecture's own settings wherever
-            weights do not bring theirs. None: those that all tags of the architecture agree on.
+        like: the tag whose settings a checkpoint file needs, or "architecture" for the architecture's own settings
+            wherever weights do not bring theirs. None: those that all tags of the architecture agree on.
 
     Returns:
-        A `Model` in evaluation mode.
+        A `Model` in evaluation mode. Its abilities are measured once (`Model.capabilities`).
+
+    Warns:
+        UserWarning: a tower of open_clip's own is not recognised, so that encoding takes the slower way.
 
     Raises:
         InputError: the name, tag, file, device or precision is unknown or cannot be loaded, or the tags of the
@@ -85,29 +87,39 @@ def load_model(
     if not isinstance(trust_pickle, bool):  # "no" would count as yes
         raise InputError(f"Expected `trust_pickle` to be True or False, got {trust_pickle!r}")
     like = None if like is None or like == "" else text_of(like, "like")
-    place = find_device(device)
+    found_device = find_device(device)
     one_of(precision, "precision", tuple(DTYPES))
-    exact = None if precision == "fp32" else partial(load_model, name, pretrained, device, "fp32", trust_pickle, like)
+    options = {"pretrained": pretrained, "device": device, "trust_pickle": trust_pickle, "like": like}
+    exact = cast("Callable[[], Model]", partial(load_model, name, **options)) if precision != "fp32" else None
     if name.startswith((TRANSFORMERS, SENTENCE_TRANSFORMERS)):
-        _refuse_options(name, pretrained, like, "its weights and settings lie together")
-        with _quiet():
+        _refuse_options(name, pretrained, like, "its weights and settings are kept together")
+        with _runtime.quiet_loading():
             if name.startswith(TRANSFORMERS):
-                return open_transformers(name, place, precision, exact)
-            return open_sentence_transformers(name, place, precision)
-    with _quiet():
+                return open_transformers(name, found_device, precision, exact)
+            return open_sentence_transformers(name, found_device, precision)
+    with _runtime.quiet_loading():
         module, tokenizer, architecture, label = _open(name, pretrained, trust_pickle, like)
-    module = module.eval().requires_grad_(False).to(place, torch.float32)
+    module = module.eval().requires_grad_(False).to(device=found_device, dtype=torch.float32)
     module.visual.to(DTYPES[precision], memory_format=torch.channels_last)
     return Model(
-        name, label, module, _preprocess(module), tokenizer, place, precision, _config(module, architecture), exact
+        name=name,
+        pretrained=label,
+        module=module,
+        preprocess=_preprocess(module),
+        tokenizer=tokenizer,
+        device=found_device,
+        precision=precision,
+        config=_config(module, architecture),
+        exact=exact,
     )
 
 
-# A model's parts: (module, tokenizer, the architecture as open_clip's JSON has it, what `Model.pretrained` says).
-Parts = tuple[torch.nn.Module, Any, dict[str, Any], str]
+# A model's parts: (module, tokenizer, the architecture as open_clip's JSON has it, what `Model.pretrained` says). The
+# module is `Any` because PyTorch types its parts as "Tensor or Module".
+Parts = tuple[Any, Any, dict[str, Any], str]
 
 
-def _open(name: str, pretrained: str | None, trust_pickle: bool, like: str | None) -> Parts:
+def _open(name: str, pretrained: str | Path | None, trust_pickle: bool, like: str | None) -> Parts:
     if name == EMBEDDED:
         _refuse_options(
             name,
@@ -119,24 +131,24 @@ def _open(name: str, pretrained: str | None, trust_pickle: bool, like: str | Non
         check_asset(EMBEDDED_DIR / "open_clip_model.safetensors")
         return *_from_folder(EMBEDDED_DIR, trust_pickle), "shipped"
     if name.startswith(FOLDER):
-        _refuse_options(name, pretrained, like, "its weights and settings lie in the folder")
+        _refuse_options(name, pretrained, like, "its weights and settings are in the folder")
         folder = Path(name.removeprefix(FOLDER))
         if not (folder / CONFIG).is_file():
             raise InputError(f"Expected a folder with {CONFIG}, got {folder}")
         return *_from_folder(folder, trust_pickle), folder.name
     if name.startswith(HUB):
-        _refuse_options(name, pretrained, like, "its weights and settings lie in the repository")
+        _refuse_options(name, pretrained, like, "its weights and settings are in the repository")
         return *_from_hub(name), name.rpartition("/")[2]
     return _from_architecture(name, pretrained, trust_pickle, like)
 
 
-def _refuse_options(name: str, pretrained: str | None, like: str | None, why: str, way: str = "") -> None:
+def _refuse_options(name: str, pretrained: str | Path | None, like: str | None, why: str, way: str = "") -> None:
     for option, value in (("pretrained", pretrained), ("like", None if like == ARCHITECTURE else like)):
         if value:
             raise InputError(f"Expected no `{option}` with model {name!r} ({why}), got {format_value(value)}{way}")
 
 
-def _from_architecture(name: str, pretrained: str | None, trust_pickle: bool, like: str | None) -> Parts:
+def _from_architecture(name: str, pretrained: str | Path | None, trust_pickle: bool, like: str | None) -> Parts:
     import open_clip  # heavy: only loading needs it
 
     known = open_clip.list_models()
@@ -156,7 +168,7 @@ def _from_architecture(name: str, pretrained: str | None, trust_pickle: bool, li
         )
     problem = f"Cannot load model {name!r} with weights {str(pretrained)!r}: "
     if not tag:
-        _check_file(Path(pretrained), name, trust_pickle, like, problem)
+        _check_file(Path(str(pretrained)), name, trust_pickle, like, problem)
     settings = settings_of_tag(name, tag) if tag else settings_of_file(name, like)
     try:
         module = open_clip.create_model(
@@ -176,12 +188,12 @@ def _from_architecture(name: str, pretrained: str | None, trust_pickle: bool, li
         )
         _refuse(error, problem, name, way)
     if not tag:
-        _check_positions(Path(pretrained), module, name, problem)
-    architecture = open_clip.get_model_config(name) | {"quick_gelu": settings.quick_gelu}
+        _check_positions(Path(str(pretrained)), module, name, problem)
+    architecture = (open_clip.get_model_config(name) or {}) | {"quick_gelu": settings.quick_gelu}
     return module, _tokenizer(name), architecture, tag or str(pretrained)
 
 
-def _tag_of(name: str, pretrained: str | None) -> str | None:
+def _tag_of(name: str, pretrained: str | Path | None) -> str | None:
     """The tag that `pretrained` names; None if it is a file.
 
     Raises:
@@ -197,7 +209,7 @@ def _tag_of(name: str, pretrained: str | None) -> str | None:
     if Path(pretrained).is_dir():
         raise InputError(
             f"Expected `pretrained` to be a tag or a checkpoint file, got the folder {str(pretrained)!r}; "
-            f"name the file in it, or, where {CONFIG} lies beside it, --model local-dir:{pretrained}"
+            f"name the file in it, or, if {CONFIG} is beside it, --model local-dir:{pretrained}"
         )
     sibling = name.removesuffix("-quickgelu") if name.endswith("-quickgelu") else f"{name}-quickgelu"
     other = f"; it is a tag of {sibling}" if find_tag(sibling, str(pretrained)) else ""
@@ -207,7 +219,7 @@ def _tag_of(name: str, pretrained: str | None) -> str | None:
 
 
 def _check_file(file: Path, name: str, trust_pickle: bool, like: str | None, problem: str) -> None:
-    """Refuse what can be seen to be unusable before anything is built."""
+    """Refuse a file that is visibly unusable before anything is built."""
     if what := weights_problem(file):
         raise InputError(problem + what)
     if is_torchscript(file) and not trust_pickle:
@@ -237,7 +249,7 @@ def _check_positions(file: Path, module: torch.nn.Module, name: str, problem: st
             )
 
 
-def _from_folder(folder: Path, trust_pickle: bool) -> tuple[torch.nn.Module, Any, dict[str, Any]]:
+def _from_folder(folder: Path, trust_pickle: bool) -> tuple[Any, Any, dict[str, Any]]:
     import open_clip
 
     problem = f"Cannot load the model in {folder}: "
@@ -258,7 +270,7 @@ def _from_folder(folder: Path, trust_pickle: bool) -> tuple[torch.nn.Module, Any
         _refuse(error, problem, f"{FOLDER}{folder}")
 
 
-def _from_hub(name: str) -> tuple[torch.nn.Module, Any, dict[str, Any]]:
+def _from_hub(name: str) -> tuple[Any, Any, dict[str, Any]]:
     import open_clip
 
     repository = name.removeprefix(HUB)
@@ -266,7 +278,7 @@ def _from_hub(name: str) -> tuple[torch.nn.Module, Any, dict[str, Any]]:
         raise InputError(f"Expected hf-hub:ORGANISATION/NAME, got {format_value(name)}")
     try:
         module = open_clip.create_model(name, require_pretrained=True)
-        return module, open_clip.get_tokenizer(name), open_clip.get_model_config(name)
+        return module, open_clip.get_tokenizer(name), open_clip.get_model_config(name) or {}
     except Exception as error:
         _refuse(
             error,
@@ -285,12 +297,12 @@ def _tokenizer(name: str) -> Any:
     except Exception as error:
         raise InputError(
             f"Cannot load the tokenizer of model {name!r}, which comes from the Hugging Face hub on first use: "
-            f"{_first_line(error)}; without a network, use a folder that holds it: local-dir:PATH"
+            f"{_reason(error)}; without a network, use a folder that holds it: local-dir:PATH"
         ) from error
 
 
 def _refuse(error: Exception, problem: str, name: str, way: str = "") -> NoReturn:
-    """Say in one line why weights cannot be loaded."""
+    """Raise InputError with one line on why weights cannot be loaded."""
     if isinstance(error, pickle.UnpicklingError):
         raise InputError(
             f"{problem}expected a file of tensors only, this is damaged or a pickle that can run any code; "
@@ -298,23 +310,23 @@ def _refuse(error: Exception, problem: str, name: str, way: str = "") -> NoRetur
         ) from None
     if what := layout_problem(str(error), name):
         raise InputError(problem + what) from None
-    if isinstance(
-        error, (AttributeError, StopIteration, KeyError)
-    ):  # raised where open_clip reads the content as tensors by name
+    # open_clip raises these where it reads the content as tensors by name.
+    if isinstance(error, (AttributeError, StopIteration, KeyError)):
         raise InputError(
             f"{problem}expected tensors by name (a state dict), got something else "
-            f"({type(error).__name__}: {_first_line(error)})"
+            f"({type(error).__name__}: {_reason(error)})"
         ) from error
-    raise InputError(f"{problem}{type(error).__name__}: {_first_line(error)}{way}") from error
+    raise InputError(f"{problem}{type(error).__name__}: {_reason(error)}{way}") from error
 
 
-def _preprocess(module: torch.nn.Module):
+def _preprocess(module: Any) -> Callable[[Image.Image], torch.Tensor]:
     from open_clip.transform import PreprocessCfg, image_transform_v2
 
-    return image_transform_v2(PreprocessCfg(**module.visual.preprocess_cfg), is_train=False)
+    transform = image_transform_v2(PreprocessCfg(**module.visual.preprocess_cfg), is_train=False)
+    return cast("Callable[[Image.Image], torch.Tensor]", transform)
 
 
-def _config(module: torch.nn.Module, architecture: dict[str, Any]) -> dict[str, Any]:
+def _config(module: Any, architecture: dict[str, Any]) -> dict[str, Any]:
     """Everything that determines vectors besides the weights, with open_clip's defaults filled in, ready for JSON.
 
     Two spellings of one model, such as a registered name and a folder, have equal configurations.
@@ -343,33 +355,9 @@ def _config(module: torch.nn.Module, architecture: dict[str, Any]) -> dict[str, 
     return json.loads(json.dumps(config, default=str))
 
 
-def _first_line(error: Exception) -> str:
+def _reason(error: Exception) -> str:
     """What an error says, in one line; of a failed download, the file and the first sentence of the reason."""
-    line = (str(error).strip().splitlines() or ["no details"])[0]
+    line = first_line(error)
     if download := re.search(r"(Failed to download file .*?)\. Last error: (.*)", line):
         line = f"{download[1]}: {download[2].split('. ')[0]}"
-    return line[:300]
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Hold back the loaders' progress bars, logs and load reports; errors still come through, and all is put back."""
-    from huggingface_hub.utils import are_progress_bars_disabled, disable_progress_bars, enable_progress_bars
-    from transformers.utils import logging as hf_logging
-
-    logs, verbosity = logging.root.manager.disable, hf_logging.get_verbosity()
-    loading_bar, hub_bars = hf_logging.is_progress_bar_enabled(), not are_progress_bars_disabled()
-    with warnings.catch_warnings():
-        for text in HUSHED:
-            warnings.filterwarnings("ignore", message=text)
-        logging.disable(logging.CRITICAL)
-        hf_logging.set_verbosity_error()
-        hf_logging.disable_progress_bar()
-        try:
-            yield
-        finally:
-            logging.disable(logs)
-            hf_logging.set_verbosity(verbosity)
-            if loading_bar:
-                hf_logging.enable_progress_bar()  # which sets the hub's as well
-            (enable_progress_bars if hub_bars else disable_progress_bars)()
+    return line

@@ -35,7 +35,7 @@ class Settings:
 
         activation = record.get("quick_gelu")
         if activation is None:
-            activation = open_clip.get_model_config(name).get("quick_gelu", False)
+            activation = (open_clip.get_model_config(name) or {}).get("quick_gelu", False)
         pixels = merge_preprocess_dict(PreprocessCfg(), record)
         return cls(
             bool(activation),
@@ -66,7 +66,7 @@ def find_tag(name: str, tag: str) -> str | None:
 
 
 def settings_of_tag(name: str, tag: str) -> Settings:
-    """The settings that open_clip's record of this architecture and tag asks for."""
+    """The settings in open_clip's record of this architecture and tag."""
     import open_clip
 
     return Settings.of_record(name, open_clip.get_pretrained_cfg(name, tag))
@@ -76,8 +76,8 @@ def settings_of_file(name: str, like: str | None) -> Settings:
     """The settings for weights of this architecture that come from a file, which does not state them.
 
     They are those of the tag `like`, or those that all tags of the architecture agree on. An architecture without tags
-    has open_clip's defaults; so has every architecture with `like` = ARCHITECTURE, and where its tags disagree, a warning
-    lists them.
+    has open_clip's defaults; so has every architecture with `like` = ARCHITECTURE, and a warning lists its tags where
+    they disagree.
 
     Raises:
         InputError: the tags disagree and `like` is None, or `like` is not one of them.
@@ -96,8 +96,8 @@ def settings_of_file(name: str, like: str | None) -> Settings:
         groups.setdefault(settings_of_tag(name, tag), []).append(tag)
     if len(groups) > 1 and like == ARCHITECTURE:
         warnings.warn(
-            f"A file does not say which settings its weights need, and those of {name}'s tags differ: {_listed(groups)}; "
-            f"the settings of the architecture itself are used, like='TAG' chooses others",
+            f"A file does not say which settings its weights need, and those of {name}'s tags differ: "
+            f"{_listed(groups)}; the settings of the architecture itself are used, like='TAG' chooses others",
             stacklevel=2,
         )
         return Settings.of_record(name, {})

@@ -16,7 +16,8 @@ import torch
 from clipnb._checks import format_value
 from clipnb._files import path_of
 from clipnb.errors import InputError
-from clipnb.models._model import DTYPES, Model, unit_norm_array
+from clipnb.models._model import DTYPES, Model, Precision
+from clipnb.models._towers import unit_norm
 
 PREFIX = "transformers:"
 # Model types of transformers, and the name of the family; each has `get_image_features` and `get_text_features`.
@@ -158,12 +159,12 @@ class TransformersModel(Model):
         """Unit-norm image vectors (B, D) float32 of preprocessed images."""
         pixels, kind = pixels.to(self.device, non_blocking=True), DTYPES[self.precision]
         if pixels.ndim == 4:
-            return unit_norm_array(self.module.encode_image(pixels.to(kind, memory_format=torch.channels_last)))
-        return unit_norm_array(self.module.encode_image(pixels.to(kind)))  # whole numbers up to 256 stay exact
+            return unit_norm(self.module.encode_image(pixels.to(kind, memory_format=torch.channels_last)))
+        return unit_norm(self.module.encode_image(pixels.to(kind)))  # whole numbers up to 256 stay exact
 
 
 def open_transformers(
-    name: str, device: torch.device, precision: str, exact: Callable[[], Model] | None
+    name: str, device: torch.device, precision: Precision, exact: Callable[[], Model] | None
 ) -> TransformersModel:
     """The model that `transformers:NAME_OR_PATH` names.
 

@@ -15,6 +15,7 @@ from PIL import Image
 
 from clipnb._checks import floats, format_value, real_number, text_of
 from clipnb.errors import InputError
+from clipnb.models._capabilities import Capabilities
 from clipnb.similarity import unit_norm
 
 TEXTS_A_CALL = 256  # texts that a function gets at once
@@ -50,6 +51,11 @@ class WrappedModel:
     def dimensions(self) -> int:
         """D, the width of a vector, measured on a text."""
         return self.encode_strings(["a"]).shape[1]
+
+    @cached_property
+    def capabilities(self) -> Capabilities:
+        """The width of a vector; nothing is known of the functions that would allow a shorter way."""
+        return Capabilities(self.dimensions, shares_prefixes=False, trims_exactly=False, skips_unread=False)
 
     def encode_pixels(self, images: Sequence[Image.Image]) -> np.ndarray:
         """Unit-norm image vectors (B, D) float32."""

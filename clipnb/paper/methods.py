@@ -1,69 +1,181 @@
-"""Every prompt weighting and every control on the same images: the experiment behind `clipnb ensemble` and chapter 8."""
+"""Every prompt weighting and every control on the same images: the experiment behind `clipnb ensemble` and chapter 8.
+
+`ROWS` lists the rows of its table: what each needs and how it is run on an `Experiment`.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
 
 import numpy as np
 
 from clipnb import describe, ensemble, margin, paired
 from clipnb._checks import generator, one_of, real_number, require_attribute, whole_number
+from clipnb._format import score_text
+from clipnb._moved import renamed
 from clipnb.embeddings import Embeddings
 from clipnb.encode import encode_texts
 from clipnb.errors import InputError
 from clipnb.evaluation import EvaluationResult, evaluate
+from clipnb.models import Model
 from clipnb.prompts import DRAWING_TEMPLATES, check_templates, template_set
 from clipnb.zeroshot import prompt_vectors
 
-TEMPLATE_ROWS = (
-    "single",
-    "uniform",
-    "zpe",
-    "autoclip",
-    "cmm",
-    "cmm-class-means",
-    "cmm-worst",
-    "cmm-per-class",
-    "cmm-top",
-    "cmm-half",
-    "greedy",
-    "oracle",
-)
-TEXT_ROWS = (
-    "descriptions",
-    "descriptions-uniform",
-    "descriptions-half",
-    "descriptions-oracle",
-    "keywords",
-    "random",
-    "random-letters",
-    "shuffled",
-)
-ROWS = ("bare", *TEMPLATE_ROWS, *TEXT_ROWS)
-METHODS = ("all", *(name for name in ROWS[1:] if "-" not in name))
+SINGLE = template_set("single")[0]
+# What a row may need, and why it is not run where that is missing. Texts are listed before labels, so that a row that
+# lacks both reports the texts.
+REASONS = {
+    "descriptions": "no description fits a class",
+    "keywords": "the data set has no keywords",
+    "labels": "the images that weights come from have no labels",
+}
 
 
-@dataclass
-class Comparison:
-    """Results of methods and controls on the same images, with what made them."""
+@dataclass(frozen=True)
+class Outcome:
+    """What a row of the table gives."""
+
+    result: EvaluationResult
+    weights: np.ndarray | None = None  # of templates: (P,), (P, C) per class, or (N, P) per image
+    mean_weights: np.ndarray | None = None  # (P,) their mean over classes or images
+    text_weights: dict[int, np.ndarray] | None = None  # of texts: {class: (P_c,)}
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """Everything that the rows are run on. N images, C classes, P templates, D dimensions."""
+
+    images: Embeddings  # scored
+    fit: Embeddings  # determine the weights, without their labels except for rows that need "labels"
+    bare: np.ndarray  # (C, D) text vectors of the bare names
+    single: np.ndarray  # (C, D) of one template; the bare names if no row needs it
+    bank: np.ndarray  # (P, C, D) of all templates; empty if no row needs it
+    texts: Mapping[str, Mapping[int, np.ndarray]]  # kind of texts -> {class: (P_c, D)}
+    worst_k: int
+    temperature: float
+    seed: int
+
+    def score(self, classifier: np.ndarray) -> EvaluationResult:
+        """Evaluate a classifier on the images."""
+        return evaluate(self.images.vectors, classifier, self.images.labels)
+
+    def weigh(self, **options: Any) -> Outcome:
+        """Score the ensemble with weights of `ensemble.prompt_weights`."""
+        settings: dict[str, Any] = {"temperature": self.temperature} | options
+        weights = ensemble.prompt_weights(self.fit.vectors, self.bank, **settings)
+        mean = weights.mean(axis=1) if weights.ndim == 2 else weights
+        return Outcome(self.score(ensemble.weighted_classifier(self.bank, weights)), weights, mean)
+
+    def weigh_per_image(self) -> Outcome:
+        """Score the ensemble with AutoCLIP's weights, which each image has of its own."""
+        weights = ensemble.prompt_weights(self.images.vectors, self.bank, method="autoclip")
+        result = ensemble.evaluate_per_image(self.images.vectors, self.bank, weights, self.images.labels)
+        return Outcome(result, weights, weights.mean(axis=0))
+
+    def weigh_on_halves(self) -> Outcome:
+        """Score each half of the images with weights from the other half."""
+
+        def classifier(vectors: np.ndarray) -> np.ndarray:
+            weights = ensemble.prompt_weights(vectors, self.bank, temperature=self.temperature)
+            return ensemble.weighted_classifier(self.bank, weights)
+
+        return self._on_halves(classifier)
+
+    def enrich(self, kind: str, weighted: bool = True, labels: bool = False) -> Outcome:
+        """Score the bare names with texts added to the flagged classes."""
+        classifier, weights = self._enriched(
+            kind, self.fit.vectors if weighted else None, self.fit.labels if labels else None
+        )
+        return Outcome(self.score(classifier), text_weights=weights)
+
+    def enrich_on_halves(self, kind: str) -> Outcome:
+        """Score each half of the images with texts weighted on the other half."""
+        return self._on_halves(lambda vectors: self._enriched(kind, vectors, None)[0])
+
+    def _enriched(self, kind: str, vectors: np.ndarray | None, labels: np.ndarray | None) -> tuple[np.ndarray, dict]:
+        return ensemble.description_classifier(self.bare, self.texts[kind], vectors, labels, self.temperature)
+
+    def _on_halves(self, classifier: Callable[[np.ndarray], np.ndarray]) -> Outcome:
+        vectors = self.images.vectors
+        result = ensemble.evaluate_on_halves(
+            vectors, lambda rows: classifier(vectors[rows]), self.images.labels, seed=self.seed
+        )
+        return Outcome(result)
+
+
+@dataclass(frozen=True)
+class Row:
+    """One row of the table."""
+
+    name: str
+    family: str  # the method that brings this row
+    needs: frozenset[str]  # "single", "templates", "labels", or a kind of texts ("descriptions", "keywords", ...)
+    run: Callable[[Experiment], Outcome]
+
+
+def _template_row(
+    name: str, run: Callable[[Experiment], Outcome], family: str = "cmm", needs: str = "templates"
+) -> Row:
+    return Row(name, family, frozenset(needs.split()), run)
+
+
+def _text_row(name: str, run: Callable[[Experiment], Outcome], kind: str, needs: str = "", family: str = "") -> Row:
+    return Row(name, family or kind, frozenset(["descriptions", kind, *needs.split()]), run)
+
+
+BARE = Row("bare", "bare", frozenset(), lambda e: Outcome(e.score(e.bare)))
+_TEMPLATE_ROWS = (
+    _template_row("single", lambda e: Outcome(e.score(e.single)), "single", "single"),
+    _template_row("uniform", lambda e: e.weigh(method="uniform"), "uniform"),
+    _template_row("zpe", lambda e: e.weigh(method="zpe"), "zpe"),
+    _template_row("autoclip", Experiment.weigh_per_image, "autoclip"),
+    _template_row("cmm", Experiment.weigh),
+    _template_row("cmm-class-means", lambda e: e.weigh(reduction="class")),
+    _template_row("cmm-worst", lambda e: e.weigh(worst_k=e.worst_k)),
+    _template_row("cmm-per-class", lambda e: e.weigh(per_class=True)),
+    _template_row("cmm-top", lambda e: e.weigh(top_m=-(-len(e.bank) // 2), temperature=np.inf)),
+    _template_row("cmm-half", Experiment.weigh_on_halves),
+    _template_row("greedy", lambda e: e.weigh(method="greedy", labels=e.fit.labels), "greedy", "templates labels"),
+    _template_row("oracle", lambda e: e.weigh(labels=e.fit.labels), "oracle", "templates labels"),
+)
+_TEXT_ROWS = (
+    _text_row("descriptions", lambda e: e.enrich("descriptions"), "descriptions"),
+    _text_row("descriptions-uniform", lambda e: e.enrich("descriptions", weighted=False), "descriptions"),
+    _text_row("descriptions-half", lambda e: e.enrich_on_halves("descriptions"), "descriptions"),
+    _text_row("descriptions-oracle", lambda e: e.enrich("descriptions", labels=True), "descriptions", "labels"),
+    _text_row("keywords", lambda e: e.enrich("keywords"), "keywords"),
+    _text_row("random", lambda e: e.enrich("random"), "random"),
+    _text_row("random-letters", lambda e: e.enrich("random-letters"), "random-letters", family="random"),
+    _text_row("shuffled", lambda e: e.enrich("shuffled"), "shuffled"),
+)
+ROWS = (BARE, *_TEMPLATE_ROWS, *_TEXT_ROWS)
+TEMPLATE_ROWS = tuple(row.name for row in _TEMPLATE_ROWS)
+TEXT_ROWS = tuple(row.name for row in _TEXT_ROWS)
+METHODS = ("all", *dict.fromkeys(row.family for row in ROWS[1:]))
+
+
+@dataclass(frozen=True)
+class MethodResults:
+    """Results of methods and controls on the same images, with the weights and texts behind them."""
 
     results: dict[str, EvaluationResult]  # by row, "bare" first
     weights: dict[str, np.ndarray]  # of templates: (P,), (P, C) for cmm-per-class, (N, P) for autoclip
+    mean_weights: dict[str, np.ndarray]  # (P,) their means over classes or images
     text_weights: dict[str, dict[int, np.ndarray]]  # of texts: row -> {class: (P_c,)}
-    texts: dict[str, dict[int, list[str]]]  # row -> {class: texts}
+    texts: dict[str, dict[int, list[str]]]  # kind of texts -> {class: texts}
     templates: list[str]
-    flagged: np.ndarray  # class indices that got texts, worst first
-    not_run: dict[str, str] = field(default_factory=dict)  # row -> why
+    flagged: np.ndarray  # indices of the classes that got texts, worst first
+    not_run: dict[str, str] = field(default_factory=dict)  # row -> reason
 
     def rows(self, k: int = 10, seed: int = 0) -> list[dict]:
         """The table as `paired.compare` makes it, with the mean weight of each template ("weights")."""
         rows = paired.compare(self.results, k, self.flagged, seed=seed)
         for row in rows:
-            weights = self.weights.get(row["method"])
-            if weights is not None:
-                mean = weights.mean(axis=0 if row["method"] == "autoclip" else 1) if weights.ndim == 2 else weights
-                row["weights"] = dict(zip(self.templates, map(float, mean)))
+            if row["method"] in self.mean_weights:
+                row["weights"] = dict(zip(self.templates, map(float, self.mean_weights[row["method"]])))
         return rows
 
     def against(self, main: str = "descriptions", k: int = 10, seed: int = 0) -> dict[str, dict]:
@@ -76,7 +188,7 @@ class Comparison:
 
 
 def compare_methods(
-    model,
+    model: Model,
     images: Embeddings,
     classnames: Sequence[str],
     fit: Embeddings | None = None,
@@ -88,193 +200,187 @@ def compare_methods(
     enrich: int = 100,
     temperature: float = 0.01,
     seed: int = 0,
-) -> Comparison:
-    """Score the bare name and one method, or all of them with their controls, on the same images.
+) -> MethodResults:
+    """Score the bare names and one method, or all of them with their controls, on the same images.
 
-    Templates: single ("a photo of a {}."), uniform, zpe, autoclip, cmm; cmm by the margin of class means, over the worst
-    classes only, per class, and as a plain mean of the better half of the templates; cmm-half (each half of the images
-    weighted by the other half); greedy and oracle, which see the labels of `fit`.
+    Rows from templates: single ("a photo of a {}."), uniform, zpe, autoclip, cmm; cmm by the margin of class means,
+        over the
+    worst classes only, per class, and as a plain mean of the better half of the templates; cmm-half, where each half
+    of the images is weighted by the other half; greedy and oracle, which use the labels of `fit`.
 
-    Texts for the `enrich` classes that look worst without labels on `fit` (`margin.find_worst`), weighted by
-    `ensemble.description_classifier`: descriptions; with equal weights; each half by the other half; by labels (oracle); and,
-    weighted in the same way, keywords, as many random words and letters, and the descriptions of another class.
+    Rows from texts, for the `enrich` classes that look worst without labels on `fit` (`margin.find_worst`), weighted by
+    `ensemble.description_classifier`: descriptions; descriptions with equal weights, with each half weighted by the
+    other half, and weighted by labels (oracle); and, as controls, keywords, random words, random letters, and the
+    descriptions of another class.
 
     Args:
         model: from `clipnb.load_model`, to encode prompts.
         images: labelled images to report on.
         classnames: C names.
-        fit: images that weights and the choice of classes come from; None: `images`, without their labels but for oracles.
+        fit: images that determine the weights and the choice of classes; None: `images`. Labels are used by oracles
+            only.
         method: one of `METHODS`; a method brings its variants ("cmm": "cmm-worst" and so on).
-        templates: of the ensembles.
-        descriptions: {classname: texts}; None or no flagged class among them: these rows are not run.
+        templates: prompt templates to build the ensembles from.
+        descriptions: {classname: texts}. Without any for a flagged class, the rows from texts are not run.
         keywords: {classname: keywords}, or None.
-        worst_k: classes that "cmm-worst" looks at.
-        enrich: how many classes get texts; all that there are if there are fewer.
-        temperature: of every softmax.
-        seed: of the halves and of the random words.
+        worst_k: number of classes that "cmm-worst" looks at.
+        enrich: how many classes get texts; all if there are fewer.
+        temperature: of every softmax, in units of cosine.
+        seed: seed of the halves and of the random words.
 
     Raises:
         InputError: an argument is unknown or out of range, or `fit` is of another model.
 
     >>> from clipnb import encode_images, load_dataset, load_model
     >>> model, data = load_model(), load_dataset("emoji").take(20)
-    >>> found = compare_methods(model, encode_images(model, data), data.classnames, method="uniform")
-    >>> list(found.results), found.weights["uniform"].round(3).max()
+    >>> results = compare_methods(model, encode_images(model, data), data.classnames, method="uniform")
+    >>> list(results.results), results.weights["uniform"].round(3).max()
     (['bare', 'uniform'], np.float64(0.1))
     """
     one_of(method, "method", METHODS)
-    for name, value in (("images", images), ("fit", images if fit is None else fit)):
+    fit_images = images if fit is None else fit
+    for name, value in (("images", images), ("fit", fit_images)):
         require_attribute(value, name, "provenance", "clipnb.encode_images")
-    for name, value in (("descriptions", descriptions), ("keywords", keywords)):
-        if value is not None:
-            describe.check_texts(value, name)
-    whole_number(worst_k, "worst_k", 1), generator(seed)
+    for name, texts in (("descriptions", descriptions), ("keywords", keywords)):
+        if texts is not None:
+            describe.check_texts(texts, name)
+    whole_number(worst_k, "worst_k", 1)
+    whole_number(enrich, "enrich", 1)
+    generator(seed)
     if not real_number(temperature, "temperature") > 0:
         raise InputError(f"Expected `temperature` > 0, got {temperature}")
-    wanted = [row for row in ROWS if method == "all" or row == method or row.startswith(f"{method}-")]
-    fit, templates = images if fit is None else fit, check_templates(templates)
-    if len(images.vectors) and len(fit.vectors) and images.vectors.shape[1] != fit.vectors.shape[1]:
+    templates = check_templates(templates)
+    width = images.vectors.shape[1]
+    if len(images.vectors) and len(fit_images.vectors) and fit_images.vectors.shape[1] != width:
         raise InputError(
-            f"Expected `fit` of width D = {images.vectors.shape[1]}, got {fit.vectors.shape[1]}: another model"
+            f"Expected `fit` of width D = {width}, got {fit_images.vectors.shape[1]}: vectors of another model"
         )
-    labelled = bool((fit.labels >= 0).any())
-    size = len(templates) if set(wanted) & set(TEMPLATE_ROWS) else 0
-    used = list(dict.fromkeys([*templates[:size], "{}", *(template_set("single") if "single" in wanted else [])]))
-    banks = dict(zip(used, prompt_vectors(model, classnames, used)))
-    bare = banks["{}"]
-    flagged = margin.find_worst(fit.vectors, bare)[: whole_number(enrich, "enrich", 1)]
-    found = Comparison({"bare": evaluate(images.vectors, bare, images.labels)}, {}, {}, {}, list(templates), flagged)
+
+    wanted = [row for row in ROWS[1:] if method in ("all", row.family)]
+    needs = frozenset().union(*(row.needs for row in wanted))
+    bank = _prompt_bank(model, classnames, templates, needs)
+    flagged = margin.find_worst(fit_images.vectors, bank["{}"])[:enrich]
+    groups, flagged = _texts_by_kind(classnames, flagged, descriptions, keywords, needs, seed)
+    experiment = Experiment(
+        images=images,
+        fit=fit_images,
+        bare=bank["{}"],
+        single=bank.get(SINGLE, bank["{}"]),
+        bank=np.stack([bank[t] for t in templates]) if "templates" in needs else np.empty((0, *bank["{}"].shape)),
+        texts=_encoded(model, groups),
+        worst_k=worst_k,
+        temperature=temperature,
+        seed=seed,
+    )
+    available = {"single", "templates", *groups, *(["labels"] if (fit_images.labels >= 0).any() else [])}
+    outcomes, not_run = {BARE.name: BARE.run(experiment)}, {}
     if method == "all":
-        found.not_run["another backbone"] = "no second model is shipped; run again with another model"
-    if size:
-        _run_templates(
-            found,
-            wanted,
-            images,
-            fit,
-            np.stack([banks[t] for t in templates]),
-            banks.get(template_set("single")[0]),
-            labelled,
-            worst_k,
-            temperature,
-            seed,
-        )
-    if set(wanted) & set(TEXT_ROWS):
-        _run_texts(
-            found, wanted, model, images, fit, bare, classnames, descriptions, keywords, labelled, temperature, seed
-        )
-    found.results = {row: found.results[row] for row in ROWS if row in found.results}
-    return found
-
-
-def _run_templates(found: Comparison, wanted, images, fit, bank, single, labelled, worst_k, temperature, seed) -> None:
-    half = -(-len(bank) // 2)
-    options = {
-        "uniform": {"method": "uniform"},
-        "zpe": {"method": "zpe"},
-        "cmm": {},
-        "cmm-class-means": {"reduction": "class"},
-        "cmm-worst": {"worst_k": worst_k},
-        "cmm-per-class": {"per_class": True},
-        "cmm-top": {"top_m": half, "temperature": np.inf},
-        "greedy": {"method": "greedy", "labels": fit.labels},
-        "oracle": {"labels": fit.labels},
-    }
+        not_run["another backbone"] = "no second model is shipped; run again with another model"
     for row in wanted:
-        if row == "single":
-            found.results[row] = evaluate(images.vectors, single, images.labels)
-        elif row == "autoclip":
-            found.weights[row] = ensemble.prompt_weights(images.vectors, bank, method="autoclip")
-            found.results[row] = ensemble.evaluate_per_image(images.vectors, bank, found.weights[row], images.labels)
-        elif row == "cmm-half":
-
-            def on(rows):
-                return ensemble.weighted_classifier(
-                    bank, ensemble.prompt_weights(images.vectors[rows], bank, temperature=temperature)
-                )
-
-            found.results[row] = ensemble.evaluate_on_halves(images.vectors, on, images.labels, seed=seed)
-        elif row in ("greedy", "oracle") and not labelled:
-            found.not_run[row] = "the images that weights come from have no labels"
-        elif row in options:
-            found.weights[row] = ensemble.prompt_weights(
-                fit.vectors, bank, **{"temperature": temperature} | options[row]
-            )
-            found.results[row] = evaluate(
-                images.vectors, ensemble.weighted_classifier(bank, found.weights[row]), images.labels
-            )
+        if row.needs <= available:
+            outcomes[row.name] = row.run(experiment)
+        else:
+            not_run[row.name] = next(reason for need, reason in REASONS.items() if need in row.needs - available)
+    return MethodResults(
+        results={name: outcome.result for name, outcome in outcomes.items()},
+        weights={name: outcome.weights for name, outcome in outcomes.items() if outcome.weights is not None},
+        mean_weights={
+            name: outcome.mean_weights for name, outcome in outcomes.items() if outcome.mean_weights is not None
+        },
+        text_weights={
+            name: outcome.text_weights for name, outcome in outcomes.items() if outcome.text_weights is not None
+        },
+        texts=groups,
+        templates=templates,
+        flagged=flagged,
+        not_run=not_run,
+    )
 
 
-def _run_texts(
-    found: Comparison, wanted, model, images, fit, bare, classnames, descriptions, keywords, labelled, temperature, seed
-) -> None:
-    place = {classnames[c]: int(c) for c in found.flagged}
-    described = {name: list(descriptions[name]) for name in place if name in (descriptions or {})}
+def _prompt_bank(
+    model: Model, classnames: Sequence[str], templates: list[str], needs: frozenset[str]
+) -> dict[str, np.ndarray]:
+    """Text vectors (C, D) of the bare names and of the templates that some row needs."""
+    single = [SINGLE] if "single" in needs else []
+    used: list[str] = list(dict.fromkeys([*(templates if "templates" in needs else []), "{}", *single]))
+    vectors = prompt_vectors(model, classnames, used)
+    return {template: vectors[i] for i, template in enumerate(used)}
+
+
+def _texts_by_kind(
+    classnames: Sequence[str],
+    flagged: np.ndarray,
+    descriptions: Mapping[str, Sequence[str]] | None,
+    keywords: Mapping[str, Sequence[str]] | None,
+    needs: frozenset[str],
+    seed: int,
+) -> tuple[dict[str, dict[int, list[str]]], np.ndarray]:
+    """The texts of each kind that some row needs, by class, and the flagged classes that get them."""
+    if "descriptions" not in needs:
+        return {}, flagged
+    index = {classnames[int(c)]: int(c) for c in flagged}
+    described = (
+        {name: list(descriptions[name]) for name in index if name in (descriptions or {})} if descriptions else {}
+    )
     if not described:
-        return found.not_run.update({row: "no description fits a class" for row in wanted if row in TEXT_ROWS})
-    found.flagged = np.array([place[name] for name in described])
-    count = max(map(len, described.values()))
-    by_name = {
-        "descriptions": described,
-        "random": describe.random_words(described, seed),
-        "random-letters": describe.random_words(described, seed, letters=True),
-        "shuffled": describe.shuffled(described),
+        return {}, flagged
+    kinds: dict[str, Callable[[], Mapping[str, list[str]]]] = {
+        "descriptions": lambda: described,
+        "random": partial(describe.random_words, described, seed),
+        "random-letters": partial(describe.random_words, described, seed, letters=True),
+        "shuffled": partial(describe.shuffled, described),
     }
     if keywords:
-        by_name["keywords"] = describe.keyword_texts({name: keywords.get(name, []) for name in described}, count)
-    elif "keywords" in wanted:
-        found.not_run["keywords"] = "the data set has no keywords"
-    needed = {row.split("-")[0] if row.startswith("descriptions") else row for row in wanted} & set(by_name)
-    found.texts = {row: {place[name]: texts for name, texts in by_name[row].items()} for row in sorted(needed)}
-    flat = list(dict.fromkeys(text for group in found.texts.values() for texts in group.values() for text in texts))
-    vector = dict(zip(flat, encode_texts(model, flat)))
-    encoded = {
-        row: {c: np.stack([vector[text] for text in texts]) for c, texts in group.items()}
-        for row, group in found.texts.items()
+        own = {name: keywords.get(name, []) for name in described}
+        kinds["keywords"] = partial(describe.keyword_texts, own, max(map(len, described.values())))
+    groups = {
+        kind: {index[name]: list(texts) for name, texts in make().items()}
+        for kind, make in kinds.items()
+        if kind in needs
+    }
+    return groups, np.array([index[name] for name in described])
+
+
+def _encoded(model: Model, groups: Mapping[str, Mapping[int, list[str]]]) -> dict[str, dict[int, np.ndarray]]:
+    """Text vectors of all kinds of texts, each text encoded once."""
+    texts = list(dict.fromkeys(text for group in groups.values() for listed in group.values() for text in listed))
+    vectors = dict(zip(texts, encode_texts(model, texts))) if texts else {}
+    return {
+        kind: {c: np.stack([vectors[text] for text in listed]) for c, listed in group.items()}
+        for kind, group in groups.items()
     }
 
-    def enriched(group, vectors=None, labels=None):
-        return ensemble.description_classifier(bare, encoded[group], vectors, labels, temperature)
 
-    for row in wanted:
-        group = "descriptions" if row.startswith("descriptions") else row
-        if row not in TEXT_ROWS or group not in encoded:
-            continue
-        if row == "descriptions-half":
-            found.results[row] = ensemble.evaluate_on_halves(
-                images.vectors, lambda rows: enriched("descriptions", images.vectors[rows])[0], images.labels, seed=seed
-            )
-        elif row == "descriptions-oracle" and not labelled:
-            found.not_run[row] = "the images that weights come from have no labels"
-        else:
-            classifier, found.text_weights[row] = enriched(
-                group,
-                None if row == "descriptions-uniform" else fit.vectors,
-                fit.labels if row == "descriptions-oracle" else None,
-            )
-            found.results[row] = evaluate(images.vectors, classifier, images.labels)
+# Names of the differences in a table for people.
+STATISTICS = {
+    "accuracy": "accuracy",
+    "flagged_accuracy": "flagged",
+    "worst_k_chosen": "chosen worst",
+    "classes_at_zero": "at 0 %",
+    "harmonic_mean_floored": "floored",
+}
 
 
-def shown(row: dict) -> dict[str, str]:
-    """A row of `Comparison.rows` as text for people: percent with intervals, and what differs beyond chance from the bare name.
+def table_row(row: Mapping[str, Any]) -> dict[str, str]:
+    """Return a row of `MethodResults.rows` as text: percent with intervals, and what differs beyond chance from bare
+    names.
 
     >>> rows = paired.compare({"bare": evaluate(np.eye(2), np.eye(2), [0, 1])}, k=1)
-    >>> shown(rows[0])["accuracy %"], shown(rows[0])["worst-1 %"]
+    >>> table_row(rows[0])["accuracy %"], table_row(rows[0])["worst-1 %"]
     ('100.0 [15.8, 100.0]', '100.0')
     """
-    k, difference = row["worst_k"], row.get("difference", {})
+    k, differences = row["worst_k"], row.get("difference", {})
 
-    def score(key: str, form: str = ".1f") -> str:
-        return _text(row.get(key), row.get(f"{key}_ci"), form)
+    def score(name: str) -> str:
+        return _percent(row.get(name), row.get(f"{name}_ci"), ".1f")
 
     def change(name: str) -> str:
-        return _text(difference[name]["value"], difference[name]["ci"], "+.1f") if name in difference else "-"
+        return _percent(differences[name]["value"], differences[name]["ci"], "+.1f") if name in differences else "-"
 
-    low, high = row["classes_at_zero_ci"]
-    sure = [
-        f"{STATISTICS[name]} {what['verdict']}"
-        for name, what in difference.items()
-        if what["verdict"] in ("better", "worse")
+    verdicts = [
+        f"{STATISTICS[name]} {difference['verdict']}"
+        for name, difference in differences.items()
+        if difference["verdict"] in ("better", "worse")
     ]
     return {
         "method": row["method"],
@@ -287,25 +393,17 @@ def shown(row: dict) -> dict[str, str]:
         "flagged %": score("flagged_accuracy"),
         "flagged minus bare": change("flagged_accuracy"),
         "chosen minus bare": change("worst_k_chosen"),
-        "at 0 %": f"{row['classes_at_zero']} [{low:.0f}, {high:.0f}]",
+        "at 0 %": score_text(row["classes_at_zero"], *row["classes_at_zero_ci"], spec=".0f"),
         "harmonic %": score("harmonic_mean"),
         "floored %": score("harmonic_mean_floored"),
-        "beyond chance": ", ".join(sure) or ("none" if difference else ""),
+        "beyond chance": ", ".join(verdicts) or ("none" if differences else ""),
     }
 
 
-STATISTICS = {  # names of the differences in a table for people
-    "accuracy": "accuracy",
-    "flagged_accuracy": "flagged",
-    "worst_k_chosen": "chosen worst",
-    "classes_at_zero": "at 0 %",
-    "harmonic_mean_floored": "floored",
-}
+def _percent(value: float | None, ci: Sequence[float] | None, spec: str) -> str:
+    """A fraction in percent without the sign, which stands in the head of the column."""
+    low, high = (100 * end for end in ci) if ci else (None, None)
+    return score_text(None if value is None else 100 * value, low, high, spec)
 
 
-def _text(value: float | None, ci: Sequence[float] | None, form: str) -> str:
-    """A fraction in percent with its interval; "-" for none, and a range where only that is known."""
-    ends = "" if ci is None else ", ".join(f"{100 * end:{form}}" for end in ci)
-    if value is None:
-        return ends.replace(", ", " to ") or "-"
-    return f"{100 * value:{form}}" + (f" [{ends}]" if ends else "")
+__getattr__ = renamed(__name__, {"Comparison": "MethodResults", "shown": "table_row"})

@@ -1,32 +1,43 @@
-"""The paper's experiment as one call: every row of its table, twin names repaired, published figures beside, all in one JSON."""
+"""The paper's experiment as one call: all rows of its table, with duplicate classnames fixed, next to published
+figures.
+"""
 
 from __future__ import annotations
 
-import json
 import os
 import platform
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, replace
 from importlib import metadata
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 
 from clipnb import ensemble, worst
 from clipnb._checks import listed, text_of
-from clipnb._files import path_of, read_text
+from clipnb._files import path_of
+from clipnb._format import number_or_none, percent, score_text
 from clipnb.datasets import check_readable, load_dataset, open_imagenet, repaired_classnames, scored_classnames
 from clipnb.describe import load_descriptions, unmatched
 from clipnb.embeddings import Embeddings
 from clipnb.encode import encode_images
 from clipnb.errors import InputError
 from clipnb.evaluation import EvaluationResult, evaluate
-from clipnb.models import load_model
+from clipnb.models import Model, load_model
 from clipnb.paper import methods
-from clipnb.paper.rehearsal import make_world
+from clipnb.paper._published import (
+    FORMAT,
+    check_agreement,
+    check_results,
+    compare_published,
+    shown_published,
+)
+from clipnb.paper._timings import Timings
+from clipnb.paper.rehearsal import make_benchmark
 from clipnb.prompts import (
     DRAWING_TEMPLATES,
     check_classnames,
@@ -40,11 +51,31 @@ from clipnb.prompts import fix_names as repair
 from clipnb.similarity import check_bank
 from clipnb.zeroshot import prompt_vectors
 
-FORMAT = "clipnb-reproduce-1"
-KS = (10, 20, 50, 100)  # of worst-k
-PER_CLASS, IMAGES = 50, 50_000  # images of ImageNet's validation set, in a class and in all
-ZPE_AT_ONCE = 32  # prompts whose double precision copy is in memory at a time
-# What CLIP's authors say a data set shows, as one template (arXiv 2103.00020, section 3.1.4, where they name it); torchvision's names.
+__all__ = [
+    "check_agreement",
+    "check_results",
+    "compare_published",
+    "pool_results",
+    "rehearse",
+    "reproduce",
+    "run",
+    "shown",
+    "shown_published",
+    "tail",
+    "template_pool",
+]
+
+PROVENANCE = (
+    "model_fingerprint",
+    "model_settings",
+    "precision",
+    "precision_check",
+    "dataset",
+    "dataset_fingerprint",
+)
+KS = (10, 20, 50, 100)  # numbers of worst classes in the tables
+ZPE_AT_ONCE = 32  # prompts that are copied to double precision at a time
+# Templates from the CLIP paper (arXiv 2103.00020, section 3.1.4) for data sets of torchvision.
 DOMAIN_TEMPLATES = {
     "OxfordIIITPet": "a photo of a {}, a type of pet.",
     "Food101": "a photo of {}, a type of food.",
@@ -56,72 +87,11 @@ DOMAIN_TEMPLATES = {
 }
 
 
-@dataclass(frozen=True)
-class Published:
-    """One figure of a paper: a score of a row as it was printed, rounded to `unit`."""
-
-    row: str
-    score: str
-    value: float
-    unit: float
-    source: str
-    model: str = "ViT-B-16"  # or with "-quickgelu", with OpenAI's weights; the paper does not name its model, whose accuracy is that of this one
-
-
-THE_PAPER = "arXiv 2310.03324, abstract"
-PUBLISHED = (
-    Published("bare", "accuracy", 0.641, 0.001, THE_PAPER),
-    Published("bare", "classes_at_zero", 10, 1, THE_PAPER),
-    Published("bare", "worst_10", 0.0, 0.001, f"{THE_PAPER}: follows from ten classes at 0 %"),
-    Published("descriptions", "worst_10", 0.052, 0.001, f"{THE_PAPER}: after the method, which is reconstructed here"),
-    Published("bare", "accuracy", 0.6418, 0.0001, "arXiv 2302.06235"),
-    Published("uniform", "accuracy", 0.6857, 0.0001, "arXiv 2302.06235"),
-    Published("uniform", "accuracy", 0.6333, 0.0001, "CLIP_benchmark, benchmark.csv", "ViT-B-32"),
-    Published("uniform", "accuracy", 0.6835, 0.0001, "CLIP_benchmark, benchmark.csv"),
-    Published("uniform", "accuracy", 0.7549, 0.0001, "CLIP_benchmark, benchmark.csv", "ViT-L-14"),
-)
-
-
-@dataclass
-class Steps:
-    """What each step took: wall and processor seconds, and the process's peak memory up to its end."""
-
-    taken: list[dict] = field(default_factory=list)
-
-    @contextmanager
-    def step(self, name: str) -> Iterator[None]:
-        """Record the block under this name.
-
-        >>> steps = Steps()
-        >>> with steps.step("rest"):
-        ...     pass
-        >>> steps.taken[0]["step"], sorted(steps.taken[0])
-        ('rest', ['cpu_seconds', 'peak_mb', 'seconds', 'step'])
-        """
-        began, worked = time.perf_counter(), time.process_time()
-        yield
-        found = {
-            "step": name,
-            "seconds": round(time.perf_counter() - began, 2),
-            "cpu_seconds": round(time.process_time() - worked, 2),
-            "peak_mb": _peak_mb(),
-        }
-        if torch.cuda.is_initialized():
-            found["gpu_peak_mb"] = round(torch.cuda.max_memory_allocated() / 2**20)
-        self.taken.append(found)
-
-
-def _peak_mb() -> int | None:
-    try:
-        import resource  # not on Windows
-    except ImportError:
-        return None
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return round(peak / (2**20 if platform.system() == "Darwin" else 2**10))
-
-
 def template_pool(more: Sequence[str] = ()) -> list[str]:
-    """Every template at hand, each once: `more`, the bare name, one template, OpenAI's 80 and its 7, and those for drawings.
+    """Return all known templates, each once: `more`, the bare name, OpenAI's 1, 80 and 7, and those for drawings.
+
+    Args:
+        more: further templates, which come first.
 
     >>> pool = template_pool(["a blurry {}."])
     >>> pool[:2], len(pool) > 80
@@ -133,7 +103,7 @@ def template_pool(more: Sequence[str] = ()) -> list[str]:
 
 
 def pool_results(
-    vectors, bank, labels, temperature: float = 0.01
+    vectors: npt.ArrayLike, bank: npt.ArrayLike, labels: npt.ArrayLike, temperature: float = 0.01
 ) -> tuple[dict[str, EvaluationResult], dict[str, np.ndarray]]:
     """Uniform, ZPE and CMM ensembles of a large pool of prompts, in memory that does not grow with N x P x C.
 
@@ -141,6 +111,7 @@ def pool_results(
         vectors: (N, D) unit-norm image vectors.
         bank: (P, C, D) unit-norm text vectors.
         labels: (N,) class indices, -1 = unknown; used for the scores only.
+        temperature: of the softmax over the prompts' scores, in units of cosine.
 
     Returns:
         ({row: result}, {row: weights (P,)}).
@@ -163,7 +134,7 @@ def pool_results(
 
 
 def reproduce(
-    model,
+    model: Model,
     images: Embeddings,
     classnames: Sequence[str],
     templates: Sequence[str],
@@ -171,10 +142,11 @@ def reproduce(
     descriptions: Mapping[str, Sequence[str]] | None = None,
     repaired: Sequence[str] | None = None,
     complete: bool = False,
-    steps: Steps | None = None,
+    steps: Timings | None = None,
     seed: int = 0,
 ) -> dict:
-    """The whole experiment on one set of images: bare names, one template, every weighting and control, and a larger pool.
+    """The whole experiment on one set of images: bare names, one template, every weighting and control, and a larger
+    pool.
 
     As the paper does, and unlike chapter 8, weights and flagged classes come from the images that are scored, without
     labels; "cmm-half" and "descriptions-half" are the controls of that.
@@ -183,17 +155,20 @@ def reproduce(
         model: from `clipnb.load_model`, to encode prompts.
         images: labelled images.
         classnames: C names.
-        templates: of the ensembles.
-        pool: more templates, for the rows "pool-..."; empty: none.
+        templates: prompt templates to build the ensembles from.
+        pool: more templates, for the rows "pool-..."; without any, these rows are not run.
         descriptions: {classname: texts}, or None.
-        repaired: C names with twins told apart; the table is made again with them. None: no second table.
-        complete: whether this is the whole data set, so that published figures can be compared.
-        steps: to go on with.
+        repaired: C names without duplicates; the table is made again with them. None: no second table.
+        complete: whether this is the whole data set, so that published figures can be results.
+        steps: timings to append to.
+        seed: seed of the halves, the intervals and the random words.
 
     Returns:
-        A dict ready for JSON: "format", what was run ("model", "dataset", ...), "tables" {"as named" and perhaps "repaired":
-        rows with every score, its `_ci`, and "right", the number of right images of each class}, "images_per_class", "flagged" (classes
-        that got texts), "twins" (their accuracies before and after), "published" (`compare_published`), "not_run" {row: why}, "steps".
+        A dict ready for JSON: "format", what was run ("model", "dataset", ...), "tables" {"as named" and perhaps
+            "repaired":
+        rows with every score, its `_ci`, and "right", the number of right images of each class}, "images_per_class",
+        "flagged" (classes that got texts), "duplicates" (accuracies of classes with duplicate names, before and
+        after), "published" (`compare_published`), "not_run" {row: why}, "steps".
 
     Raises:
         InputError: no image has a label, or names and images do not fit.
@@ -211,52 +186,42 @@ def reproduce(
         raise InputError(
             f"Expected `repaired` to hold a name for each of {len(classnames)} classes, got {len(repaired)}"
         )
-    steps = steps or Steps()
+    timings = steps or Timings()
     spellings = {"as named": list(classnames)} | (
         {"repaired": list(repaired)} if repaired and list(repaired) != list(classnames) else {}
     )
     tables, flagged, not_run = {}, {}, {}
     for spelling, names in spellings.items():
-        with steps.step(f"methods, names {spelling}"):
-            compared = methods.compare_methods(
+        with timings.step(f"methods, names {spelling}"):
+            results = methods.compare_methods(
                 model, images, names, templates=templates, descriptions=descriptions, seed=seed
             )
-        not_run |= compared.not_run
-        flagged[spelling] = compared.flagged.tolist()
+        not_run |= results.not_run
+        flagged[spelling] = results.flagged.tolist()
         top = {}
         if pool:
-            with steps.step(f"pool of {len(pool)} templates, names {spelling}"):
-                results, weights = pool_results(images.vectors, prompt_vectors(model, names, pool), images.labels)
-                compared.results |= results
+            with timings.step(f"pool of {len(pool)} templates, names {spelling}"):
+                pooled, weights = pool_results(images.vectors, prompt_vectors(model, names, pool), images.labels)
+                results = replace(results, results=results.results | pooled)
                 top = {
                     row: {pool[p]: float(w[p]) for p in np.argsort(-w, kind="stable")[:10]}
                     for row, w in weights.items()
                 }
-        with steps.step(f"intervals, names {spelling}"):
+        with timings.step(f"intervals, names {spelling}"):
             tables[spelling] = [
                 row
-                | tail(compared.results[row["method"]], seed)
+                | tail(results.results[row["method"]], seed)
                 | ({"top_weights": top[row["method"]]} if row["method"] in top else {})
-                for row in compared.rows(KS[0], seed)
+                for row in results.rows(KS[0], seed)
             ]
-    confusion = compared.results["bare"].confusion
-    found = {
+    confusion = results.results["bare"].confusion
+    content = {
         "format": FORMAT,
         **_made(),
         "model": model.name,
         "pretrained": model.pretrained,
         "device": _device(model.device),
-        **{
-            key: images.provenance.get(key)
-            for key in (
-                "model_fingerprint",
-                "model_settings",
-                "precision",
-                "precision_check",
-                "dataset",
-                "dataset_fingerprint",
-            )
-        },
+        **{key: images.provenance.get(key) for key in PROVENANCE},
         "complete": complete,
         "images": len(images),
         "classes": len(classnames),
@@ -267,11 +232,11 @@ def reproduce(
         "images_per_class": confusion.sum(axis=1).tolist(),
         "tables": tables,
         "flagged": flagged,
-        "twins": _twins(spellings, tables, confusion.sum(axis=1)),
+        "duplicates": _duplicates(spellings, tables, confusion.sum(axis=1)),
         "not_run": not_run,
-        "steps": steps.taken,
+        "steps": timings.steps,
     }
-    return found | {"published": compare_published(found)}
+    return content | {"published": compare_published(content)}
 
 
 def run(
@@ -291,24 +256,31 @@ def run(
     progress: bool = False,
     fix_names: bool = False,
 ) -> dict:
-    """`reproduce` from a folder: the pictures checked, the model loaded, the images encoded. What `clipnb reproduce` does.
+    """Check the images of a folder, load the model, encode, and call `reproduce`: what `clipnb reproduce` does.
 
     Args:
-        imagenet: folder of ImageNet's validation pictures (`imagenet.open_imagenet`); or
-        dataset: another set, as for `load_dataset`.
-        model, pretrained, device, precision, trust_pickle, like: as for `load_model`.
-        templates: a named set or a file; None: the data set's own, OpenAI's 80 (and what a torchvision set is of) or, for drawings, those for drawings.
-        descriptions: JSON file of texts a class, "emoji", or None.
-        partial: accept other numbers of pictures a class than ImageNet's 50.
-        pool: also the ensembles of `template_pool`.
+        imagenet: folder of ImageNet's validation images (`datasets.open_imagenet`).
+        dataset: another data set, as for `load_dataset`; one of the two is needed.
+        model: name or path, as for `load_model`.
+        pretrained: weights, as for `load_model`.
+        device: as for `load_model`.
+        precision: as for `load_model`.
+        trust_pickle: as for `load_model`.
+        like: as for `load_model`.
+        templates: name of a template set or a file. None: the data set's own templates; a template for the domain is
+            added for some sets of torchvision.
+        descriptions: JSON file of descriptions by class, "emoji", or None.
+        partial: whether to accept other numbers of images per class than ImageNet's 50.
+        pool: whether to run the ensembles of `template_pool`.
         store: folder of the embeddings store.
-        fix_names: repair classnames (`prompts.fix_names`) before they are scored.
+        progress: whether to show progress bars on stderr.
+        fix_names: whether to repair the classnames (`prompts.fix_names`) before scoring.
 
     Returns:
-        As `reproduce`, with "left_out", "lint" and "renamed", and "account": lines on all of them.
+        As `reproduce`, with "left_out", "lint" and "renamed", and "account", lines on all of them.
 
     Raises:
-        InputError: as those; and before anything is encoded, every picture that cannot be read.
+        InputError: as for `reproduce` and `load_model`; or an image cannot be read, which is checked before encoding.
     """
     for name, value in (("imagenet", imagenet), ("descriptions", descriptions), ("store", store)):
         if value is not None:
@@ -316,35 +288,38 @@ def run(
     for name, value in (("dataset", dataset), ("model", model), ("pretrained", pretrained), ("templates", templates)):
         if value is not None or name == "model":
             text_of(value, name)
-    if imagenet is None and dataset is None:
+    if dataset is None and imagenet is None:
         raise InputError("Expected `imagenet` or `dataset`, got neither")
-    steps = Steps()
+    timings = Timings()
     kind, _, rest = (dataset or "").partition(":")
     if kind in ("imagenet", "imagenet-partial"):
         imagenet, partial = rest, partial or kind == "imagenet-partial"
-    with steps.step("open and check"):
+    with timings.step("open and check"):
         texts = load_descriptions(descriptions).by_class if descriptions else None
-        data = open_imagenet(imagenet, partial) if imagenet else load_dataset(dataset)
+        data = open_imagenet(imagenet, partial) if imagenet else load_dataset(str(dataset))
         scored_classnames(data)
         chosen = load_templates(data.templates if templates is None else templates)
-        name = data.name.split(":")[1] if data.name.startswith("torchvision:") else None
-        chosen = list(dict.fromkeys([*([DOMAIN_TEMPLATES[name]] if name in DOMAIN_TEMPLATES else []), *chosen]))
+        name = data.name.split(":")[1] if data.name.startswith("torchvision:") else ""
+        if name in DOMAIN_TEMPLATES:
+            chosen = list(dict.fromkeys([DOMAIN_TEMPLATES[name], *chosen]))
         check_readable(data)
-    with steps.step("load the model"):
-        loaded = load_model(model, pretrained, device, precision, trust_pickle, like)
-    with steps.step("encode images"):
+    with timings.step("load the model"):
+        loaded = load_model(
+            model, pretrained=pretrained, device=device, precision=precision, trust_pickle=trust_pickle, like=like
+        )
+    with timings.step("encode images"):
         images = encode_images(loaded, data, store, progress=progress)
     names, changes = repair(data.classnames) if fix_names else (data.classnames, [])
     findings = lint(names, chosen, loaded)
     renamed = [f"classname {old!r} is repaired to {new!r}" for old, new in changes]
-    said = [
+    account = [
         data.left_out_line(labelled=True),
         *data.remarks,
         *renamed,
         *map(str, findings),
         unmatched(texts, names) if texts else None,
     ]
-    found = reproduce(
+    results = reproduce(
         loaded,
         images,
         names,
@@ -353,63 +328,75 @@ def run(
         texts,
         repaired_classnames() if imagenet else None,
         bool(imagenet) and not partial,
-        steps,
+        timings,
     )
-    return found | {
+    return results | {
         "exif_rotation": data.exif_rotation,
         "left_out": data.left_out_rows(labelled=True),
         "lint": [asdict(finding) for finding in findings],
         "renamed": [{"from": old, "to": new} for old, new in changes],
-        "account": [line for line in said if line],
+        "account": [line for line in account if line],
     }
 
 
 def rehearse(classes: int = 1000, per_class: int = 50, seed: int = 0) -> dict:
-    """`reproduce` on a world with planted answers: its results with "checks" (`World.checks`).
+    """Run `reproduce` on a synthetic benchmark with planted answers, and add "checks" (`PlantedBenchmark.checks`).
 
-    >>> found = rehearse(classes=60, per_class=20)
-    >>> found["checks"][0]["what"], found["checks"][0]["ok"]
-    ('twin names', True)
+    Args:
+        classes: number of classes, at least 40.
+        per_class: images per class, at least 2.
+        seed: seed of the benchmark and of the intervals.
+
+    >>> results = rehearse(classes=60, per_class=20)
+    >>> results["checks"][0]["what"], results["checks"][0]["ok"]
+    ('duplicate names', True)
     """
-    steps = Steps()
-    with steps.step("make the world"):
-        world = make_world(classes, per_class, seed)
-    found = reproduce(
-        world.model,
-        world.images,
-        world.images.classnames,
-        world.templates,
+    timings = Timings()
+    with timings.step("make the benchmark"):
+        planted = make_benchmark(classes, per_class, seed)
+    results = reproduce(
+        planted.model,
+        planted.images,
+        planted.images.classnames,
+        planted.templates,
         (),
-        world.descriptions,
-        world.repaired,
-        steps=steps,
+        planted.descriptions,
+        planted.repaired,
+        steps=timings,
         seed=seed,
     )
-    return found | {"checks": world.checks(found)}
+    return results | {"checks": planted.checks(results)}
 
 
 def tail(result: EvaluationResult, seed: int = 0) -> dict:
-    """Worst-k accuracies (`worst.worst_k_report`) for every k of KS up to half the classes, and the number of right images of each class.
+    """Return worst-k accuracies for every k of KS up to half the classes, and the number of right images of each class.
+
+    Args:
+        result: of labelled images.
+        seed: seed of the random halves and of the posterior sample.
+
+    Returns:
+        The four scores of `worst.worst_k_report` for each k, with intervals (`_ci`), and "right".
 
     >>> sorted(tail(evaluate(np.eye(2), np.eye(2), [0, 1])))
     ['right']
     """
     right, images = np.diag(result.confusion), result.confusion.sum(axis=1)
-    ks = [k for k in KS if 2 * k <= (images >= 2).sum()]  # more than half of all classes are no tail
-    rows = {}
-    for report in (
-        worst.worst_k_reports(result.predictions, result.labels, result.num_classes, ks, seed=seed) if ks else ()
-    ):
+    ks = [k for k in KS if 2 * k <= (images >= 2).sum()]
+    reports = worst.worst_k_reports(result.predictions, result.labels, result.num_classes, ks, seed=seed) if ks else ()
+    row = {}
+    for report in reports:
         scores = {
             "": report.naive,
             "_truly_worst": report.truly_worst,
             "_listed": report.listed,
             "_split_half": report.split_half,
         }
-        for name, score in scores.items():
-            rows[f"worst_{report.k}{name}"] = None if np.isnan(score.value) else score.value
-            rows[f"worst_{report.k}{name}_ci"] = (score.low, score.high) if score.has_interval else None
-    return rows | {"right": right.tolist()}
+        for suffix, score in scores.items():
+            name = f"worst_{report.k}{suffix}"
+            row[name] = number_or_none(score.value)
+            row[f"{name}_ci"] = (score.low, score.high) if score.has_interval else None
+    return row | {"right": right.tolist()}
 
 
 def _made() -> dict:
@@ -425,168 +412,56 @@ def _device(device: torch.device) -> str:
     return torch.cuda.get_device_name(device) if device.type == "cuda" else str(device)
 
 
-def _twins(spellings: dict, tables: dict, images: np.ndarray) -> list[dict]:
-    """What each class of a group of twins gets with bare names, before and after they are told apart."""
-    found = []
-    for group in duplicate_classnames(spellings["as named"]).values():
-        for c in group:
-            accuracy = {
-                spelling: rows[0]["right"][c] / int(images[c]) if images[c] else None
-                for spelling, rows in tables.items()
-            }
-            found.append(
-                {
-                    "class": c,
-                    "classname": spellings["as named"][c],
-                    "accuracy": accuracy["as named"],
-                    "repaired name": spellings.get("repaired", spellings["as named"])[c],
-                    "accuracy after": accuracy.get("repaired"),
-                }
-            )
-    return found
-
-
-def compare_published(results: dict) -> list[dict]:
-    """Published ImageNet figures beside a run's, which agree if the printed value, within its rounding, lies in the run's interval.
-
-    Args:
-        results: from `reproduce`.
-
-    Returns:
-        For each figure "row", "score", "published", "here" and "ci" and "difference" (None where the row was not run), "source" and
-        "verdict": "agrees", "differs", "not run", "no interval" (a score around which none holds), or "not comparable" (other images,
-        templates or another model).
-
-    >>> row = {"method": "bare", "accuracy": 0.6425, "accuracy_ci": (0.638, 0.647)}
-    >>> run = {"dataset": "imagenet:x", "complete": True, "model": "ViT-B-16", "pretrained": "openai", "templates": [],
-    ...        "images": 50_000, "images_per_class": 1000 * [50], "tables": {"as named": [row]}}
-    >>> [(line["published"], line["verdict"]) for line in compare_published(run)][:2]
-    [(0.641, 'agrees'), (10, 'not run')]
-    """
-    if not isinstance(results, Mapping):
-        raise InputError(f"Expected `results` of `reproduce`, got {type(results).__name__}")
-    rows = {row["method"]: row for row in results["tables"]["as named"]}
-    # The published figures are of the whole validation set: 50 images of each of 1,000 classes.
-    whole = (
-        results["complete"]
-        and results.get("images") == IMAGES
-        and set(results.get("images_per_class", [])) == {PER_CLASS}
-    )
-    complete = str(results["dataset"]).startswith("imagenet:") and whole and results["pretrained"] == "openai"
-    model = str(results["model"]).removesuffix("-quickgelu")  # with OpenAI's weights both names are the same model
-    found = []
-    for figure in PUBLISHED:
-        if not figure.source.startswith(THE_PAPER) and figure.model != model:
-            continue
-        comparable = (
-            complete
-            and figure.model == model
-            and (figure.row != "uniform" or results["templates"] == template_set("openai-80"))
-        )
-        row = rows.get(figure.row, {})
-        here, ci = row.get(figure.score), row.get(f"{figure.score}_ci")
-        verdict = "not run" if here is None else "not comparable"
-        if comparable and here is not None and ci is None:
-            verdict = "no interval"
-        elif comparable and here is not None:
-            inside = ci[0] - figure.unit / 2 <= figure.value <= ci[1] + figure.unit / 2
-            verdict = "agrees" if inside else "differs"
-        found.append(
+def _duplicates(spellings: dict[str, list[str]], tables: dict[str, list[dict]], images: np.ndarray) -> list[dict]:
+    """The accuracy with bare names of each class that shares its name, before and after the names are repaired."""
+    names = spellings["as named"]
+    repaired = spellings.get("repaired", names)
+    lines = []
+    for c in (c for group in duplicate_classnames(names).values() for c in group):
+        accuracy = {
+            spelling: rows[0]["right"][c] / int(images[c]) if images[c] else None for spelling, rows in tables.items()
+        }
+        lines.append(
             {
-                "row": figure.row,
-                "score": figure.score,
-                "published": figure.value,
-                "here": here,
-                "ci": ci,
-                "difference": None if here is None else here - figure.value,
-                "verdict": verdict,
-                "source": figure.source,
+                "class": c,
+                "classname": names[c],
+                "accuracy": accuracy["as named"],
+                "repaired name": repaired[c],
+                "accuracy after": accuracy.get("repaired"),
             }
         )
-    return found
+    return lines
 
 
-def check_results(path: str | Path) -> tuple[dict, list[dict]]:
-    """Read a file of results and compare it with the published figures again: (results, lines of `compare_published`).
+def shown(row: Mapping[str, Any]) -> dict[str, str]:
+    """Return a row of a table as text for people, in percent.
 
-    Raises:
-        InputError: there is no such file, it is no JSON of `reproduce`, or its scores do not follow from its counts.
+    Worst-k accuracies are the naive one and, after a slash, the one chosen on half of the images; the harmonic mean is
+    followed by the one with accuracies raised to 1 % at least.
 
-    >>> check_results("nowhere.json")
-    Traceback (most recent call last):
-    clipnb.errors.InputError: Cannot read results of `clipnb reproduce` in nowhere.json: FileNotFoundError: ...
+    >>> row = {"method": "bare", "accuracy": .5, "accuracy_ci": (.4, .6), "classes_at_zero": 1, "harmonic_mean": 0.,
+    ...        "harmonic_mean_floored": .1, "geometric_mean": 0., "mean_per_class_accuracy": .5, "worst_10": 0.,
+    ...        "worst_10_split_half": .02}
+    >>> text = shown(row)
+    >>> text["accuracy %"], text["worst-10 %"], text["at 0 %"]
+    ('50.0 [40.0, 60.0]', '0.0 / 2.0', '1')
     """
-    path = path_of(path, "path")
-    try:
-        results = json.loads(read_text(path))
-        if results["format"] != FORMAT:
-            raise ValueError(f"format {results['format']!r}, expected {FORMAT!r}")
-        images = np.array(results["images_per_class"])
-        if not images.sum() > 0:
-            raise ValueError("it counts no images")
-        for row in (row for rows in results["tables"].values() for row in rows):
-            accuracy, per_class = _from_counts(np.array(row["right"]), images)
-            if not np.isclose(accuracy, row["accuracy"]) or int((per_class == 0).sum()) != row["classes_at_zero"]:
-                raise ValueError(f"the scores of row {row['method']!r} do not follow from its counts")
-        return results, compare_published(results)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        raise InputError(
-            f"Cannot read results of `clipnb reproduce` in {path}: {type(error).__name__}: {(str(error).splitlines() or [''])[0]}"
-        ) from None
 
+    def share(name: str) -> str:
+        return percent(row[name]).removesuffix(" %")
 
-def _from_counts(right: np.ndarray, images: np.ndarray) -> tuple[float, np.ndarray]:
-    present = images > 0
-    return float(right.sum() / images.sum()), right[present] / images[present]
-
-
-def shown(row: dict) -> dict[str, str]:
-    """A row of a table as text for people, in percent: naive worst-k and the split-half one after a slash; harmonic mean, and floored at 1 %.
-
-    >>> shown({"method": "bare", "accuracy": .5, "accuracy_ci": (.4, .6), "classes_at_zero": 1, "harmonic_mean": 0.,
-    ...        "harmonic_mean_floored": .1, "geometric_mean": 0., "mean_per_class_accuracy": .5, "worst_10": 0., "worst_10_split_half": .02})
-    {'method': 'bare', 'accuracy %': '50.0 [40.0, 60.0]', 'per class %': '50.0', 'at 0 %': '1', 'worst-10 %': '0.0 / 2.0', 'harmonic %': '0.0', 'floored %': '10.0', 'geometric %': '0.0'}
-    """
     low, high = row["accuracy_ci"]
-    tails = {
-        f"worst-{k} %": f"{100 * row[f'worst_{k}']:.1f} / {100 * row[f'worst_{k}_split_half']:.1f}"
-        for k in KS
-        if f"worst_{k}_split_half" in row
-    }
     return {
         "method": row["method"],
-        "accuracy %": f"{100 * row['accuracy']:.1f} [{100 * low:.1f}, {100 * high:.1f}]",
-        "per class %": f"{100 * row['mean_per_class_accuracy']:.1f}",
+        "accuracy %": score_text(100 * row["accuracy"], 100 * low, 100 * high, ".1f"),
+        "per class %": share("mean_per_class_accuracy"),
         "at 0 %": str(row["classes_at_zero"]),
-        **tails,
-        "harmonic %": f"{100 * row['harmonic_mean']:.1f}",
-        "floored %": f"{100 * row['harmonic_mean_floored']:.1f}",
-        "geometric %": f"{100 * row['geometric_mean']:.1f}",
-    }
-
-
-def shown_published(line: dict) -> dict[str, str]:
-    """A line of `compare_published` as text for people.
-
-    >>> shown_published({"row": "bare", "score": "accuracy", "published": .641, "here": .645, "ci": (.64, .65), "difference": .004,
-    ...                  "verdict": "agrees", "source": "a paper"})
-    {'figure': 'accuracy of bare', 'published': '64.1 %', 'here': '64.5 % [64.0, 65.0]', 'difference': '+0.4', 'verdict': 'agrees', 'source': 'a paper'}
-    """
-    count = line["score"] == "classes_at_zero"
-
-    def text(value: float, form: str) -> str:
-        return f"{value:{form[0] if form[0] == '+' else ''}.0f}" if count else f"{100 * value:{form}}"
-
-    unit = "" if count else " %"
-    decimals = ".2f" if not count and round(100 * line["published"], 1) != round(100 * line["published"], 2) else ".1f"
-    here = "-" if line["here"] is None else f"{text(line['here'], decimals)}{unit}"
-    if line["ci"]:
-        here += f" [{', '.join(text(end, decimals) for end in line['ci'])}]"
-    return {
-        "figure": f"{line['score']} of {line['row']}",
-        "published": text(line["published"], decimals) + unit,
-        "here": here,
-        "difference": "-" if line["difference"] is None else text(line["difference"], "+" + decimals),
-        "verdict": line["verdict"],
-        "source": line["source"],
+        **{
+            f"worst-{k} %": f"{share(f'worst_{k}')} / {share(f'worst_{k}_split_half')}"
+            for k in KS
+            if f"worst_{k}_split_half" in row
+        },
+        "harmonic %": share("harmonic_mean"),
+        "floored %": share("harmonic_mean_floored"),
+        "geometric %": share("geometric_mean"),
     }

@@ -1,23 +1,23 @@
-"""`clipnb.audit`: which classes of your own data a model fails on."""
+"""`clipnb.audit`: the classes of your own data that a model fails on."""
 
 from __future__ import annotations
 
-import base64
-import io
+from collections.abc import Sequence
 from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from PIL import Image
 
 from clipnb import ensemble, margin, paired, prompts
 from clipnb._checks import require_attribute, text_of, whole_number
 from clipnb._files import path_of
+from clipnb._format import thumbnail
 from clipnb.datasets import LabeledImages, load_dataset, scored_classnames, with_classes
 from clipnb.datasets._images import MISSING
 from clipnb.describe import load_descriptions, unmatched
+from clipnb.embeddings import Embeddings
 from clipnb.encode import encode_images, encode_texts
 from clipnb.evaluation import EvaluationResult, evaluate
 from clipnb.explain import SAME_TEXT, explain_classes, order_finding
@@ -30,10 +30,11 @@ from clipnb.report._routing import route
 from clipnb.similarity import unit_norm
 from clipnb.zeroshot import prompt_vectors
 
+AUDITED = ""  # name of the audited templates among the wordings
 TRIED = ("bare", "single", "openai-7")  # other wordings that an audit tries: nine prompts a class
-PICTURES = 4  # shown of each bad class
-MAX_PICTURES = 240  # in one page, which bounds its size
-SIDE = 112  # pixels of a thumbnail
+IMAGES_PER_CLASS = 4  # thumbnails of each bad class
+MAX_IMAGES = 240  # thumbnails on one page, which bounds its size
+SIDE = 112  # pixels of a thumbnail's longer side
 
 
 def audit(
@@ -42,7 +43,7 @@ def audit(
     pretrained: str | None = None,
     *,
     classes: str | Path | None = None,
-    templates="bare",
+    templates: str | Sequence[str] = "bare",
     descriptions: str | Path | None = None,
     worst_k: int = 10,
     store: str | Path | None = None,
@@ -54,23 +55,32 @@ def audit(
     progress: bool = False,
     fix_names: bool = False,
 ) -> Report:
-    """Find the classes of a data set that a model fails on, say why, and what to do first.
+    """Find the classes of a data set that a model fails on, the reasons, and what to do first.
 
-    Reads every image (unreadable ones are listed and left out), checks the names, encodes, evaluates, explains the worst
-    classes, tries other wordings, and measures how far a label-free ranking can be trusted. Without labels it ranks classes
-    by the pseudo-label margin (`margin`), whose reliability it measures with the same model on the emoji set.
+    It reads every image (unreadable ones are listed and left out), checks the classnames, encodes, evaluates,
+    explains the worst classes, tries other wordings, and measures how well a ranking without labels can be trusted.
+    Without labels it ranks the classes by the margin of pseudo-labels (`margin`), whose reliability it measures with
+    the same model on the emoji set.
 
     Args:
-        dataset: a spec for `load_dataset`, or what that returns.
-        model, pretrained, device, precision, trust_pickle, like: for `load_model`; or a loaded model.
+        dataset: a name or path for `load_dataset`, or a loaded data set.
+        model: a name or path for `load_model`, or a loaded model.
+        pretrained: weights, as for `load_model`.
+        device: as for `load_model`.
+        precision: as for `load_model`.
+        trust_pickle: as for `load_model`.
+        like: as for `load_model`.
         classes: file of classnames for unlabelled images, of candidates, or of better names (`datasets.with_classes`).
-        templates: name of a template set (`prompts.template_set`) or a list, audited as one ensemble.
-        descriptions: file of texts about classes (`describe.load_descriptions`), tried as a wording; the emoji set has its own.
-        worst_k: how many classes to explain (fewer if there are fewer).
-        store: folder that keeps the image vectors: encode once, audit often, go on after a kill.
-        made: time stamp in the page; None: now. All else is the same for the same input.
-        progress: show progress bars on stderr.
-        fix_names: repair classnames (`prompts.fix_names`) before they are scored; `summary["renamed"]` lists the repairs.
+        templates: name of a template set (`prompts.template_set`) or a list of templates, audited as one ensemble.
+        descriptions: file of descriptions by class (`describe.load_descriptions`), tried as another wording; the
+            emoji set has its own.
+        worst_k: how many classes to explain; fewer if there are fewer.
+        store: folder that keeps the image embeddings, so that later audits and interrupted runs need not encode them
+            again.
+        made: time stamp on the page; None: the current time. Everything else is the same for the same input.
+        progress: whether to show progress bars on stderr.
+        fix_names: whether to repair the classnames (`prompts.fix_names`) before scoring; `summary["renamed"]` lists the
+            repairs.
 
     Raises:
         InputError: an argument or file cannot be used, there are fewer than two classes, or no image can be read.
@@ -87,47 +97,36 @@ def audit(
         if value is not None:
             path_of(value, name)
     if isinstance(templates, str):
-        text_of(templates, "templates")
-    if not isinstance(model, str):
-        require_attribute(model, "model", "encode_pixels", "clipnb.load_model")
-    if not isinstance(dataset, str):
-        require_attribute(dataset, "dataset", "ids", "clipnb.load_dataset")
-    data = load_dataset(dataset) if isinstance(dataset, str) else dataset
+        chosen = prompts.template_set(text_of(templates, "templates"))
+    else:
+        chosen = prompts.check_templates(templates)
+    data = _opened(dataset)
     named = with_classes(data, classes) if classes else data
     scored_classnames(named, "give a file of candidate names (`classes`, --classes FILE)")
     named, changes = _repaired(named) if fix_names else (named, [])
-    chosen = prompts.template_set(templates) if isinstance(templates, str) else prompts.check_templates(templates)
     own = descriptions or named.descriptions
     texts = load_descriptions(own).by_class if own else {}
-    unused = unmatched(texts, named.classnames) if descriptions else None
-    model = load_model(model, pretrained, device, precision, trust_pickle, like) if isinstance(model, str) else model
+    if isinstance(model, str):
+        model = load_model(
+            model, pretrained=pretrained, device=device, precision=precision, trust_pickle=trust_pickle, like=like
+        )
+
     images = encode_images(model, data, store, bad_images="skip", progress=progress)
-    missing = {item: reason for reason in MISSING for item in data.left_out.get(reason, [])}
-    unreadable = pd.DataFrame(
-        [{"id": plain_text(name), "reason": plain_text(why)} for name, why in (images.skipped | missing).items()],
-        columns=["id", "reason"],
-    )
-    readable = np.array([i for i, name in enumerate(data.ids) if name not in images.skipped])
-    vectors, provenance = images.vectors, images.provenance
-    named = replace(
-        named, left_out={reason: items for reason, items in named.left_out.items() if reason not in MISSING}
-    )
-    named, names = named.take(readable), named.synonyms or [[name] for name in named.classnames]
-    sets = {name: prompts.template_set(name) for name in TRIED}
-    every = list(dict.fromkeys(template for group in (chosen, *sets.values()) for template in group))
-    bank = _bank(model, names, every)
-    banks = {name: bank[[every.index(template) for template in group]] for name, group in {"": chosen, **sets}.items()}
-    classifier = unit_norm(banks.pop("").mean(axis=0))
-    result = evaluate(vectors, classifier, named.labels)
-    k = min(
-        worst_k,
-        int((result.confusion.sum(axis=1) > 0).sum())
-        if result.n
-        else int((~np.isnan(result.cmm["pseudo_image"])).sum()),
-    )
+    unreadable = _unreadable(data, images)
+    named = _readable(named, images)
+    banks = _banks(model, named, {AUDITED: chosen, **{name: prompts.template_set(name) for name in TRIED}})
+    result = evaluate(images.vectors, unit_norm(banks.pop(AUDITED).mean(axis=0)), named.labels)
+    k = min(worst_k, _number_of_candidates(result))
     permuted = order_finding(result.predictions, result.labels, named.classnames)
     findings = [*([permuted] if permuted else []), *prompts.lint(named.classnames, chosen, model)]
-    measured_on, reliability_k, reliability = _reliability(model, vectors, result, data.name, worst_k)
+
+    ranked = _classes(result, named.classnames)
+    bad = _explained(ranked["class"].to_numpy()[:k], result, named.classnames)
+    described = {c: texts[name] for c, name in enumerate(named.classnames) if name in texts}
+    wordings = _wordings(model, images.vectors, result, banks, described, k)
+    measured_on, reliability_k, reliability = _reliability(model, images.vectors, result, data.name, worst_k)
+    remarks = [*data.remarks, unmatched(texts, named.classnames) if descriptions else None]
+    precision_check = {key: value for key, value in images.provenance.items() if key == "precision_check"}
     summary = {
         "dataset": data.name,
         "dataset_fingerprint": data.fingerprint,
@@ -136,27 +135,23 @@ def audit(
         "model_fingerprint": model.fingerprint,
         "model_settings": model.settings,
         "precision": model.precision,
-        **({"precision_check": provenance["precision_check"]} if "precision_check" in provenance else {}),
+        **precision_check,
         "templates": templates if isinstance(templates, str) else chosen,
         "num_templates": len(chosen),
         "exif_rotation": data.exif_rotation,
-        "remarks": [*data.remarks, *([unused] if unused else [])],
+        "remarks": [remark for remark in remarks if remark],
         "renamed": [{"from": old, "to": new} for old, new in changes],
         "images": len(named),
         "unreadable": len(unreadable),
         "classes": len(named.classnames),
         "never_predicted": int(np.isnan(result.cmm["pseudo_image"]).sum()),
-        **(result.summary(k=worst_k) | route(vectors, result, model.logit_scale, model.logit_bias) if result.n else {}),
+        **(result.summary(k=worst_k) if result.n else {}),
+        **route(images.vectors, result, model.logit_scale, model.logit_bias),
         "reliability_measured_on": measured_on,
         "reliability_k": reliability_k,
         "made": made or datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
     }
-    ranked = _classes(result, named.classnames)
-    bad = _explained(ranked["class"].to_numpy()[:k], result, named.classnames)
-    wordings = _wordings(
-        model, vectors, result, banks, {c: texts[n] for c, n in enumerate(named.classnames) if n in texts}, k
-    )
-    images = _images(result, named)
+    table = _images(result, named)
     return Report(
         summary=summary,
         advice=give_advice(summary, named.left_out_line(labelled=True), findings, bad, wordings, result),
@@ -164,12 +159,41 @@ def audit(
         worst=bad,
         classes=ranked,
         wordings=wordings,
-        reliability=reliability.rename_axis("score").reset_index(),
+        reliability=reliability,
         unreadable=unreadable,
-        images=images,
+        images=table,
         left_out=pd.DataFrame(named.left_out_rows(labelled=True), columns=["reason", "count", "examples"]),
-        pictures=_pictures(named, images, bad),
+        thumbnails=_thumbnails(named, table, bad),
     )
+
+
+def _opened(dataset: str | LabeledImages) -> LabeledImages:
+    if isinstance(dataset, str):
+        return load_dataset(dataset)
+    return require_attribute(dataset, "dataset", "ids", "clipnb.load_dataset")
+
+
+def _unreadable(data: LabeledImages, images: Embeddings) -> pd.DataFrame:
+    """Files without a vector: those that could not be decoded, and those that a table names and that do not exist."""
+    missing = {item: reason for reason in MISSING for item in data.left_out.get(reason, [])}
+    rows = [
+        {"id": plain_text(name), "reason": plain_text(reason)} for name, reason in (images.skipped | missing).items()
+    ]
+    return pd.DataFrame(rows, columns=["id", "reason"])
+
+
+def _readable(data: LabeledImages, images: Embeddings) -> LabeledImages:
+    """The images that have a vector; missing files are listed as unreadable and not as left out."""
+    left_out = {reason: items for reason, items in data.left_out.items() if reason not in MISSING}
+    readable = np.array([i for i, name in enumerate(data.ids) if name not in images.skipped])
+    return replace(data, left_out=left_out).take(readable)
+
+
+def _number_of_candidates(result: EvaluationResult) -> int:
+    """How many classes can be among the worst: those with images or, without labels, those that were predicted."""
+    if result.n:
+        return int((result.confusion.sum(axis=1) > 0).sum())
+    return int((~np.isnan(result.cmm["pseudo_image"])).sum())
 
 
 def _repaired(data: LabeledImages) -> tuple[LabeledImages, list[tuple[str, str]]]:
@@ -179,32 +203,38 @@ def _repaired(data: LabeledImages) -> tuple[LabeledImages, list[tuple[str, str]]
     return replace(data, classnames=names, synonyms=synonyms), changes
 
 
-def _bank(model: Model, names: list[list[str]], templates: list[str]) -> np.ndarray:
-    """(P, C, D) text vectors; that of a class with synonyms is the mean over its names."""
+def _banks(model: Model, data: LabeledImages, sets: dict[str, list[str]]) -> dict[str, np.ndarray]:
+    """(P, C, D) text vectors of each set of templates; the vector of a class with synonyms is the mean over its
+    names.
+    """
+    templates = list(dict.fromkeys(template for group in sets.values() for template in group))
+    names = data.synonyms or [[name] for name in data.classnames]
     bank = prompt_vectors(model, [name for group in names for name in group], templates)
     sizes = np.array([len(group) for group in names])
-    if (sizes == 1).all():
-        return bank
-    return unit_norm(np.add.reduceat(bank, np.cumsum(sizes) - sizes, axis=1) / sizes[:, None])
+    if (sizes > 1).any():
+        bank = unit_norm(np.add.reduceat(bank, np.cumsum(sizes) - sizes, axis=1) / sizes[:, None])
+    return {name: bank[[templates.index(template) for template in group]] for name, group in sets.items()}
 
 
-def _reliability(model: Model, vectors, result: EvaluationResult, name: str, k: int) -> tuple[str, int, pd.DataFrame]:
-    """Where, at which k and how well the classes that are bad can be found without labels."""
-    if not result.n:  # then on pictures whose labels are known
+def _reliability(
+    model: Model, vectors: np.ndarray, result: EvaluationResult, name: str, k: int
+) -> tuple[str, int, pd.DataFrame]:
+    """Where, at which k and how well bad classes can be found without labels; measured on the emoji set if need be."""
+    if not result.n:
         known = load_dataset("emoji")
         name, vectors = "the emoji set", encode_images(model, known).vectors
         result = evaluate(vectors, prompt_vectors(model, known.classnames, ["{}"])[0], known.labels)
     k = min(k, int((~np.isnan(result.per_class_accuracy)).sum()))
     baselines = margin.baseline_scores(vectors, result.classifier, model.logit_scale, model.logit_bias)
-    return (
-        name,
-        k,
-        margin.compare_scores({"pseudo_image": result.cmm["pseudo_image"], **baselines}, result.per_class_accuracy, k),
-    )
+    scores = {"pseudo_image": result.cmm["pseudo_image"], **baselines}
+    table = margin.compare_scores(scores, result.per_class_accuracy, k)
+    return name, k, table.rename_axis("score").reset_index()
 
 
 def _classes(result: EvaluationResult, names: list[str]) -> pd.DataFrame:
-    """All classes, worst first: by accuracy and then margin where there are labels, else by margin; without images last."""
+    """All classes, worst first: by accuracy and then margin, or by margin without labels; classes without images
+    last.
+    """
     table = pd.DataFrame({"class": range(len(names)), "classname": names})
     if result.n:
         counts = result.confusion.sum(axis=1)
@@ -226,26 +256,26 @@ def _classes(result: EvaluationResult, names: list[str]) -> pd.DataFrame:
 
 
 def _explained(chosen: np.ndarray, result: EvaluationResult, names: list[str]) -> pd.DataFrame:
-    """The chosen classes, each with a verdict as far as there are labels."""
+    """The chosen classes, each with a verdict; without labels, only two verdicts are possible."""
     classifier = result.classifier
     if result.n:
         return explain_classes(chosen, result.confusion, result.cmm["image"], classifier, names).reset_index()
+    duplicates = [set(group) for group in prompts.near_duplicate_classnames(names).values()]
     rows = []
-    for c in chosen:
-        mine = result.predictions == c
-        rival = int(np.bincount(result.rivals[mine]).argmax())
+    for c in map(int, chosen):
+        predicted = result.predictions == c
+        rivals = np.bincount(result.rivals[predicted])
+        rival = int(rivals.argmax())
         cosine = float(classifier[c] @ classifier[rival])
-        same = cosine > 1 - SAME_TEXT or any(
-            {c, rival} <= set(group) for group in prompts.near_duplicate_classnames(names).values()
-        )
+        same = cosine > 1 - SAME_TEXT or any({c, rival} <= group for group in duplicates)
         rows.append(
             {
-                "class": int(c),
+                "class": c,
                 "classname": names[c],
                 "verdict": "name collision" if same else "narrow margin",
-                "predicted": int(mine.sum()),
-                "sentence": f"{mine.sum()} images are called this, over {names[rival]!r} most often ({(result.rivals[mine] == rival).sum()} of them); "
-                f"the cosine of the two texts is {cosine:.2f}.",
+                "predicted": int(predicted.sum()),
+                "sentence": f"{predicted.sum()} images are called this, over {names[rival]!r} most often "
+                f"({rivals[rival]} of them); the cosine of the two texts is {cosine:.2f}.",
                 "margin": float(result.cmm["pseudo_image"][c]),
                 "rival": names[rival],
                 "rival_cosine": cosine,
@@ -255,18 +285,21 @@ def _explained(chosen: np.ndarray, result: EvaluationResult, names: list[str]) -
 
 
 def _wordings(
-    model: Model, vectors, base: EvaluationResult, banks: dict, texts: dict[int, list[str]], k: int
+    model: Model,
+    vectors: np.ndarray,
+    base: EvaluationResult,
+    banks: dict[str, np.ndarray],
+    texts: dict[int, list[str]],
+    k: int,
 ) -> pd.DataFrame:
     """Other wordings on the same images, and by how much each differs from the audited one."""
     tried = {name: unit_norm(bank.mean(axis=0)) for name, bank in banks.items()}
     tried = {name: classifier for name, classifier in tried.items() if not np.array_equal(classifier, base.classifier)}
-    last = list(banks)[-1]
-    tried[f"{last}, weighted by margin"] = ensemble.weighted_classifier(
-        banks[last], ensemble.prompt_weights(vectors, banks[last])
-    )
-    flagged = margin.worst_first(base.cmm["pseudo_image"])[
-        : max(k, base.num_classes // 10)
-    ]  # as the paper: only the worst, found without labels
+    last = TRIED[-1]
+    weights = ensemble.prompt_weights(vectors, banks[last])
+    tried[f"{last}, weighted by margin"] = ensemble.weighted_classifier(banks[last], weights)
+    # As in the paper, only the worst classes get descriptions, and these are found without labels.
+    flagged = margin.worst_first(base.cmm["pseudo_image"])[: max(k, base.num_classes // 10)]
     if described := [int(c) for c in flagged if c in texts]:
         bank = {c: encode_texts(model, texts[c]) for c in described}
         tried["descriptions"] = ensemble.description_classifier(base.classifier, bank, vectors)[0]
@@ -274,23 +307,26 @@ def _wordings(
     for name, classifier in tried.items():
         result = evaluate(vectors, classifier, base.labels)
         row = {"wording": name, "changed": float((result.predictions != base.predictions).mean())}
-        if base.n:
-            differences = paired.paired_differences(
-                result, base, k, comparisons=len(tried)
-            )  # intervals hold for all rows at once
-            for statistic, column in (("accuracy", "accuracy"), ("worst_k_chosen", f"worst_{k}_chosen")):
-                if statistic in differences:
-                    difference = differences[statistic]
-                    row |= {
-                        column: difference["a"],
-                        f"{column}change_of_class": difference["value"],
-                        f"{column}_low": difference["ci"][0],
-                        f"{column}_high": difference["ci"][1],
-                    }
-            row["classes_at_zero"] = differences["classes_at_zero"]["a"]
-            row["accuracy_verdict"] = differences["accuracy"]["verdict"]
-        rows.append(row)
+        rows.append(row | (_difference(result, base, k, len(tried)) if base.n else {}))
     return pd.DataFrame(rows)
+
+
+def _difference(result: EvaluationResult, base: EvaluationResult, k: int, comparisons: int) -> dict:
+    """By how much a wording differs from the audited one; intervals hold for all wordings at once."""
+    differences = paired.paired_differences(result, base, k, comparisons=comparisons)
+    row = {}
+    for statistic, column in (("accuracy", "accuracy"), ("worst_k_chosen", f"worst_{k}_chosen")):
+        if statistic in differences:
+            difference = differences[statistic]
+            low, high = difference["ci"]
+            row |= {
+                column: difference["a"],
+                f"{column}_change": difference["value"],
+                f"{column}_low": low,
+                f"{column}_high": high,
+            }
+    verdict = differences["accuracy"]["verdict"]
+    return row | {"classes_at_zero": differences["classes_at_zero"]["a"], "accuracy_verdict": verdict}
 
 
 def _images(result: EvaluationResult, data: LabeledImages) -> pd.DataFrame:
@@ -309,28 +345,32 @@ def _images(result: EvaluationResult, data: LabeledImages) -> pd.DataFrame:
     )
 
 
-def _pictures(data: LabeledImages, images: pd.DataFrame, bad: pd.DataFrame) -> dict[str, list]:
-    """Thumbnails with captions: of each bad class the images that speak against it most, and those whose label is doubtful."""
-    wanted, labelled = {}, bool((data.labels >= 0).any())
-    rank = images.sort_values("margin", kind="stable")
-    for c in bad["class"].head(MAX_PICTURES // PICTURES):
-        wanted[str(c)] = rank.index[rank["label_class" if labelled else "prediction_class"] == c][:PICTURES]
+def _thumbnails(data: LabeledImages, images: pd.DataFrame, bad: pd.DataFrame) -> dict[str, list]:
+    """Small images with captions: those that speak most against each bad class, and those whose label is doubtful."""
+    labelled = bool((data.labels >= 0).any())
+    order = np.argsort(images["margin"].to_numpy(), kind="stable")
+    classes = images["label_class" if labelled else "prediction_class"].to_numpy()[order]
+    chosen = {str(c): order[classes == c][:IMAGES_PER_CLASS] for c in bad["class"].head(MAX_IMAGES // IMAGES_PER_CLASS)}
     if labelled:
-        wanted["labels"] = rank.index[rank["margin"] < 0][: 2 * PICTURES]
-    found = {}
-    for key, rows in wanted.items():
-        found[key] = []
-        for i in rows:
-            row = images.loc[i]
-            of = f"labelled {short(row['label'])}, " if key == "labels" else ""
-            said = f"called {short(row['prediction'])}" if labelled else f"nearly {short(row['rival'])}"
-            if labelled and row["label_class"] == row["prediction_class"]:
-                said = f"right, nearly {short(row['rival'])}"
-            found[key].append({"source": _thumbnail(data[i][0]), "caption": of + said, "id": short(row["id"], 200)})
-    return found
+        chosen["labels"] = order[images["margin"].to_numpy()[order] < 0][: 2 * IMAGES_PER_CLASS]
+    rows = images.to_dict("records")
+    return {
+        key: [
+            {
+                "source": thumbnail(data[i][0], SIDE),
+                "caption": _caption(rows[i], labelled, with_label=key == "labels"),
+                "id": short(rows[i]["id"], 200),
+            }
+            for i in map(int, places)
+        ]
+        for key, places in chosen.items()
+    }
 
 
-def _thumbnail(image: Image.Image) -> str:
-    image.thumbnail((SIDE, SIDE))
-    image.save(file := io.BytesIO(), "WEBP", quality=75)
-    return "data:image/webp;base64," + base64.b64encode(file.getvalue()).decode()
+def _caption(row: dict, labelled: bool, with_label: bool) -> str:
+    label = f"labelled {short(row['label'])}, " if with_label else ""
+    if not labelled:
+        return f"{label}nearly {short(row['rival'])}"
+    if row["label_class"] == row["prediction_class"]:
+        return f"{label}right, nearly {short(row['rival'])}"
+    return f"{label}called {short(row['prediction'])}"

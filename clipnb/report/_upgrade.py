@@ -1,7 +1,8 @@
-"""Two audits of the same images compared: what an upgrade gains, and which classes pay."""
+"""Two audits of the same images compared: what an upgrade gains, and which classes pay for it."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -9,57 +10,73 @@ import pandas as pd
 
 from clipnb import paired
 from clipnb._checks import require_attribute
+from clipnb._format import percent
 from clipnb.errors import InputError
 from clipnb.intervals import paired_counts, sign_test
-from clipnb.report._page import Page, as_score_table, as_table, first_names
+from clipnb.report._page import ReportPage, as_score_table, as_table, first_names
 from clipnb.report._report import Report
+
+ABOUT = ("dataset", "model", "pretrained", "model_fingerprint", "templates", "made")  # described for each side
 
 
 @dataclass(frozen=True, repr=False)
-class Upgrade(Page):
-    """What `compare` found: B against A on the same labelled images. A difference is B minus A."""
+class Upgrade(ReportPage):
+    """The result of `compare`: B against A on the same labelled images. A difference is B minus A.
 
-    summary: dict  # what A and B are, and each score's change with its interval
-    advice: list[str]  # how to read it
-    scores: pd.DataFrame  # overall and tail: a, b, difference and its paired interval
-    classes: (
-        pd.DataFrame
-    )  # the same of each class, the greatest loss first; p: exact McNemar; beyond_chance: over all classes at once
+    Attributes:
+        summary: what A and B are, and each score's change with its interval.
+        advice: how to read it.
+        scores: overall and worst classes: a, b, difference and its paired interval.
+        classes: the same of each class, the greatest loss first; p is exact McNemar, `beyond_chance` corrects for all
+            classes.
+    """
 
-    title, first = "B against A", "In short"
+    scores: pd.DataFrame
+    classes: pd.DataFrame
+
+    @property
+    def title(self) -> str:
+        """Heading of the page."""
+        return "B against A"
+
+    @property
+    def first(self) -> str:
+        """Heading of the advice."""
+        return "In short"
 
     @property
     def lead(self) -> str:
+        """One sentence: what A and B are."""
         a, b = (
-            f"{s['model']} ({s['pretrained']}) with templates {s['templates']}"
-            for s in (self.summary["a"], self.summary["b"])
+            f"{side['model']} ({side['pretrained']}) with templates {side['templates']}"
+            for side in (self.summary["a"], self.summary["b"])
         )
         return f"A is {a}; B is {b}; {self.summary['images']} labelled images of {self.summary['a']['dataset']}."
 
     def __repr__(self) -> str:
-        return "\n".join(
-            [self.lead, "", *self.advice, "", self.scores.to_string(index=False, float_format="{:.4f}".format)]
-        )
+        scores = self.scores.map(lambda v: f"{v:.4f}" if isinstance(v, float) else v).to_string(index=False)
+        return "\n".join([self.lead, "", *self.advice, "", scores])
 
-    def sections(self):
-        """As in `Report`."""
-        few = "With few images a class, some fall and others rise by chance alone: compare both numbers, and look at 'beyond chance'."
-        moved = self.classes[self.classes["difference"] != 0]
-        text = "Differences are B minus A, with 95 % intervals of the same images under both."
+    def sections(self) -> Iterator[dict]:
+        """Title, text and table of each section of the page."""
+        text = "Differences are B minus A, with 95 % intervals for the same images under both."
         yield {"title": "Scores", "text": text, **as_score_table(self.scores)}
-        yield {"title": "Classes that lose", "text": few, **as_table(moved[moved["difference"] < 0])}
-        yield {
-            "title": "Classes that win",
-            "text": "The greatest gain first.",
-            **as_table(moved[moved["difference"] > 0][::-1]),
-        }
+        few = (
+            "With few images a class, some fall and others rise by chance alone: compare both numbers, and look at "
+            "'beyond chance'."
+        )
+        yield {"title": "Classes that lose", "text": few, **as_table(self.classes.query("difference < 0"))}
+        gains = as_table(self.classes.query("difference > 0").iloc[::-1])
+        yield {"title": "Classes that win", "text": "The greatest gain first.", **gains}
 
 
 def compare(a: Report, b: Report) -> Upgrade:
-    """Two models, or two wordings, on the same labelled images: what an upgrade from A to B gains, and which classes pay.
+    """Compare two models, or two wordings, on the same labelled images: what B gains over A, and which classes pay
+    for it.
 
     Args:
-        a, b: from `audit` or `Report.load`, on the same images with the same labels.
+        a: from `audit` or `Report.load`.
+        b: the other one, on the same images with the same labels.
 
     Raises:
         InputError: the reports are not about the same labelled images.
@@ -72,94 +89,107 @@ def compare(a: Report, b: Report) -> Upgrade:
     >>> compare(a, b).scores["score"].tolist()
     ['accuracy', 'worst_3_chosen', 'classes_at_zero', 'harmonic_mean_floored']
     """
-    require_attribute(a, "a", "images", "clipnb.audit"), require_attribute(b, "b", "images", "clipnb.audit")
-    ours, theirs = (report.images.sort_values("id", ignore_index=True) for report in (a, b))
-    if not (a.labelled and b.labelled and ours[["id", "label_class"]].equals(theirs[["id", "label_class"]])):
+    require_attribute(a, "a", "images", "clipnb.audit")
+    require_attribute(b, "b", "images", "clipnb.audit")
+    images_a, images_b = (report.images.sort_values("id", ignore_index=True) for report in (a, b))
+    keys = ["id", "label_class"]
+    if not (a.labelled and b.labelled and images_a[keys].equals(images_b[keys])):
         raise InputError(
-            f"Expected two reports on the same labelled images, got {a.summary['dataset']} ({len(ours)} images) and "
-            f"{b.summary['dataset']} ({len(theirs)}), whose files or labels differ"
+            f"Expected two reports on the same labelled images, got {a.summary['dataset']} ({len(images_a)} "
+            f"images) and "
+            f"{b.summary['dataset']} ({len(images_b)}), whose files or labels differ"
         )
-    labels, num_classes, k = ours["label_class"].to_numpy(), a.summary["classes"], min(len(a.worst), len(b.worst))
-    sides = [images["prediction_class"].to_numpy() for images in (ours, theirs)]
-    known = labels >= 0
-    right_a, right_b = (side[known] == labels[known] for side in sides)
-    differences = paired.differences_of_predictions(*sides[::-1], labels, num_classes, k)
-    rows = [
-        {
-            "score": name.replace("worst_k", f"worst_{k}"),
-            "a": d["b"],
-            "b": d["a"],
-            "difference": d["value"],
-            **dict(zip(("low", "high"), d["ci"] or (np.nan, np.nan))),
-            "p": d["p"],
-            "verdict": d["verdict"],
-        }
-        for name, d in differences.items()
-    ]
-    n, only_a, only_b, both = (
-        np.bincount(labels[known], which, num_classes).astype(int)
-        for which in (np.ones(len(right_a)), right_a & ~right_b, right_b & ~right_a, right_a & right_b)
-    )
-    names = b.classes.set_index("class")["classname"]
-    classes = pd.DataFrame(
-        [
-            change_of_class(int(c), names[c], int(n[c]), int(both[c]), int(only_a[c]), int(only_b[c]))
-            for c in np.flatnonzero(n)
-        ]
-    )
-    classes = classes.assign(beyond_chance=classes["p"] * len(classes) < 0.05).sort_values(
-        "difference", kind="stable", ignore_index=True
-    )
-    killed, revived = (
-        classes[(classes["a"] > 0) & (classes["b"] == 0)],
-        classes[(classes["a"] == 0) & (classes["b"] > 0)],
-    )
-    sure = classes[classes["beyond_chance"]]
-    lost, won = int((sure["difference"] < 0).sum()), int((sure["difference"] > 0).sum())
-    keys = ("dataset", "model", "pretrained", "model_fingerprint", "templates", "made")
-    about = {side: {key: report.summary[key] for key in keys} for side, report in (("a", a), ("b", b))}
+    labels = images_a["label_class"].to_numpy()
+    first, second = (images["prediction_class"].to_numpy() for images in (images_a, images_b))
+    num_classes = a.summary["classes"]
+    scores = _scores(first, second, labels, num_classes, k=min(len(a.worst), len(b.worst)))
+    classes = _changes(first, second, labels, b.classes.set_index("class")["classname"].to_dict())
+    killed = classes.query("a > 0 and b == 0")
+    revived = classes.query("a == 0 and b > 0")
+    sure = classes.query("beyond_chance")
+    about = {side: {key: report.summary[key] for key in ABOUT} for side, report in (("a", a), ("b", b))}
     summary = {
         **about,
-        "images": int(known.sum()),
+        "images": int((labels >= 0).sum()),
         "classes_killed": len(killed),
         "classes_revived": len(revived),
-        "classes_lost_beyond_chance": lost,
-        "classes_won_beyond_chance": won,
+        "classes_lost_beyond_chance": len(sure.query("difference < 0")),
+        "classes_won_beyond_chance": len(sure.query("difference > 0")),
         "made": max(about["a"]["made"], about["b"]["made"]),
     }
-    for row in rows:
+    for row in scores.to_dict("records"):
         summary |= {
-            f"{row['score']}change_of_class": row["difference"],
+            f"{row['score']}_change": row["difference"],
             f"{row['score']}_change_ci": (row["low"], row["high"]),
         }
-    low, high = summary["accuracy_change_ci"]
-    verdict = "beyond chance" if rows[0]["verdict"] != "no" else "no more than chance explains"
+    return Upgrade(summary, _advice(summary, scores, killed, sure), scores, classes)
+
+
+def _scores(first: np.ndarray, second: np.ndarray, labels: np.ndarray, num_classes: int, k: int) -> pd.DataFrame:
+    """Each score of both sides with its difference."""
+    differences = paired.differences_of_predictions(second, first, labels, num_classes, k)
+    rows = []
+    for name, difference in differences.items():
+        low, high = difference["ci"] or (np.nan, np.nan)
+        rows.append(
+            {
+                "score": name.replace("worst_k", f"worst_{k}"),
+                "a": difference["b"],
+                "b": difference["a"],
+                "difference": difference["value"],
+                "low": low,
+                "high": high,
+                "p": difference["p"],
+                "verdict": difference["verdict"],
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+def _changes(first: np.ndarray, second: np.ndarray, labels: np.ndarray, names: dict[int, str]) -> pd.DataFrame:
+    """The accuracy of each class under both, the greatest loss first."""
+    right_a, right_b = first == labels, second == labels
+    rows = []
+    for c in np.unique(labels[labels >= 0]):
+        of_class = labels == c
+        n, both = int(of_class.sum()), int((of_class & right_a & right_b).sum())
+        only_a, only_b = int((of_class & right_a & ~right_b).sum()), int((of_class & right_b & ~right_a).sum())
+        score = paired_counts(only_b, only_a, n)
+        rows.append(
+            {
+                "class": int(c),
+                "classname": names[int(c)],
+                "images": n,
+                "a": (both + only_a) / n,
+                "b": (both + only_b) / n,
+                "difference": score.value,
+                "low": score.low,
+                "high": score.high,
+                "p": sign_test(only_a, only_b),
+            }
+        )
+    table = pd.DataFrame(rows)
+    table["beyond_chance"] = table["p"] * len(table) < 0.05
+    return table.sort_values("difference", kind="stable", ignore_index=True)
+
+
+def _advice(summary: dict, scores: pd.DataFrame, killed: pd.DataFrame, sure: pd.DataFrame) -> list[str]:
+    accuracy = scores.iloc[0]
+    verdict = "beyond chance" if accuracy["verdict"] != "no" else "no more than chance explains"
+    change, low, high = (100 * accuracy[name] for name in ("difference", "low", "high"))
     advice = [
-        f"B is right on {rows[0]['b']:.1%}, A on {rows[0]['a']:.1%}: {100 * rows[0]['difference']:+.1f} points ({100 * low:+.1f} to {100 * high:+.1f}), {verdict}."
+        f"B is right on {percent(accuracy['b'])}, A on {percent(accuracy['a'])}: {change:+.1f} points "
+        f"({low:+.1f} to {high:+.1f}), {verdict}."
     ]
     if len(killed):
         advice.append(
             f"Before you switch to B: {len(killed)} classes that A recognises fall to 0 % ({first_names(killed)}); "
-            f"{len(revived)} come up from 0 %."
+            f"{summary['classes_revived']} rise from 0 %."
         )
     if len(sure):
         advice.append(
-            f"Beyond chance, all classes considered at once: {lost} classes lose, {won} win ({first_names(sure)})."
+            f"Beyond chance, with all classes considered at once: {summary['classes_lost_beyond_chance']} classes "
+            f"lose, "
+            f"{summary['classes_won_beyond_chance']} win ({first_names(sure)})."
         )
-    return Upgrade(summary, advice, pd.DataFrame(rows), classes)
-
-
-def change_of_class(c: int, name: str, n: int, both: int, only_a: int, only_b: int) -> dict:
-    """What B does to one class of n images, of which `both` get right, or only A or only B."""
-    score = paired_counts(only_b, only_a, n)
-    return {
-        "class": c,
-        "classname": name,
-        "images": n,
-        "a": (both + only_a) / n,
-        "b": (both + only_b) / n,
-        "difference": score.value,
-        "low": score.low,
-        "high": score.high,
-        "p": sign_test(only_a, only_b),
-    }
+    return advice

@@ -1,7 +1,8 @@
 """Live figures for notebooks and for the pages they become.
 
 Each figure computes its numbers in Python, keeps them in synced traits, and is drawn by the JavaScript file beside its
-module. It needs no kernel: in a static page the same numbers are looked up. With a kernel, the traits follow the reader.
+module. It needs no kernel: in a static page the same numbers are looked up. With a kernel, the traits follow the
+reader.
 """
 
 from clipnb.widgets._base import LiveFigure

@@ -1,26 +1,28 @@
-"""What the live figures share: data, checks, thumbnails and static figures."""
+"""Shared by the live figures: data, checks, thumbnails and static figures."""
+
+from __future__ import annotations
 
 import base64
 import io
 import json
 from pathlib import Path
+from typing import Any, cast
 
 import anywidget
 import matplotlib.pyplot as plt
 import numpy as np
+import numpy.typing as npt
 import traitlets
 from matplotlib.figure import Figure
 from PIL import Image
 
-from clipnb._checks import (
-    as_numpy,
-    real_number,
-    require_attribute,
-)
+from clipnb._checks import as_numpy, real_number
+from clipnb.datasets import LabeledImages
 from clipnb.errors import InputError
+from clipnb.evaluation import EvaluationResult
 
 HERE = Path(__file__).parent
-LIMIT = 300_000  # bytes of one figure's data
+MAX_BYTES = 300_000  # of one figure's data
 SIDE = 64  # pixels of a thumbnail's longer side
 
 
@@ -41,58 +43,53 @@ class LiveFigure(anywidget.AnyWidget):
     _css = HERE / "figure.css"
     content = traitlets.Dict().tag(sync=True)
 
-    def __init__(self, content: dict, **state) -> None:
+    def __init__(self, content: dict[str, Any], **state: Any) -> None:
         size = len(json.dumps(content, allow_nan=False).encode())
-        if size > LIMIT:
+        if size > MAX_BYTES:
             raise InputError(
-                f"Expected at most {LIMIT // 1000} kB of data for {type(self).__name__}, got {size // 1000} kB: "
-                "show fewer pictures, classes or prompts"
+                f"Expected at most {MAX_BYTES // 1000} kB of data for {type(self).__name__}, got {size // 1000} kB: "
+                "show fewer images, classes or prompts"
             )
         super().__init__(content=content, **state)
 
-    def _repr_mimebundle_(self, **options) -> tuple[dict, dict]:
-        """The live figure, and its picture for viewers and exports that run no script."""
-        data, metadata = super()._repr_mimebundle_(**options)
-        picture = io.BytesIO()
-        self.static_figure().savefig(picture, format="png")
-        return {**data, "image/png": base64.b64encode(picture.getvalue()).decode()}, metadata
+    def static_figure(self) -> Figure:
+        """The current state as a matplotlib figure, for print."""
+        raise NotImplementedError
+
+    def _repr_mimebundle_(self, **options: Any) -> tuple[dict[str, Any], dict[str, Any]]:
+        """The live figure, and an image of it for viewers and exports that run no script."""
+        bundle = super()._repr_mimebundle_(**options)
+        data, metadata = cast("tuple[dict[str, Any], dict[str, Any]]", bundle)
+        still = io.BytesIO()
+        self.static_figure().savefig(still, format="png")
+        return {**data, "image/png": base64.b64encode(still.getvalue()).decode()}, metadata
 
 
-def in_range(name: str, value, low, high):
+def in_range(name: str, value: float, low: float, high: float) -> float:
+    """Check that a number is inside [low, high]."""
     if not low <= real_number(value, name) <= high:
         raise InputError(f"Expected `{name}` from {low} to {high}, got {value}")
     return value
 
 
-def above_zero(temperature):
+def above_zero(temperature: float) -> float:
+    """Check that a temperature is a positive number."""
     if not 0 < real_number(temperature, "temperature") < np.inf:
         raise InputError(f"Expected `temperature` above 0, got {temperature}")
     return temperature
 
 
-def aligned(name: str, values, length: int) -> np.ndarray:
-    values = as_numpy(values, name)
-    if values.shape != (length,):
-        raise InputError(f"Expected `{name}` of shape (N,) = ({length},), got {values.shape}")
-    return values
+def aligned(name: str, values: npt.ArrayLike, length: int) -> np.ndarray:
+    """Check an array of one value for each of `length` images or prompts."""
+    array = as_numpy(values, name)
+    if array.shape != (length,):
+        raise InputError(f"Expected `{name}` of shape (N,) = ({length},), got {array.shape}")
+    return array
 
 
-def evaluated(data, result, *names: str) -> list[np.ndarray]:
-    """These arrays of `result`, one value a picture of `data`."""
-    (
-        require_attribute(data, "data", "classnames", "clipnb.load_dataset"),
-        require_attribute(result, "result", "per_class_accuracy", "clipnb.evaluate"),
-    )
+def evaluated(data: LabeledImages, result: EvaluationResult, *names: str) -> list[np.ndarray]:
+    """The named arrays of `result`, with one value for each image of `data`."""
     return [aligned(f"result.{name}", getattr(result, name), len(data)) for name in names]
-
-
-def thumbnail(image: Image.Image) -> str:
-    """A small WebP copy as a data URI."""
-    image = image.convert("RGB")
-    image.thumbnail((SIDE, SIDE), Image.Resampling.LANCZOS)
-    buffer = io.BytesIO()
-    image.save(buffer, "WEBP", quality=75, method=6)
-    return "data:image/webp;base64," + base64.b64encode(buffer.getvalue()).decode()
 
 
 def new_figure(width: float, height: float) -> Figure:
@@ -103,18 +100,13 @@ def new_figure(width: float, height: float) -> Figure:
 
 
 def decode(src: str) -> Image.Image:
+    """The image in a data URI."""
     return Image.open(io.BytesIO(base64.b64decode(src.partition(",")[2])))
 
 
-def number(value) -> float | None:
-    """A plain float; None (JSON has no NaN) where it is undefined."""
-    return None if np.isnan(value) else float(value)
-
-
-def ratio(part, whole) -> np.ndarray:
-    part, whole = np.asarray(part, dtype=float), np.asarray(whole, dtype=float)
-    return np.divide(part, whole, out=np.full(np.broadcast(part, whole).shape, np.nan), where=whole > 0)
-
-
-def percent(value: float | None) -> str:
-    return "undefined" if value is None else f"{value:.1%}".replace("%", " %")
+def ratio(part: npt.ArrayLike, whole: npt.ArrayLike) -> npt.NDArray[np.float64]:
+    """Part by whole, element by element; NaN where the whole is 0."""
+    numerator = np.asarray(part, dtype=float)
+    denominator = np.asarray(whole, dtype=float)
+    undefined = np.full(np.broadcast(numerator, denominator).shape, np.nan)
+    return np.divide(numerator, denominator, out=undefined, where=denominator > 0)

@@ -1,6 +1,9 @@
 """A confusion matrix whose cells open."""
 
+from __future__ import annotations
+
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import traitlets
@@ -8,12 +11,15 @@ from matplotlib.figure import Figure
 
 from clipnb import plots
 from clipnb._checks import unique_indices, whole_number
+from clipnb._format import number_or_none, thumbnail
+from clipnb.datasets import LabeledImages
 from clipnb.errors import InputError
-from clipnb.widgets._base import LiveFigure, evaluated, in_range, new_figure, number, ratio, read_module, thumbnail
+from clipnb.evaluation import EvaluationResult
+from clipnb.widgets._base import SIDE, LiveFigure, evaluated, in_range, new_figure, ratio, read_module
 
 
 def _most_confused(confusion: np.ndarray, count: int) -> list[int]:
-    """Classes in order of confusion: start at the worst pair, then add the class most confused with those already in."""
+    """Classes in order of confusion: the worst pair, then one by one the class most confused with those before."""
     between = confusion + confusion.T
     np.fill_diagonal(between, -1)
     group = sorted(int(c) for c in np.unravel_index(between.argmax(), between.shape))
@@ -25,21 +31,22 @@ def _most_confused(confusion: np.ndarray, count: int) -> list[int]:
 
 
 class ConfusionExplorer(LiveFigure):
-    """A confusion matrix whose cells open the pictures that fell in them.
+    """A confusion matrix whose cells open the images that fell in them.
 
     Args:
         data: LabeledImages.
         result: what `clipnb.evaluate` returned for `data`.
         classes: class indices to show, in this order; the worst-confused group if None.
         count: size of that group.
-        per_cell: most pictures of one cell.
-        most: most pictures in all.
+        per_cell: largest number of images in one cell.
+        max_images: largest number of images in all cells together.
 
-    The trait `shown` is the number of classes shown, `cell` the open [row, column]; the position after the last class is
-    "other". Precision and recall are over all pictures of the class, not only those in the cells.
+    The trait `shown` is the number of classes shown, `cell` the open [row, column]; the position after the last class
+    is "other". Precision and recall are over all images of the class, not only those in the cells.
 
     Raises:
-        InputError: `result` is not of `data`, fewer than two classes, an index out of range, or the data is over 300 kB.
+        InputError: `result` is not of `data`, there are fewer than two classes, an index is out of range, or the data
+            is over 300 kB.
     """
 
     _esm = read_module("confusion.js")
@@ -47,67 +54,81 @@ class ConfusionExplorer(LiveFigure):
     cell = traitlets.List(traitlets.Int(), [0, 1], minlen=2, maxlen=2).tag(sync=True)
 
     def __init__(
-        self, data, result, classes: Sequence[int] | None = None, count: int = 8, per_cell: int = 8, most: int = 120
+        self,
+        data: LabeledImages,
+        result: EvaluationResult,
+        classes: Sequence[int] | None = None,
+        count: int = 8,
+        per_cell: int = 8,
+        max_images: int = 120,
     ) -> None:
         labels, predictions = evaluated(data, result, "labels", "predictions")
         confusion = result.confusion
-        for name, value in (("count", count), ("per_cell", per_cell), ("most", most)):
+        for name, value in (("count", count), ("per_cell", per_cell), ("max_images", max_images)):
             whole_number(value, name, 1)
         if classes is None:
             classes = _most_confused(confusion, min(count, len(confusion)))
-        classes = unique_indices(classes, "classes", len(confusion)).tolist()
-        if len(classes) < 2:
-            raise InputError(f"Expected `classes` with at least two different classes, got {classes}")
+        group = unique_indices(classes, "classes", len(confusion)).tolist()
+        if len(group) < 2:
+            raise InputError(f"Expected `classes` with at least two different classes, got {group}")
         names = data.classnames
-        actual_totals, predicted_totals = confusion.sum(axis=1)[classes], confusion.sum(axis=0)[classes]
-        right = confusion[classes, classes]
+        actual_totals = confusion.sum(axis=1)[group]
+        predicted_totals = confusion.sum(axis=0)[group]
+        right = confusion[group, group]
         super().__init__(
             {
                 "name": data.name,
-                "names": [names[c] for c in classes],
-                "counts": confusion[np.ix_(classes, classes)].tolist(),
+                "names": [names[c] for c in group],
+                "counts": confusion[np.ix_(group, group)].tolist(),
                 "actual_totals": actual_totals.tolist(),
                 "predicted_totals": predicted_totals.tolist(),
-                "precision": [number(x) for x in ratio(right, predicted_totals)],
-                "recall": [number(x) for x in ratio(right, actual_totals)],
+                "precision": [number_or_none(x) for x in ratio(right, predicted_totals)],
+                "recall": [number_or_none(x) for x in ratio(right, actual_totals)],
                 "pictures": [
                     {
-                        "src": thumbnail(data[i][0]),
+                        "src": thumbnail(data[i][0], SIDE),
                         "actual": row,
                         "predicted": column,
                         "name": names[labels[i]],
                         "guess": names[predictions[i]],
                     }
-                    for i, row, column in _cells(labels, predictions, classes, per_cell, most)
+                    for i, row, column in _cells(labels, predictions, group, per_cell, max_images)
                 ],
             },
-            shown=len(classes),
+            shown=len(group),
         )
 
     @traitlets.validate("shown")
-    def _check_shown(self, proposal):
+    def _check_shown(self, proposal: dict[str, Any]) -> float:
         return in_range("shown", proposal["value"], 2, len(self.content["names"]))
 
     def static_figure(self) -> Figure:
         """The matrix of the classes shown, with "other" as the last column."""
-        content, m = self.content, self.shown
+        content = self.content
+        m = self.shown
         inner = np.array(content["counts"])[:m, :m]
         other = np.array(content["actual_totals"])[:m] - inner.sum(axis=1)
         square = np.zeros((m + 1, m + 1), dtype=int)
-        square[:m, :m], square[:m, m] = inner, other
+        square[:m, :m] = inner
+        square[:m, m] = other
         figure = new_figure(3.6 + 0.5 * m, 2.6 + 0.5 * m)
         plots.confusion(square, [*content["names"][:m], "other"], classes=range(m), ax=figure.subplots())
         return figure
 
 
-def _cells(labels, predictions, classes: list[int], per_cell: int, most: int) -> list[tuple[int, int, int]]:
-    """(picture, row, column) of pictures to show: the first of every cell, then the second of every cell, and so on."""
+def _cells(
+    labels: np.ndarray, predictions: np.ndarray, classes: list[int], per_cell: int, max_images: int
+) -> list[tuple[int, int, int]]:
+    """(image, row, column) of images to show: the first of every cell, then the second of every cell, and so on."""
     position = {c: p for p, c in enumerate(classes)}
-    other, taken, found = len(classes), {}, []
+    other = len(classes)
+    taken: dict[tuple[int, int], int] = {}
+    candidates: list[tuple[int, int, int, int]] = []
     for i in np.flatnonzero(labels >= 0):
-        row, column = (position.get(int(c), other) for c in (labels[i], predictions[i]))
-        turn = taken.get((row, column), 0)
-        if (row, column) != (other, other) and turn < per_cell:
-            taken[row, column] = turn + 1
-            found.append((turn, row, column, int(i)))
-    return [(i, row, column) for _, row, column, i in sorted(found)[:most]]
+        row = position.get(int(labels[i]), other)
+        column = position.get(int(predictions[i]), other)
+        rank = taken.get((row, column), 0)
+        if (row, column) != (other, other) and rank < per_cell:
+            taken[row, column] = rank + 1
+            candidates.append((rank, row, column, int(i)))
+    return [(i, row, column) for _, row, column, i in sorted(candidates)[:max_images]]

@@ -1,22 +1,27 @@
 """The accuracy paradox."""
 
+from __future__ import annotations
+
+from typing import Any
+
 import numpy as np
 import traitlets
 from matplotlib.figure import Figure
 
 from clipnb import plots
 from clipnb._checks import text_of, whole_number
-from clipnb.widgets._base import LiveFigure, in_range, new_figure, percent, read_module
+from clipnb._format import percent
+from clipnb.widgets._base import LiveFigure, in_range, new_figure, read_module
 
 
 class ParadoxExplorer(LiveFigure):
-    """The accuracy paradox: a rare class is hardly found, and overall accuracy does not notice.
+    """The accuracy paradox: a rare class is hardly recognised, and overall accuracy does not show it.
 
     Args:
-        n: pictures in all.
+        n: number of images.
         rare_share: share of the rare class, in (0, 0.5].
-        rare_recall: share of the rare class that is found, in [0, 1].
-        common_accuracy: share of all other pictures that are read right, in [0, 1].
+        rare_recall: share of the rare class that is recognised, in [0, 1].
+        common_accuracy: share of all other images that are recognised, in [0, 1].
         rare: name of the rare class.
 
     The traits `rare_share` and `rare_recall` follow the sliders.
@@ -43,7 +48,8 @@ class ParadoxExplorer(LiveFigure):
         common_accuracy: float = 0.9976,
         rare: str = "fire truck",
     ) -> None:
-        whole_number(n, "n", 2, 10**9), text_of(rare, "rare")
+        whole_number(n, "n", 2, 10**9)
+        text_of(rare, "rare")
         for name, value, high in (
             ("rare_share", rare_share, 0.5),
             ("rare_recall", rare_recall, 1),
@@ -55,19 +61,19 @@ class ParadoxExplorer(LiveFigure):
         )
 
     @traitlets.validate("rare_share")
-    def _check_share(self, proposal):
+    def _check_share(self, proposal: dict[str, Any]) -> float:
         return in_range("rare_share", proposal["value"], 0, 0.5)
 
     @traitlets.validate("rare_recall")
-    def _check_recall(self, proposal):
+    def _check_recall(self, proposal: dict[str, Any]) -> float:
         return in_range("rare_recall", proposal["value"], 0, 1)
 
     def numbers(self) -> dict[str, float]:
-        """Counts in whole pictures and the four fractions of the current state; the page computes the same.
+        """Whole numbers of images and the four fractions of the current state; the page computes the same.
 
         Returns:
-            dict with the counts rare, found, common, right and the fractions accuracy, rare_recall, macro (mean per-class
-            accuracy over the two groups) and baseline (the accuracy of never saying the rare class).
+            dict with the counts rare, found, common, right and the fractions accuracy, rare_recall, macro (mean
+            per-class accuracy over the two groups) and baseline (the accuracy of never predicting the rare class).
         """
 
         def nearest(x: float) -> int:
@@ -91,7 +97,8 @@ class ParadoxExplorer(LiveFigure):
 
     def static_figure(self) -> Figure:
         """The four fractions as bars."""
-        numbers, rare = self.numbers(), self.content["rare"]
+        numbers = self.numbers()
+        rare = self.content["rare"]
         labels = {
             "accuracy": "overall accuracy",
             "baseline": f"never saying {rare}",

@@ -1,8 +1,12 @@
 """Weights of prompts."""
 
+from __future__ import annotations
+
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import traitlets
 from matplotlib.figure import Figure
 
@@ -36,40 +40,48 @@ class PromptWeightExplorer(LiveFigure):
     temperature = traitlets.Float().tag(sync=True)
 
     def __init__(
-        self, prompts: Sequence[str], scores, accuracies=None, temperature: float | None = None, top: int = 12
+        self,
+        prompts: Sequence[str],
+        scores: npt.ArrayLike,
+        accuracies: npt.ArrayLike | None = None,
+        temperature: float | None = None,
+        top: int = 12,
     ) -> None:
-        prompts, top = texts_of(prompts, "prompts"), whole_number(top, "top", 1)
-        scores = floats(aligned("scores", scores, len(prompts)), "scores", 1).astype(float)
+        prompts = texts_of(prompts, "prompts")
+        top = whole_number(top, "top", 1)
+        values = floats(aligned("scores", scores, len(prompts)), "scores", 1).astype(float)
+        alone: np.ndarray | None = None
         if accuracies is not None:
-            accuracies = floats(aligned("accuracies", accuracies, len(prompts)), "accuracies", 1).astype(float)
-            in_range("accuracies", accuracies.min(), 0, 1), in_range("accuracies", accuracies.max(), 0, 1)
+            alone = floats(aligned("accuracies", accuracies, len(prompts)), "accuracies", 1).astype(float)
+            in_range("accuracies", alone.min(), 0, 1)
+            in_range("accuracies", alone.max(), 0, 1)
         if temperature is not None:
             above_zero(temperature)
-        self._order = np.argsort(-scores, kind="stable")
-        spread = float(np.ptp(scores)) or 1.0
+        self._order = np.argsort(-values, kind="stable")
+        spread = float(np.ptp(values)) or 1.0
         steps = [float(f"{spread * factor:.3g}") for factor in np.geomspace(0.01, 10, 61)]
         super().__init__(
             {
                 "prompts": [
                     {
                         "text": prompts[p],
-                        "score": scores[p],
-                        "accuracy": None if accuracies is None else float(accuracies[p]),
+                        "score": values[p],
+                        "accuracy": None if alone is None else float(alone[p]),
                     }
                     for p in self._order
                 ],
                 "temperatures": steps,
                 "top": top,
-                "mean_accuracy": None if accuracies is None else float(accuracies.mean()),
+                "mean_accuracy": None if alone is None else float(alone.mean()),
             },
             temperature=min(steps, key=lambda step: abs(step - spread / 5)) if temperature is None else temperature,
         )
 
     @traitlets.validate("temperature")
-    def _check_temperature(self, proposal):
+    def _check_temperature(self, proposal: dict[str, Any]) -> float:
         return above_zero(proposal["value"])
 
-    def weights(self, temperature: float | None = None) -> np.ndarray:
+    def weights(self, temperature: float | None = None) -> npt.NDArray[np.float64]:
         """Weights in the order of `prompts`, (P,), adding up to one; at the current temperature if None."""
         scores = np.array([prompt["score"] for prompt in self.content["prompts"]])
         powers = np.exp((scores - scores[0]) / (self.temperature if temperature is None else above_zero(temperature)))
@@ -83,7 +95,8 @@ class PromptWeightExplorer(LiveFigure):
 
     def static_figure(self) -> Figure:
         """The weights at the current temperature."""
-        prompts, weights = self.content["prompts"], self.weights()[self._order]
+        prompts = self.content["prompts"]
+        weights = self.weights()[self._order]
         figure = new_figure(6.4, 1.4 + 0.3 * min(len(prompts), self.content["top"]))
         plots.weights(weights, [prompt["text"] for prompt in prompts], ax=figure.subplots(), top=self.content["top"])
         figure.suptitle(

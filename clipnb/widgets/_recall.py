@@ -1,6 +1,9 @@
 """Recall@K, image by image."""
 
+from __future__ import annotations
+
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import traitlets
@@ -8,21 +11,24 @@ from matplotlib.figure import Figure
 
 from clipnb import plots
 from clipnb._checks import generator, unique_indices, whole_number
+from clipnb._format import thumbnail
+from clipnb.datasets import LabeledImages
 from clipnb.errors import InputError
-from clipnb.widgets._base import LiveFigure, decode, evaluated, in_range, new_figure, read_module, thumbnail
+from clipnb.evaluation import EvaluationResult
+from clipnb.widgets._base import SIDE, LiveFigure, decode, evaluated, in_range, new_figure, read_module
 
 
 class RecallAtKExplorer(LiveFigure):
-    """Move K and see which pictures have their label among the first K guesses.
+    """Move K and see which images have their label among the first K guesses.
 
     Args:
         data: LabeledImages.
         result: what `clipnb.evaluate` returned for `data`.
-        indices: pictures to show; a seeded sample of `count` labelled ones if None.
+        indices: images to show; a sample of `count` labelled images if None.
         count: size of the sample.
-        seed: of the sample.
+        seed: seed of the sample, >= 0.
 
-    The trait `k` follows the slider. The numbers are over every labelled picture.
+    The trait `k` follows the slider. The numbers are over every labelled image.
 
     Raises:
         InputError: `result` is not of `data`, an index is out of range or unlabelled, or the data is over 300 kB.
@@ -31,15 +37,23 @@ class RecallAtKExplorer(LiveFigure):
     _esm = read_module("recall.js")
     k = traitlets.Int(1).tag(sync=True)
 
-    def __init__(self, data, result, indices: Sequence[int] | None = None, count: int = 24, seed: int = 0) -> None:
+    def __init__(
+        self,
+        data: LabeledImages,
+        result: EvaluationResult,
+        indices: Sequence[int] | None = None,
+        count: int = 24,
+        seed: int = 0,
+    ) -> None:
         (labels,) = evaluated(data, result, "labels")
         labelled = np.flatnonzero(labels >= 0)
-        count, rng = whole_number(count, "count", 1), generator(seed)
+        count = whole_number(count, "count", 1)
+        rng = generator(seed)
         if indices is None:
-            indices = np.sort(rng.choice(labelled, size=min(count, len(labelled)), replace=False))
-        indices = unique_indices(indices, "indices", len(data)).tolist()
-        if (labels[indices] < 0).any():
-            raise InputError("Expected `indices` of labelled pictures, got some whose label is -1")
+            indices = np.sort(rng.choice(labelled, size=min(count, len(labelled)), replace=False)).tolist()
+        chosen = unique_indices(indices, "indices", len(data)).tolist()
+        if (labels[chosen] < 0).any():
+            raise InputError("Expected `indices` of labelled images, got some whose label is -1")
         hits = result.topk == labels[:, None]
         ranks = np.where(hits.any(axis=1), hits.argmax(axis=1) + 1, 0)
         ks = range(1, result.topk.shape[1] + 1)
@@ -53,7 +67,7 @@ class RecallAtKExplorer(LiveFigure):
                 "chance": [k / result.num_classes for k in ks],
                 "pictures": [
                     {
-                        "src": thumbnail(data[i][0]),
+                        "src": thumbnail(data[i][0], SIDE),
                         "name": names[labels[i]],
                         "rank": int(ranks[i]),
                         "guesses": [
@@ -65,17 +79,17 @@ class RecallAtKExplorer(LiveFigure):
                             for guess, similarity in zip(result.topk[i], result.topk_similarity[i], strict=True)
                         ],
                     }
-                    for i in indices
+                    for i in chosen
                 ],
             }
         )
 
     @traitlets.validate("k")
-    def _check_k(self, proposal):
+    def _check_k(self, proposal: dict[str, Any]) -> float:
         return in_range("k", proposal["value"], 1, len(self.content["recall"]))
 
     def static_figure(self) -> Figure:
-        """The recall curve, and the pictures with the rank of their label."""
+        """The recall curve, and the images with the rank of their label."""
         content = self.content
         height = 1.9 * -(-len(content["pictures"]) // 6)
         figure = new_figure(7, 2.6 + height)

@@ -1,51 +1,69 @@
 """A gallery searched with a threshold."""
 
+from __future__ import annotations
+
 from collections.abc import Sequence
 
 import numpy as np
+import numpy.typing as npt
 import traitlets
 from matplotlib.figure import Figure
 
 from clipnb import plots
-from clipnb._checks import booleans, floats, require_attribute, text_of, unique_indices
+from clipnb._checks import booleans, floats, text_of, unique_indices
+from clipnb._format import number_or_none, percent, thumbnail
+from clipnb.datasets import LabeledImages
 from clipnb.errors import InputError
-from clipnb.widgets._base import LiveFigure, aligned, new_figure, number, percent, ratio, read_module, thumbnail
+from clipnb.widgets._base import SIDE, LiveFigure, aligned, new_figure, ratio, read_module
 
 
 class ThresholdExplorer(LiveFigure):
-    """Search a gallery with a threshold: pictures enter and leave, precision and recall move.
+    """Search a gallery with a threshold: images enter and leave, precision and recall change.
 
     Args:
         data: LabeledImages.
-        scores: (N,) similarity of each picture to the query; a picture is found if its score is at least the threshold.
-        positives: (N,) bool, True where the picture is what is searched for.
-        indices: pictures to draw; if None, up to 36: positives spread over all ranks, and the best-scored others.
-        name: what is searched for.
+        scores: (N,) similarity of each image to the query; an image is found if its score is at least the threshold.
+        positives: (N,) bool, True where the image shows what is searched for.
+        indices: images to show; if None, up to 36: positives spread over all ranks, and the best-scored others.
+        name: name of what is searched for.
 
     The trait `threshold` follows the slider, whose steps are about a hundred round numbers from the lowest positive to
-    above the highest score; it starts where F1 is largest. Counts are over all pictures.
+    above the highest score; it starts where F1 is largest. Counts are over all images.
 
     Raises:
-        InputError: a shape does not fit `data`, a score is not finite, there is no positive, or the data is over 300 kB.
+        InputError: a shape does not fit `data`, a score is not finite, there is no positive, or the data is over 300
+            kB.
     """
 
     _esm = read_module("threshold.js")
     threshold = traitlets.Float().tag(sync=True)
 
-    def __init__(self, data, scores, positives, indices: Sequence[int] | None = None, name: str = "dog") -> None:
-        require_attribute(data, "data", "classnames", "clipnb.load_dataset"), text_of(name, "name")
-        scores = floats(aligned("scores", scores, len(data)), "scores", 1).astype(float)
-        positives = booleans(positives, "positives", scores.shape)
-        if not positives.any():
+    def __init__(
+        self,
+        data: LabeledImages,
+        scores: npt.ArrayLike,
+        positives: npt.ArrayLike,
+        indices: Sequence[int] | None = None,
+        name: str = "dog",
+    ) -> None:
+        text_of(name, "name")
+        values = floats(aligned("scores", scores, len(data)), "scores", 1).astype(float)
+        relevant = booleans(positives, "positives", values.shape)
+        if not relevant.any():
             raise InputError("Expected `positives` with at least one True, got none")
-        thresholds, decimals = _round_steps(scores[positives].min(), scores.max())
-        total, wanted = len(scores), int(positives.sum())
-        found = total - np.searchsorted(np.sort(scores), thresholds)
-        tp = wanted - np.searchsorted(np.sort(scores[positives]), thresholds)
+        thresholds, decimals = _round_steps(values[relevant].min(), values.max())
+        total = len(values)
+        wanted = int(relevant.sum())
+        found = total - np.searchsorted(np.sort(values), thresholds)
+        tp = wanted - np.searchsorted(np.sort(values[relevant]), thresholds)
         f1 = 2 * tp / (found + wanted)
-        given = indices is not None
-        indices = unique_indices(indices, "indices", total).tolist() if given else _gallery(scores, positives)
-        drawn = int(positives[indices].sum())
+        if indices is None:
+            chosen = _gallery(values, relevant)
+            others = "the best-scored "
+        else:
+            chosen = unique_indices(indices, "indices", total).tolist()
+            others = ""
+        drawn = int(relevant[chosen].sum())
         super().__init__(
             {
                 "name": name,
@@ -56,20 +74,20 @@ class ThresholdExplorer(LiveFigure):
                 "fp": (found - tp).tolist(),
                 "fn": (wanted - tp).tolist(),
                 "tn": (total - found - wanted + tp).tolist(),
-                "precision": [number(x) for x in ratio(tp, found)],
+                "precision": [number_or_none(x) for x in ratio(tp, found)],
                 "recall": (tp / wanted).tolist(),
                 "f1": f1.tolist(),
                 "base_rate": wanted / total,
-                "picked": f"{drawn} of the {wanted} positives and {'' if given else 'the best-scored '}{len(indices) - drawn} "
+                "picked": f"{drawn} of the {wanted} positives and {others}{len(chosen) - drawn} "
                 f"of the {total - wanted} others, by score",
                 "pictures": [
                     {
-                        "src": thumbnail(data[i][0]),
+                        "src": thumbnail(data[i][0], SIDE),
                         "name": data.classnames[data.labels[i]] if data.labels[i] >= 0 else "unknown",
-                        "score": scores[i],
-                        "positive": bool(positives[i]),
+                        "score": values[i],
+                        "positive": bool(relevant[i]),
                     }
-                    for i in sorted(indices, key=lambda i: -scores[i])
+                    for i in sorted(chosen, key=lambda i: -values[i])
                 ],
             },
             threshold=float(thresholds[f1.argmax()]),
@@ -91,7 +109,8 @@ class ThresholdExplorer(LiveFigure):
             ax.plot(content["recall"][t], content["precision"][t], "o", color=plots.INK, markersize=9)
         figure.suptitle(
             f"“{content['name']}” from a score of {content['thresholds'][t]}: "
-            f"precision {percent(content['precision'][t])}, recall {percent(content['recall'][t])}",
+            f"precision {percent(content['precision'][t], none='undefined')}, recall "
+            f"{percent(content['recall'][t], none='undefined')}",
             fontsize="medium",
             parse_math=False,
         )
@@ -110,6 +129,7 @@ def _round_steps(low: float, high: float) -> tuple[np.ndarray, int]:
 def _gallery(scores: np.ndarray, positives: np.ndarray, count: int = 36) -> list[int]:
     """Half positives, spread over all their ranks, and half the best-scored others."""
     best_first = np.argsort(-scores, kind="stable")
-    wanted, others = best_first[positives[best_first]], best_first[~positives[best_first]]
+    wanted = best_first[positives[best_first]]
+    others = best_first[~positives[best_first]]
     spread = np.unique(np.linspace(0, len(wanted) - 1, min(count // 2, len(wanted))).round().astype(int))
     return [*wanted[spread].tolist(), *others[: count - len(spread)].tolist()]

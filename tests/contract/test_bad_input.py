@@ -1,4 +1,5 @@
-"""Every public function, each argument spoiled in every way of its kind: one clear line, of the documented kind, in time."""
+"""Every public function, each argument spoiled in every way of its kind: one clear line, of the documented kind, in
+time."""
 
 import inspect
 import operator
@@ -58,7 +59,8 @@ def test_a_spoiled_argument_is_refused_in_one_clear_line(name):
 
 @pytest.mark.parametrize("command", main.commands)
 def test_a_bad_option_is_one_line_and_exit_code_2(command, tiny_weights, pictures, tmp_path, monkeypatch):
-    """Whatever is wrong: nothing on stdout, one line (after the estimate, where a language model is asked) on stderr, no traceback, and no file."""
+    """Whatever is wrong: nothing on stdout, one line (after the estimate, where a language model is asked) on stderr,
+    no traceback, and no file."""
     monkeypatch.chdir(tmp_path)
     takes = {option.opts[0] for option in main.commands[command].params}
     base = {

@@ -1,4 +1,5 @@
-"""The parsers of everything that people and other programs write, fed with anything: an answer or an InputError in one line, nothing else."""
+"""The parsers of everything that people and other programs write, fed with anything: an answer or an InputError in
+one line, nothing else."""
 
 import io
 import json
@@ -39,7 +40,7 @@ def parser(what):
 def answered(call, *arguments):
     try:
         return call(*arguments)
-    except InputError as error:
+    except (InputError, describe.AnswerError) as error:
         assert str(error) and "\n" not in str(error)
 
 
@@ -267,5 +268,5 @@ def test_json_nested_without_end(file, opening):
             read(path)
         assert "\n" not in str(caught.value) and len(str(caught.value)) < 500
     os.rename(path, path.with_name("provenance.json"))
-    with pytest.raises(InputError, match="^Cannot read "):
+    with pytest.raises(InputError, match=r"^Cannot read "):
         Embeddings.load(path.parent)

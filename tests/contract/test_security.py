@@ -1,4 +1,5 @@
-"""What SECURITY.md promises: nothing that comes from outside runs, escapes, leaks or fetches. PROMISES names the test of each."""
+"""What SECURITY.md promises: nothing that comes from outside runs, escapes, leaks or fetches. PROMISES names the test
+of each."""
 
 import io
 import os
@@ -21,22 +22,22 @@ from clipnb.errors import InputError
 
 ROOT = datasets.ASSETS.parents[1]
 PROMISES = {
-    "A checkpoint that is a pickle or a TorchScript archive runs no code; `trust_pickle` is off unless it is True": (
+    "A checkpoint that is a pickle or a TorchScript archive runs no code, unless `trust_pickle` is True": (
         "test_models.py::test_a_checkpoint_cannot_run_code",
         "test_security.py::test_trust_is_given_by_true_only",
     ),
-    "No archive is unpacked: tar shards are read in place, links and names like ../../x lead nowhere": (
+    "No archive is unpacked: tar shards are read in place, and links and names like ../../x lead nowhere": (
         "test_security.py::test_a_hostile_shard_writes_and_reads_nothing_else",
     ),
-    "A table of pictures reaches no file outside its folder": ("test_security.py::test_a_table_stays_in_its_folder",),
-    "A picture of too many pixels is refused before it is decoded": (
+    "A table of images reaches no file outside its folder": ("test_security.py::test_a_table_stays_in_its_folder",),
+    "An image with too many pixels is rejected before it is decoded": (
         "test_datasets.py::test_a_decompression_bomb_is_refused",
     ),
-    "A file of text or JSON that is too large is refused unread; one nested without end is told": (
+    "Oversized text and JSON files are rejected before reading; deeply nested JSON raises an error": (
         "test_security.py::test_a_file_too_large_is_refused_unread",
         "test_fuzz.py::test_json_nested_without_end",
     ),
-    "Class names, file names and a language model's words are data in the report": (
+    "Class names, file names and a language model's words are only data in the report": (
         "test_report.py::test_hostile_names_do_nothing",
     ),
     "... in the live figures": ("test_widgets.py::test_names_stay_data",),
@@ -46,22 +47,22 @@ PROMISES = {
     "... in the parameters of notebooks and on the command line": (
         "test_security.py::test_a_notebook_s_parameter_is_a_value_not_code",
     ),
-    "A language model's answer with markup, links or orders is refused": (
+    "A language model's answer with markup, links or instructions is rejected": (
         "test_llm.py::test_a_bad_answer_is_asked_again_and_then_reported",
     ),
-    "Keys are read from the environment only and appear in no file, message or error": (
-        "test_llm.py::test_a_refused_key_is_told_at_once_and_never_shown",
+    "Keys are read from the environment only, and appear in no file, message or error": (
+        "test_llm.py::test_a_refused_key_is_reported_at_once_and_never_shown",
         "test_llm.py::test_a_key_that_comes_back_in_an_answer_is_not_kept",
         "test_security.py::test_no_command_says_or_stores_a_key",
     ),
-    "No network, unless you name a hub's weights or a language model; no telemetry": (
+    "The network is used only if you name a hub's weights or a language model; there is no telemetry": (
         "test_security.py::test_nothing_is_fetched_unless_asked",
     ),
     "Dependencies are pinned with hashes": (
         "test_packaging.py::test_the_lock_holds_a_hash_for_every_package_and_what_the_build_needs",
     ),
     "Every runtime dependency has a licence that allows this use": ("test_security.py::test_licences",),
-    "What is shipped is checked by SHA-256 when it is read": (
+    "Shipped files are checked by SHA-256 when they are read": (
         "test_faults.py::test_a_flipped_bit_in_what_is_shipped_is_found",
     ),
 }
@@ -69,7 +70,7 @@ PROMISES = {
 
 @pytest.mark.parametrize("trust", ["no", 1, None])
 def test_trust_is_given_by_true_only(trust):
-    with pytest.raises(InputError, match="^Expected `trust_pickle` to be True or False, got "):
+    with pytest.raises(InputError, match=r"^Expected `trust_pickle` to be True or False, got "):
         clipnb.load_model("ViT-B-32", "weights.pt", trust_pickle=trust)
     flags = [option for command in main.commands.values() for option in command.params if option.name == "trust_pickle"]
     assert len(flags) == 7 and not any(
@@ -131,7 +132,8 @@ def test_a_table_stays_in_its_folder(tmp_path, path, kind):
     write(path)
     with pytest.raises(
         InputError,
-        match=r"^Expected paths of images below the folder of the table .*; put the table above its images$|^Cannot read the table",
+        match=r"^Expected paths of images below the folder of the table .*; put the table above its "
+        r"images$|^Cannot read the table",
     ):
         clipnb.load_dataset(f"table:{table}")
     write("sub/../secret.png")
@@ -156,7 +158,7 @@ def test_a_file_too_large_is_refused_unread(tmp_path, tiny):
         lambda path: clipnb.Embeddings.load(store),
     ):
         with pytest.raises(
-            InputError, match="Expected a file of at most 512 MB in .*(big|provenance).json, got 512 MB"
+            InputError, match=r"Expected a file of at most 512 MB in .*(big|provenance).json, got 512 MB"
         ):
             read(big)
 
@@ -277,7 +279,8 @@ def test_no_command_says_or_stores_a_key(monkeypatch, tiny_weights, pictures, tm
 
 
 ALLOWED = re.compile(
-    r"MIT|BSD|Apache|ISC|PSF|Python Software Foundation|MPL|Mozilla Public|Zlib|CC0|HPND|Historical|BSL-1.0|Unlicense|CNRI",
+    r"MIT|BSD|Apache|ISC|PSF|Python Software Foundation|MPL|Mozilla "
+    r"Public|Zlib|CC0|HPND|Historical|BSL-1.0|Unlicense|CNRI",
     re.IGNORECASE,
 )
 OF_TORCH = re.compile(r"nvidia-|cuda-")  # what torch's own wheels for CUDA bring: NVIDIA's terms, which allow use

@@ -12,7 +12,7 @@ from clipnb.cli import main
 
 @pytest.fixture
 def audit(tiny_weights, pictures):
-    """Run the command on the tiny model and three classes of pictures."""
+    """Run the command on the tiny model and three classes of images."""
 
     def run(*arguments):
         return CliRunner().invoke(
@@ -58,7 +58,7 @@ def test_page_json_and_csv_are_those_of_the_function(audit, tiny, pictures, tmp_
     report = clipnb.audit(f"folder:{pictures}", tiny, store=tmp_path / "store")
     found = json.loads((tmp_path / "r.json").read_text("utf-8"))
     report.summary["made"] = found["summary"]["made"]
-    assert found == report.json() and (tmp_path / "r.html").read_text("utf-8") == report.html()
+    assert found == report.to_dict() and (tmp_path / "r.html").read_text("utf-8") == report.to_html()
     assert {file.name for file in (tmp_path / "csv").iterdir()} == {f"{name}.csv" for name in report.tables()}
     assert "What to do first:" in text and "Worst classes:" in text
     printed = json.loads(done(audit("--json", "-")))
@@ -90,7 +90,8 @@ def test_gates_give_exit_code_3_after_everything_is_written(audit, tmp_path):
         r"Expected --fail-under to name a score of this audit \(.*worst_10.*\), got 'worst_5'",
     )
     refused(
-        audit("--fail-under", "worst_10"), "Expected --fail-under as NAME=NUMBER, such as worst_10=0.05, got worst_10"
+        audit("--fail-under", "worst_10"),
+        "Expected --fail-under as NAME=NUMBER, such as classes_at_zero=0, got worst_10",
     )
     assert not (tmp_path / "new.json").exists()
 

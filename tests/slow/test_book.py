@@ -3,6 +3,7 @@
 import functools
 import http.server
 import io
+import itertools
 import json
 import re
 import statistics
@@ -33,10 +34,10 @@ DESKTOP, PHONE, PAPER = (
 TABS = 3  # pages that are open at once
 VIEW = "application/vnd.jupyter.widget-view+json"
 DRAWING = "a drawing of a {}."
-NEAR = 2 / 1884  # two pictures: the last bits of a similarity depend on the machine's threads
+NEAR = 2 / 1884  # two images: the last bits of a similarity depend on the machine's threads
 
 
-# The site, the browser, and a page that takes notes --------------------------------------------------------------------
+# The site, the browser, and a page that takes notes
 
 
 @pytest.fixture(scope="module")
@@ -124,13 +125,16 @@ ONE_OF_EACH = """() => {
   }
 }"""
 START_AXE = """(options) => { window.axeFound = new Promise((done) => setTimeout(() =>
-  axe.run({exclude: [["[data-seen]"]]}, {...options, resultTypes: ["violations"], preload: false}).then(done, done))); }"""
-SERIOUS = """async () => (await window.axeFound).violations.filter((found) => ["serious", "critical"].includes(found.impact))
+  axe.run({exclude: [["[data-seen]"]]}, {...options, resultTypes: ["violations"], preload: false}).then(done, \
+done))); }"""
+SERIOUS = """async () => (await window.axeFound).violations.filter((found) => ["serious", \
+"critical"].includes(found.impact))
   .flatMap((found) => found.nodes.map((node) => `${found.id}: ${node.html.slice(0, 200)} (${node.failureSummary})`))"""
 WEIGHT = """() => [...performance.getEntriesByType("navigation"), ...performance.getEntriesByType("resource")]
   .reduce((sum, entry) => sum + entry.decodedBodySize, 0)"""
 # what would be cut off on paper
-CUT = """() => [...document.querySelectorAll(".bd-article :is(pre, table, .clipnb-figure)")].filter((node) => node.checkVisibility())
+CUT = """() => [...document.querySelectorAll(".bd-article :is(pre, table, .clipnb-figure)")].filter((node) => \
+node.checkVisibility())
   .filter((node) => node.scrollWidth > node.clientWidth + 1 || node.getBoundingClientRect().right > innerWidth + 1)
   .map((node) => `${node.tagName} ${node.className}: ${node.textContent.trim().slice(0, 60)}`)"""
 
@@ -234,7 +238,7 @@ class Meta(HTMLParser):
             self.content[attributes.get("name") or attributes.get("property")] = attributes.get("content")
 
 
-# The rest ----------------------------------------------------------------------------------------------------------------
+# The rest
 
 
 def test_the_browser_test_sees_a_request_to_another_host(browser, tmp_path):
@@ -349,7 +353,7 @@ def test_data_of_live_figures_is_small():
 
 
 def test_recall_at_k_in_the_page_is_pythons(chapter, emoji):
-    page, figure = chapter("01")
+    _page, figure = chapter("01")
     slider = figure.locator("input[type=range]")
     slider.press("Home")
     for k in range(1, 11):
@@ -419,7 +423,7 @@ def test_the_accuracy_paradox_in_the_page_is_pythons(chapter):
 
 
 def test_the_worst_classes_in_the_page_are_pythons(chapter, emoji):
-    page, figure = chapter("05")
+    _page, figure = chapter("05")
     per_class = emoji.bare.per_class_accuracy
     order = np.lexsort((emoji.bare.cmm["image"], per_class))
     for key, shown in (("Home", 1), ("ArrowRight", 2), ("End", 12)):
@@ -434,7 +438,7 @@ def test_the_worst_classes_in_the_page_are_pythons(chapter, emoji):
 
 @pytest.mark.parametrize("start", ["06", "09"])
 def test_the_flagged_classes_in_the_page_are_pythons(chapter, emoji, start):
-    page, figure = chapter(start)
+    _page, figure = chapter(start)
     rows = figures_of(next(source for source in SOURCES if source.stem.startswith(start)))[0]["content"]["rows"]
     if start == "06":  # chapter 9 scores with its whole chain, which is not run again here
         flagged = [emoji.data.classnames.index(row["name"]) for row in rows]
@@ -479,7 +483,7 @@ def test_weights_of_prompts_in_the_page_are_pythons(chapter, start):
         assert value(figure, "effective") == pytest.approx(python.effective_number(temperature))
 
 
-# The book as a thing ------------------------------------------------------------------------------------------------------
+# The book as a thing
 
 
 def test_the_cover_shows_in_one_screen_what_the_book_finds(browser, roots, emoji):
@@ -572,7 +576,7 @@ def test_the_handout_asks_every_question_and_answers_none():
 
 
 def test_chapters_lead_to_the_next_and_back():
-    for before, after in zip(SOURCES, SOURCES[1:], strict=False):
+    for before, after in itertools.pairwise(SOURCES):
         assert (
             f"{after.stem}.html"
             in Links((HTML / f"notebooks/{before.stem}.html").read_text("utf-8")).classed["right-next"]

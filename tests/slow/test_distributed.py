@@ -7,16 +7,17 @@ import sys
 import numpy as np
 import pytest
 
-from clipnb import Embeddings, encode_images, load_dataset, load_model
+from clipnb import Embeddings, load_dataset, load_model
+from clipnb.encode._images import fill_store, prepare
 from clipnb.encode._ray import encode_with_ray
 from clipnb.errors import InputError
 from tests.support.shared import TINY
 
 
-def test_without_ray_it_is_told(monkeypatch, pictures, tmp_path):
+def test_without_ray_it_is_reported(monkeypatch, pictures, tmp_path):
     monkeypatch.setitem(sys.modules, "ray", None)
     with pytest.raises(
-        InputError, match=r"^Expected Ray for the engine ray, it is not installed; pip install 'clipnb\[ray\]'$"
+        InputError, match=r"^Engine 'ray' needs Ray, which is not installed: pip install 'clipnb\[ray\]'$"
     ):
         encode_with_ray(None, f"folder:{pictures}", tmp_path / "s")
     assert not (tmp_path / "s").exists()
@@ -35,9 +36,8 @@ def cluster(monkeypatch):
     ray.shutdown()
 
 
-def test_a_killed_worker_loses_nothing(cluster, tiny_weights, pictures, tmp_path, monkeypatch):
+def test_a_killed_worker_loses_nothing(cluster, tiny_weights, pictures, tmp_path):
     """Two workers, one of which kills itself in the middle of a shard: the store that one machine writes."""
-    monkeypatch.setattr("clipnb.encode._images.SHARD_SIZE", 3)
     (tmp_path / "local").mkdir()
     (tmp_path / "local" / "open_clip_config.json").write_text(json.dumps({"model_cfg": TINY, "preprocess_cfg": {}}))
     shutil.copy(tiny_weights, tmp_path / "local" / "open_clip_model.safetensors")
@@ -55,9 +55,11 @@ def test_a_killed_worker_loses_nothing(cluster, tiny_weights, pictures, tmp_path
         return model
 
     spec, calm = f"folder:{pictures}", tmp_path / "calm"
-    assert encode_with_ray(load, spec, tmp_path / "s", workers=2) == {}
+    assert encode_with_ray(load, spec, tmp_path / "s", workers=2, shard_size=3) == {}
     assert died.exists()
-    found = encode_images(load_model(name, precision="fp32"), load_dataset(spec), calm)
+    data = load_dataset(spec)
+    fill_store(prepare(load_model(name, precision="fp32"), data, calm, "stop", shard_size=3), data)
+    found = Embeddings.load(calm)
     names = {path.name for path in calm.iterdir()}
     assert {path.name for path in (tmp_path / "s").glob("[!.]*")} == names and len(names) == 5
     assert (tmp_path / "s" / "provenance.json").read_bytes() == (calm / "provenance.json").read_bytes()
@@ -65,6 +67,6 @@ def test_a_killed_worker_loses_nothing(cluster, tiny_weights, pictures, tmp_path
     assert both.ids == found.ids and np.array_equal(both.labels, found.labels)
     assert np.allclose(both.vectors, found.vectors, rtol=0, atol=1e-6)
     (pictures / "dog" / "1.png").write_bytes(b"")
-    with pytest.raises(InputError, match="^Cannot read image 'dog/1.png' of folder:"):
-        encode_with_ray(load, spec, tmp_path / "t", workers=2)
-    assert [*encode_with_ray(load, spec, tmp_path / "t", "skip", workers=2)] == ["dog/1.png"]
+    with pytest.raises(InputError, match=r"^Cannot read image 'dog/1.png' of folder:"):
+        encode_with_ray(load, spec, tmp_path / "t", workers=2, shard_size=3)
+    assert [*encode_with_ray(load, spec, tmp_path / "t", "skip", workers=2, shard_size=3)] == ["dog/1.png"]

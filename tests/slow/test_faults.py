@@ -1,6 +1,8 @@
-"""Everything that can go wrong from outside, done to real runs: killed, interrupted, disk full, files broken or gone, two runs at once.
+"""Everything that can go wrong from outside, done to real runs: killed, interrupted, disk full, files broken or gone,
+two runs at once.
 
-After each: one clear line, nothing half-written that is later taken for whole, and a second run that gives what a calm run gives.
+After each: one clear line, nothing half-written that is later taken for whole, and a second run that gives what a
+    calm run gives.
 FAULTS is the table that the page "What is promised" shows.
 """
 
@@ -33,7 +35,7 @@ ROOT = datasets.ASSETS.parents[1]
 COMMANDS = ("encode", "evaluate", "margin", "ensemble", "audit", "describe", "reproduce")
 FAULTS = {  # what happens: (what comes of it, {the test that proves it: for which commands})
     "kill -9 while images are read and before, in and after the writing of a file": (
-        "what was written is whole; the next run goes on and gives what a calm one gives",
+        "what was written is whole; the next run resumes and gives what a calm one gives",
         {
             "test_faults.py::test_a_killed_command_leaves_whole_files_or_none": COMMANDS,
             "test_faults.py::test_a_killed_or_interrupted_build_of_the_notebooks_goes_on": ("book",),
@@ -43,18 +45,18 @@ FAULTS = {  # what happens: (what comes of it, {the test that proves it: for whi
         "answers so far are kept; only the others are asked again",
         {
             "test_faults.py::test_a_language_model_half_asked": ("describe",),
-            "test_llm.py::test_a_killed_run_goes_on_where_it_stopped": ("describe",),
+            "test_llm.py::test_a_killed_run_resumes_where_it_stopped": ("describe",),
         },
     ),
     "Ctrl-C, to all processes of the command": (
-        "one line, exit code 130; the next run goes on",
+        "one line, exit code 130; the next run resumes",
         {
             "test_faults.py::test_ctrl_c_is_one_line_and_the_next_run_goes_on": COMMANDS,
             "test_faults.py::test_a_killed_or_interrupted_build_of_the_notebooks_goes_on": ("book",),
         },
     ),
     "the disk is full (a limit on file size)": (
-        "one line that names the file, nothing half-written; with room again, the next run goes on",
+        "one line that names the file, nothing half-written; with room again, the next run resumes",
         {
             "test_faults.py::test_no_room_is_one_line_and_the_next_run_goes_on": COMMANDS,
             "test_faults.py::test_a_build_of_the_notebooks_in_which_all_goes_wrong": ("book",),
@@ -64,8 +66,8 @@ FAULTS = {  # what happens: (what comes of it, {the test that proves it: for whi
         "the same",
         {"test_faults.py::test_a_full_disk_is_one_line": ("encode", "evaluate", "audit")},
     ),
-    "a picture, or a notebook, disappears while the run reads": (
-        "named (an audit lists it); after it is back, the next run goes on",
+    "an image, or a notebook, disappears while the run reads": (
+        "named (an audit lists it); after it is back, the next run resumes",
         {
             "test_faults.py::test_a_picture_that_disappears_is_named": COMMANDS,
             "test_faults.py::test_a_build_of_the_notebooks_in_which_all_goes_wrong": ("book",),
@@ -98,10 +100,10 @@ FAULTS = {  # what happens: (what comes of it, {the test that proves it: for whi
         "named: delete it to ask again",
         {
             "test_faults.py::test_what_is_kept_and_broken_is_named_or_made_again": ("describe",),
-            "test_llm.py::test_a_spoilt_cache_is_told": ("describe",),
+            "test_llm.py::test_a_spoilt_cache_is_reported": ("describe",),
         },
     ),
-    "one bit of the shipped weights or pictures flips": (
+    "one bit of the shipped weights or images flips": (
         "refused by its checksum",
         {"test_faults.py::test_a_flipped_bit_in_what_is_shipped_is_found": COMMANDS},
     ),
@@ -119,36 +121,40 @@ FAULTS = {  # what happens: (what comes of it, {the test that proves it: for whi
             "test_textcache.py::test_many_may_write_at_once": COMMANDS[1:],
         },
     ),
-    "anything that nobody foresaw": (
+    "any unforeseen failure": (
         "one line that points to --debug, exit code 1",
         {"test_faults.py::test_the_unforeseen_is_one_line_without_debug": COMMANDS},
     ),
 }
 
-# One process loads libraries and model; each run is its fork, so that what happens to it happens to the work and not to imports.
-# A run passes events: "read 20" (it is about to read its 20th image), "half NAME" (half of that file is written under its
-# temporary name), "before NAME" and "after NAME" (the file is renamed). At one of them something is done: "kill", "interrupt"
-# (the run and its workers), "meet" (it waits for the file `go`), or the image file of that path is taken away.
+# One process loads libraries and model; each run is its fork, so that what happens to it happens to the work and not
+# to imports. A run passes events: "read 20" (it is about to read its 20th image), "half NAME" (half of that file is
+# written under its temporary name), "before NAME" and "after NAME" (the file is renamed). At one of them something is
+# done: "kill", "interrupt" (the run and its workers), "meet" (it waits for the file `go`), or the image file of that
+# path is taken away.
 SERVER = """
 import json, os, pathlib, re, resource, signal, sys, time
 from collections import Counter
 import matplotlib, open_clip, pandas, pyarrow.parquet, scipy.stats, torch
 weights = sys.argv[1]
 open_clip.add_model_config(os.path.join(os.path.dirname(weights), "tiny-clip.json"))
-from clipnb import cli, datasets, models, worst
+from clipnb import _runtime, cli, datasets, models, worst
 from clipnb.encode import _images as encode
 from clipnb.paper import methods, reproduce
 from clipnb.report import _audit as report
 from clipnb.describe import llm
 try:  # no server answers; but the library then loads everything that its first call loads
-    llm._litellm().completion("openai/x", [{"role": "user", "content": "x"}], api_base="http://127.0.0.1:9", num_retries=0, max_retries=0, timeout=1)
+    with _runtime.offline_litellm() as litellm:
+        litellm.completion("openai/x", [{"role": "user", "content": "x"}], api_base="http://127.0.0.1:9", \
+num_retries=0, max_retries=0, timeout=1)
 except Exception:
     pass
 torch.set_num_threads(1)
 encode.SHARD_SIZE = 6
 loaded = models.load_model("tiny-clip", weights, "cpu", "fp32")
-models.load_model = report.load_model = reproduce.load_model = lambda *_: loaded
-read, shards, replace, write_bytes, Pool = (datasets.LabeledImages.__getitem__, encode.encode_shards, os.replace, pathlib.Path.write_bytes,
+models.load_model = report.load_model = reproduce.load_model = lambda *_, **__: loaded
+read, shards, replace, write_bytes, Pool = (datasets.LabeledImages.__getitem__, encode.encode_shards, os.replace, \
+pathlib.Path.write_bytes,
                                             llm.ThreadPoolExecutor)
 
 
@@ -259,7 +265,8 @@ class Runs:
     def start(self, place, command, at="", does="", go="", workers=0, room=0, texts=""):
         """The run's output goes into files beside the folder `place`.
 
-        `at`, `does` and `go` are explained above SERVER; `room` limits the bytes of a file; `texts` is the folder of the cache.
+        `at`, `does` and `go` are explained above SERVER; `room` limits the bytes of a file; `texts` is the folder of
+        the cache.
         """
         return self._ask(
             place=str(place),
@@ -371,7 +378,7 @@ def calm(runs, command, tmp_path_factory):
 
 
 def content(place):
-    """What a run left, but for its time stamps, its path and what a killed process could not clear away."""
+    """What a run left, except for its time stamps, its path and what a killed process could not clear away."""
     found = {}
     for file in sorted(path for path in place.rglob("*") if path.is_file() and path.suffix != ".tmp"):
         text = file.read_bytes()
@@ -391,7 +398,8 @@ def results(place):
 
 
 def moments(name, place):
-    """The events at which a command is killed, one run after the other: each resumes where the one before was killed."""
+    """The events at which a command is killed, one run after the other: each resumes where the one before was
+    killed."""
     written = list(dict.fromkeys(place.with_name(f"{place.name}.written").read_text().splitlines()))
     shards = [file for file in written if file.endswith(".parquet")]
     results = [file for file in written if file not in (*shards, "provenance.json")]
@@ -458,7 +466,8 @@ def test_ctrl_c_is_one_line_and_the_next_run_goes_on(runs, command, calm, tmp_pa
 
 @pytest.mark.parametrize("ending", [signal.SIGKILL, signal.SIGINT])
 def test_a_language_model_half_asked(runs, command, calm, server, tmp_path, ending):
-    """The second answer is on its way: a kill loses it; Ctrl-C waits for it, keeps it, and asks no more although it cannot be used."""
+    """The second answer is on its way: a kill loses it; Ctrl-C waits for it, keeps it, and asks no more although it
+    cannot be used."""
     server.reached.clear(), server.go.clear(), server.seen.clear()
     server.second, place = "[]", tmp_path / "place"
     run = runs.start(place, command("describe", place))
@@ -578,7 +587,7 @@ def test_what_is_kept_and_broken_is_named_or_made_again(runs, command, calm, pho
     ],
 )
 def test_two_runs_at_once(runs, command, calm, tmp_path, name, at):
-    """Both are at the same event before either goes on."""
+    """Both are at the same event before either resumes."""
     place, logs, go = tmp_path / "place", [tmp_path / "log0", tmp_path / "log1"], tmp_path / "go"
     both = [runs.start(log, command(name, place), at=at, does="meet", go=go) for log in logs]
     wait_for(lambda: all(log.with_name(f"{log.name}.reached").exists() for log in logs))
@@ -675,13 +684,13 @@ def test_a_flipped_bit_in_a_shard_is_found(tmp_path):
             assert "part-000000032.parquet" in str(error) or "Expected 64 images" in str(error)
         shard.write_bytes(raw)
     assert missed == []
-    StoreWriter(tmp_path / "s", whole.provenance | {"n": 64}, ["x"], 32)  # is a store to go on with
+    StoreWriter(tmp_path / "s", whole.provenance | {"n": 64}, ["x"], 32)  # is a store to resume with
     shard.unlink()
     assert not StoreWriter(tmp_path / "s", whole.provenance | {"n": 64}, ["x"], 32).has(32)
 
 
 def embedded(name):
-    """The command of that name on the shipped model and pictures."""
+    """The command of that name on the shipped model and images."""
     return [name, *{"encode": ["--store", "s"], "reproduce": ["--dataset", "emoji"]}.get(name, [])]
 
 
@@ -768,9 +777,11 @@ def test_a_killed_or_interrupted_build_of_the_notebooks_goes_on(tmp_path):
                 start_new_session=True,
                 env=os.environ | {"TMPDIR": str(temporary)},
             )
-            wait_for(lambda: status.is_file() and "02_quick" in status.read_text() and events[event]())
+            wait_for(
+                lambda happened=events[event]: status.is_file() and "02_quick" in status.read_text() and happened()
+            )
             os.killpg(run.pid, ending)
-            out, error = run.communicate()
+            _out, error = run.communicate()
             if ending == signal.SIGINT:
                 assert run.returncode == 130 and error == "run_notebooks: interrupted; what is done is kept\n"
     finally:
@@ -792,7 +803,8 @@ def test_a_build_of_the_notebooks_in_which_all_goes_wrong(tmp_path):
     big.write_text(notebook("print('x' * 200_000)"))
     thief.write_text(
         notebook(
-            f"import os, pathlib\np = pathlib.Path({str(big)!r})\np.with_name('kept').exists() or os.rename(p, p.with_name('kept'))"
+            f"import os, pathlib\np = pathlib.Path({str(big)!r})\np.with_name('kept').exists() or os.rename(p, "
+            f"p.with_name('kept'))"
         )
     )
 

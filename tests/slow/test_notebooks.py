@@ -63,7 +63,7 @@ def write_notebook(path, *sources):
     path.write_text(json.dumps(notebook), "utf-8")
 
 
-# The files -------------------------------------------------------------------------------------------------------------
+# The files
 
 
 def test_there_are_ten_chapters_in_order_and_in_the_book():
@@ -137,11 +137,14 @@ class TestSource:
                 assert ("image_strip(" in source or "imshow(" in source) == (image.get("classes") == "pictures"), source
 
 
-# The chapters on other models and other data -----------------------------------------------------------------------------
+# The chapters on other models and other data
 
 RUNS_ON = ["few images", "two classes", "uneven", "table", "emoji"]
-REFUSED = {"one class": "Expected at least two classes in .*, got one ", "no labels": "Expected .*(labels|classnames).*images only",
-           "no second image": "Expected at least two classes of .* with [23] or more labelled images each, got 0 of 4"}  # fmt: skip
+REFUSED = {
+    "one class": "Expected at least two classes in .*, got one ",
+    "no labels": "Expected .*(labels|classnames).*images only",
+    "no second image": "Expected at least two classes of .* with [23] or more labelled images each, got 0 of 4",
+}
 
 
 @pytest.fixture(scope="module")
@@ -165,9 +168,16 @@ def outcomes(tiny_weights, tmp_path_factory):
             (path.relative_to(place).as_posix(), "" if i % 4 == 0 else path.parent.name) for i, path in enumerate(files)
         ]
         csv.writer(file).writerows([("path", "label"), *rows])
-    sets = {"few images": f"folder:{place / 'few'}", "two classes": f"folder:{place / 'two'}", "uneven": f"folder:{place / 'uneven'}",
-            "table": f"table:{place / 'table.csv'}", "emoji": "emoji", "one class": f"folder:{place / 'one'}",
-            "no labels": f"folder:{place / 'one' / 'cat'}", "no second image": f"folder:{place / 'single'}"}  # fmt: skip
+    sets = {
+        "few images": f"folder:{place / 'few'}",
+        "two classes": f"folder:{place / 'two'}",
+        "uneven": f"folder:{place / 'uneven'}",
+        "table": f"table:{place / 'table.csv'}",
+        "emoji": "emoji",
+        "one class": f"folder:{place / 'one'}",
+        "no labels": f"folder:{place / 'one' / 'cat'}",
+        "no second image": f"folder:{place / 'single'}",
+    }
     command = [
         sys.executable,
         ROOT / "tests/support/notebook_runner.py",
@@ -205,7 +215,7 @@ def test_a_chapter_refuses_in_one_line(name, path, outcomes):
         assert re.match(f"\\S+: InputError: {REFUSED[name]}", error) and "\n" not in error, error
 
 
-# The runner ------------------------------------------------------------------------------------------------------------
+# The runner
 
 
 def test_a_notebook_is_run_with_parameters_and_skipped_while_current(tmp_path):

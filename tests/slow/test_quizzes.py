@@ -60,27 +60,27 @@ def test_the_place_of_the_right_option_gives_nothing_away():
     assert np.bincount(places).max() < 0.5 * len(places)
 
 
-# Where the key is a number, it is computed ------------------------------------------------------------------------------
+# Where the key is a number, it is computed
 
 MATRIX = np.array([[6, 4], [2, 8]])
 GALLERY = ([0.5, 0.4, 0.3, 0.2, 0.1], [True, False, False, True, False])  # dog, cat, cat, dog, fox
 
 
 def recall_of_places(places, k):
-    """Recall@K of pictures whose label stands at these places among six classes."""
+    """Recall@K of images whose label stands at these places among six classes."""
     similarity = np.array([[1.0 if c == 0 else 2.0 if c < place else 0.0 for c in range(6)] for place in places])
     return metrics.recall_at_k(similarity, np.zeros(len(places), int), k)
 
 
 def picture_margin(similarities):
-    """Margin of a picture of class 0 with these similarities."""
+    """Margin of an image of class 0 with these similarities."""
     rest = np.sqrt(1 - np.square(similarities).sum())  # the vector's other direction, which no class has
     texts = np.eye(len(similarities) + 1)[:-1]
     return margin.image_margins(np.array([[*similarities, rest]]), texts, np.array([0]))[0][0]
 
 
 def retina():
-    """Mean per-class recall of a program that gives every picture the name of the class with 73.5 % of them."""
+    """Mean per-class recall of a program that gives every image the name of the class with 73.5 % of them."""
     always = np.zeros((5, 5), int)
     always[:, 0] = [735, 66, 66, 67, 66]
     return np.trace(always) / always.sum(), metrics.mean_per_class_accuracy(always)
@@ -133,7 +133,7 @@ def test_figures_in_questions_and_feedback_are_right():
     assert intervals.proportion(0, 36).high < 0.1 < intervals.proportion(0, 35).high
 
 
-# In the page ------------------------------------------------------------------------------------------------------------
+# In the page
 
 
 @pytest.mark.parametrize("chapter", CHAPTERS)

@@ -1,4 +1,5 @@
-"""`clipnb.audit`: the numbers are the library's, the page is safe, and odd data give a sensible report or one clear error."""
+"""`clipnb.audit`: the numbers are the library's, the page is safe, and odd data give a sensible report or one clear
+error."""
 
 import html
 import json
@@ -26,7 +27,7 @@ HOSTILE = [
 
 
 def write_pictures(folder, names, per_class=3, seed=0):
-    """A folder of pictures, `per_class` for each of the names, and the table that says which is which."""
+    """A folder of images, `per_class` for each of the names, and the table that says which is which."""
     rng, rows = np.random.default_rng(seed), []
     folder.mkdir(exist_ok=True)
     for i, name in enumerate(names):
@@ -60,7 +61,7 @@ def shown(page: str) -> list[float]:
     return [float(text) for text in re.findall(r'<data value="([^"]+)">', page)]
 
 
-# The numbers -----------------------------------------------------------------------------------------------------------
+# The numbers
 
 
 def test_the_numbers_are_those_of_the_library(emoji, model):
@@ -94,8 +95,8 @@ def test_html_json_csv_and_frames_hold_the_same_numbers(emoji, tmp_path):
     emoji.to_csv(tmp_path / "csv")
     content = json.loads((tmp_path / "r.json").read_text("utf-8"))
     again = Report.load(tmp_path / "r.json")
-    assert again.json() == emoji.json() == content
-    page = shown(emoji.html())
+    assert again.to_dict() == emoji.to_dict() == content
+    page = shown(emoji.to_html())
     for name in ("accuracy", "mean_per_class_accuracy", "classes_at_zero"):
         assert content["summary"][name] in page and content["summary"][f"{name}_ci"][0] in page
     assert content["summary"]["harmonic_mean"] in page and content["summary"]["harmonic_mean_ci"] is None
@@ -113,8 +114,8 @@ def test_html_json_csv_and_frames_hold_the_same_numbers(emoji, tmp_path):
 
 def test_the_same_input_gives_the_same_bytes_but_for_the_time_stamp(tiny, pictures):
     first, again, later = (clipnb.audit(f"folder:{pictures}", tiny, made=made) for made in ("noon", "noon", "night"))
-    assert first.html() == again.html() and first.json() == again.json()
-    assert later.html().replace("night", "noon") == first.html() != later.html()
+    assert first.to_html() == again.to_html() and first.to_dict() == again.to_dict()
+    assert later.to_html().replace("night", "noon") == first.to_html() != later.to_html()
 
 
 def test_the_report_says_how_the_model_was_run(emoji, model):
@@ -129,7 +130,7 @@ def test_a_report_shows_itself_in_a_notebook_and_as_text(emoji):
     assert (
         frame.startswith("<iframe")
         and " sandbox " in frame
-        and html.unescape(re.search(r'srcdoc="([^"]*)"', frame).group(1)) == emoji.html()
+        and html.unescape(re.search(r'srcdoc="([^"]*)"', frame).group(1)) == emoji.to_html()
     )
     assert emoji.advice[0] in repr(emoji) and "Worst classes:" in repr(emoji)
 
@@ -158,7 +159,7 @@ def test_synonyms_of_a_class_are_averaged(tiny, pictures, tmp_path):
     assert report.images["similarity"].to_numpy() == pytest.approx((vectors @ classifier.T).max(axis=1), abs=1e-5)
 
 
-# Odd data --------------------------------------------------------------------------------------------------------------
+# Odd data
 
 
 def test_without_labels_it_ranks_and_says_how_far_to_trust_that(tiny, pictures, tmp_path, monkeypatch):
@@ -184,11 +185,11 @@ def test_without_labels_it_ranks_and_says_how_far_to_trust_that(tiny, pictures, 
         "narrow margin",
         "name collision",
     }
-    page = report.html()
-    assert "no accuracy" in page and "label some thirty images" in page
+    page = report.to_html()
+    assert "no accuracy" in page and "label about thirty images" in page
     found = report.reliability.set_index("score").loc["pseudo_image", "found"]
-    assert f"{found:.0%} of the classes on such a list are truly" in page and found in shown(page)
-    assert Report.load(_written(report, tmp_path)).json() == report.json()
+    assert f"{100 * found:.0f} % of the classes on such a list are truly" in page and found in shown(page)
+    assert Report.load(_written(report, tmp_path)).to_dict() == report.to_dict()
 
 
 def _written(report, folder):
@@ -199,13 +200,15 @@ def _written(report, folder):
 def test_too_few_classes_are_one_clear_error(tiny, pictures):
     with pytest.raises(
         InputError,
-        match=r"Expected class folders or labels in folder:\S+, found images only: there are no classnames to score; give a file of candidate names",
+        match=r"Expected class folders or labels in folder:\S+, found images only: there are no classnames to "
+        r"score; give a file of candidate names",
     ):
         clipnb.audit(f"folder:{pictures / 'cat'}", tiny)
     data = load_dataset(f"folder:{pictures}")
     one = replace(data.take(4), classnames=["cat"])
     with pytest.raises(
-        InputError, match="Expected at least two classes in folder:.*, got one \\('cat'\\): every answer would be right"
+        InputError,
+        match=r"Expected at least two classes in folder:.*, got one \('cat'\): every answer would be right",
     ):
         clipnb.audit(one, tiny)
 
@@ -225,7 +228,7 @@ def test_two_classes_of_one_name_are_named(tiny, tmp_path, pictures):
     (tmp_path / "names.csv").write_text("cat,missile\ndog,missile\n")
     report = clipnb.audit(f"folder:{pictures}", tiny, classes=tmp_path / "names.csv")
     assert report.summary["classes"] == 3 and report.findings["what"].tolist() == ["duplicate classname"]
-    assert report.advice[0].startswith("Mend the names: duplicate classname: 0 'missile', 1 'missile'")
+    assert report.advice[0].startswith("Fix the class names: duplicate classname: 0 'missile', 1 'missile'")
 
 
 def test_unreadable_files_are_listed_and_left_out(tiny, tmp_path):
@@ -249,7 +252,7 @@ def test_unreadable_files_are_listed_and_left_out(tiny, tmp_path):
     for file in (tmp_path / "set").glob("*.png"):
         file.write_bytes(b"")
     with pytest.raises(
-        InputError, match="Expected images in table:.*, none of 29 can be read: Cannot read image '0-0.png' of "
+        InputError, match=r"Expected images in table:.*, none of 29 can be read: Cannot read image '0-0.png' of "
     ):
         clipnb.audit(spec, tiny)
 
@@ -261,10 +264,10 @@ def test_a_thousand_photos_in_a_thousand_classes(tiny, tmp_path, browser):
     assert (tmp_path / "report.html").stat().st_size < 5e6 and report.summary["classes"] == report.summary["n"] == 1000
     assert len(report.worst) == 50 and "worst_50_split_half" not in report.summary  # one image cannot be split
     assert report.advice[0].startswith("On these images the model is not better than guessing")
-    assert "source" not in json.dumps(report.json()) and report.html().count("<img") <= 300
+    assert "source" not in json.dumps(report.to_dict()) and report.to_html().count("<img") <= 300
 
 
-# The page --------------------------------------------------------------------------------------------------------------
+# The page
 
 
 @pytest.fixture
@@ -324,10 +327,10 @@ def test_a_file_name_that_is_no_text_is_told_by_its_bytes(tiny, pictures, tmp_pa
     assert report.unreadable["id"].tolist() == ["dog/\\xfe.png"] and "cat/\\xff.png" in report.images["id"].tolist()
     report.to_html(tmp_path / "r.html")
     report.to_csv(tmp_path / "csv")
-    assert Report.load(_written(report, tmp_path)).json() == report.json()
+    assert Report.load(_written(report, tmp_path)).to_dict() == report.to_dict()
 
 
-# Two audits ------------------------------------------------------------------------------------------------------------
+# Two audits
 
 
 def test_an_upgrade_that_kills_a_class_is_seen(emoji):
@@ -354,7 +357,7 @@ def test_an_upgrade_that_kills_a_class_is_seen(emoji):
 
 def test_only_reports_on_the_same_images_are_compared(emoji, tmp_path):
     with pytest.raises(
-        InputError, match="Expected two reports on the same labelled images, got .* \\(60 images\\) and .* \\(59\\)"
+        InputError, match=r"Expected two reports on the same labelled images, got .* \(60 images\) and .* \(59\)"
     ):
         compare(emoji, replace(emoji, images=emoji.images.iloc[1:]))
     (tmp_path / "other.json").write_text('{"accuracy": 1}')

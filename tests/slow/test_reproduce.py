@@ -1,4 +1,5 @@
-"""The whole experiment: the rehearsal's planted answers, ImageNet's folders and what can be wrong with them, the command."""
+"""The whole experiment: the rehearsal's planted answers, ImageNet's folders and what can be wrong with them, the
+command."""
 
 import hashlib
 import json
@@ -21,10 +22,10 @@ from clipnb.datasets import open_imagenet
 from clipnb.errors import InputError
 from clipnb.paper import rehearsal, reproduce
 
-KEPT = [*range(20), 657, 744, 836, 837, *range(900, 916)]  # 40 classes, the twins among them
+KEPT = [*range(20), 657, 744, 836, 837, *range(900, 916)]  # 40 classes, the duplicates among them
 
 
-# The rehearsal ---------------------------------------------------------------------------------------------------------
+# The rehearsal
 
 
 @pytest.fixture(scope="module")
@@ -36,7 +37,7 @@ def test_every_planted_answer_is_found(rehearsed):
     assert [line for line in rehearsed["checks"] if not line["ok"]] == []
     what = [line["what"] for line in rehearsed["checks"]]
     assert {
-        "twin names",
+        "duplicate names",
         "the ten worst, names repaired",
         "best templates by the weights of cmm",
         "worst_20_split_half of bare",
@@ -44,21 +45,21 @@ def test_every_planted_answer_is_found(rehearsed):
 
 
 def test_the_checks_can_fail(rehearsed):
-    world = rehearsal.make_world(100, 20)
+    world = rehearsal.make_benchmark(100, 20)
     spoilt = json.loads(json.dumps(rehearsed, default=float))
     bare = spoilt["tables"]["repaired"][0]
-    bare["right"][world.swallowed[0]] = 20
+    bare["right"][world.never_recognised[0]] = 20
     bare["accuracy_ci"] = bare["worst_20_split_half_ci"] = [0.99, 1.0]
     spoilt["flagged"]["repaired"] = []
-    spoilt["twins"] = spoilt["twins"][1:]
+    spoilt["duplicates"] = spoilt["duplicates"][1:]
     for row in spoilt["tables"]["repaired"]:
         if "weights" in row:
             row["weights"] = {t: 1 - w for t, w in row["weights"].items()}
     failed = {line["what"] for line in world.checks(spoilt) if not line["ok"]}
     assert failed >= {
-        "twin names",
+        "duplicate names",
         "the ten worst, names repaired",
-        "swallowed classes found without labels",
+        "never recognised classes found without labels",
         "accuracy of bare",
         "worst_20_split_half of bare",
         "best templates by the weights of cmm",
@@ -66,7 +67,7 @@ def test_the_checks_can_fail(rehearsed):
 
 
 def test_the_true_accuracy_is_what_a_large_sample_shows():
-    world = rehearsal.make_world(classes=60, per_class=300, seed=3)
+    world = rehearsal.make_benchmark(classes=60, per_class=300, seed=3)
     classifier = prompt_vectors(world.model, world.repaired, ["{}"])[0]
     per_class = evaluate(world.images.vectors, classifier, world.images.labels).per_class_accuracy
     truth = world.true_accuracy("{}", repaired=True)
@@ -76,27 +77,27 @@ def test_the_true_accuracy_is_what_a_large_sample_shows():
 
 
 def test_a_world_is_a_matter_of_its_seed():
-    one, same, other = (rehearsal.make_world(classes=40, per_class=2, seed=seed) for seed in (1, 1, 2))
+    one, same, other = (rehearsal.make_benchmark(classes=40, per_class=2, seed=seed) for seed in (1, 1, 2))
     assert (
         np.array_equal(one.images.vectors, same.images.vectors)
         and one.model.text_fingerprint == same.model.text_fingerprint
     )
     assert one.model.text_fingerprint != other.model.text_fingerprint  # what a cache of text vectors goes by
     with pytest.raises(InputError, match="Expected `classes` between 40 and 1000, got 39"):
-        rehearsal.make_world(classes=39)
+        rehearsal.make_benchmark(classes=39)
 
 
 def test_the_pool_agrees_with_the_small_ensembles_and_finds_the_best_templates():
-    world = rehearsal.make_world(classes=60, per_class=10)
+    world = rehearsal.make_benchmark(classes=60, per_class=10)
     bank = prompt_vectors(world.model, world.repaired, world.templates)
-    results, weights = reproduce.pool_results(world.images.vectors, bank, world.images.labels)
+    _results, weights = reproduce.pool_results(world.images.vectors, bank, world.images.labels)
     for row in ("pool-zpe", "pool-cmm"):
         assert sorted(np.argsort(weights[row])[-2:]) == sorted(world.best)
     blind = reproduce.pool_results(world.images.vectors, bank, np.full(len(world.images), -1))[1]
     assert all(np.array_equal(weights[row], blind[row]) for row in weights)  # no label takes part
 
 
-# ImageNet's folders ----------------------------------------------------------------------------------------------------
+# ImageNet's folders
 
 
 @pytest.fixture
@@ -203,7 +204,8 @@ def test_the_layouts_are_the_same_set(folder, small, tmp_path):
     shutil.rmtree(tmp_path / imagenet.DEVKIT)
     refused(
         tmp_path / "flat",
-        r"Expected the development kit \(ILSVRC2012_devkit_t12\) beside .*ILSVRC2012_img_val, found none: nothing says which synset ILSVRC",
+        r"Expected the development kit \(ILSVRC2012_devkit_t12\) beside .*ILSVRC2012_img_val, found none: nothing "
+        r"says which synset ILSVRC",
     )
 
 
@@ -212,7 +214,8 @@ def test_wrong_folders_each_have_their_message(folder, small, tmp_path):
     refused(tmp_path / "nowhere", "Expected a folder with ImageNet's validation images, got .*nowhere")
     refused(
         folder,
-        r"Expected 50 images of each synset in .*val, got another number for 40: 2 of n01440764, 2 of n01443537, .* and 37 more; --partial or imagenet-partial:PATH accepts",
+        r"Expected 50 images of each synset in .*val, got another number for 40: 2 of n01440764, 2 of n01443537, "
+        r".* and 37 more; --partial or imagenet-partial:PATH accepts",
     )
     (folder / first).rename(tmp_path / "aside")
     refused(folder, r"Expected 40 synset folders in .*val, 1 missing: n01440764 \(tench\)$", partial=True)
@@ -257,7 +260,8 @@ def test_swapped_folders_are_found_by_the_kit_or_by_file_names(folder, small, tm
     swap(folder, *small[3:5])
     refused(
         folder,
-        r"in the folder of its synset, got 4 elsewhere, as if folders were swapped: ILSVRC2012_val_\d+.JPEG lies in n01491361 and is of n01494475",
+        r"in the folder of its synset, got 4 elsewhere, as if folders were swapped: ILSVRC2012_val_\d+.JPEG is "
+        r"in n01491361 and belongs to n01494475",
         partial=True,
     )
     other = write_pictures(tmp_path / "hf", small, name="ILSVRC2012_val_{number:08}_{synset}.JPEG")
@@ -270,7 +274,8 @@ def test_classnames_in_another_order_are_refused(small, folder, monkeypatch):
     monkeypatch.setattr(open_clip, "IMAGENET_CLASSNAMES", [names[1], names[0], *names[2:]])
     refused(
         folder,
-        "Expected classname 0 to be that of n01440764 .*, got 'goldfish', which is n01443537: the classnames are not in the order",
+        "Expected classname 0 to be that of n01440764 .*, got 'goldfish', which is n01443537: the classnames are "
+        "not in the order",
         partial=True,
     )
     monkeypatch.setattr(open_clip, "IMAGENET_CLASSNAMES", names[1:])
@@ -298,7 +303,7 @@ def test_one_corrupt_jpeg_among_many_is_named(folder, small, spoil):
         imagenet.check_readable(data)
 
 
-# The command -----------------------------------------------------------------------------------------------------------
+# The command
 
 
 @pytest.fixture
@@ -352,13 +357,13 @@ def test_the_command_makes_the_whole_table(command, folder, small, tmp_path):
         "random",
         "shuffled",
     } <= set(rows["as named"])
-    assert [(twin["classname"], twin["repaired name"]) for twin in found["twins"]] == [
+    assert [(twin["classname"], twin["repaired name"]) for twin in found["duplicates"]] == [
         ("missile", "missile"),
         ("missile", "projectile"),
         ("sunglasses", "sunglasses"),
         ("sunglasses", "dark glasses"),
     ]
-    assert [twin["accuracy"] for twin in found["twins"]][1::2] == [0, 0]
+    assert [twin["accuracy"] for twin in found["duplicates"]][1::2] == [0, 0]
     for row in found["tables"]["as named"]:
         assert (
             sum(row["right"]) == pytest.approx(row["accuracy"] * 80)
@@ -367,7 +372,7 @@ def test_the_command_makes_the_whole_table(command, folder, small, tmp_path):
         assert row["worst_10_split_half_ci"] and row["harmonic_mean"] <= row["geometric_mean"] + 1e-9
     assert [step["step"] for step in found["steps"]][:3] == ["open and check", "load the model", "encode images"]
     assert {line["verdict"] for line in found["published"]} == {"not comparable"} and not found["complete"]
-    assert "worst-20 %" in result.stdout and "twins:" in result.stdout and "steps:" in result.stdout
+    assert "worst-20 %" in result.stdout and "duplicates:" in result.stdout and "steps:" in result.stdout
     again = command("--check", out)
     assert again.exit_code == 1 and "not comparable" in again.stdout
 
@@ -412,11 +417,11 @@ def test_one_source_has_to_be_named(command):
         assert result.exit_code == 2 and "Expected one of --imagenet, --dataset, --rehearsal, --check" in result.stderr
 
 
-# The check -------------------------------------------------------------------------------------------------------------
+# The check
 
 
 def made_up(right):
-    """Results as of a complete run with OpenAI's ViT-B/16, each class of 1,000 having so many of its 50 right."""
+    """Results as of a complete run with OpenAI's ViT-B/16, each class of 1,000 having that many of its 50 right."""
     right = np.asarray(right)
     zero, accuracy = int((right == 0).sum()), right.sum() / 50_000
     row = {

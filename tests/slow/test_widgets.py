@@ -14,6 +14,9 @@ from PIL import Image
 
 from clipnb import widgets
 from clipnb.errors import InputError
+from clipnb.widgets._base import HERE
+from clipnb.widgets._confusion import _most_confused
+from clipnb.widgets._threshold import _round_steps
 
 HOSTILE = ["<script>alert(1)</script>", "say \"cat\" & 'dog'", "$x_1$ <b>bold</b>"]
 
@@ -63,7 +66,7 @@ SCORES = [0.30, 0.28, 0.10, 0.25, 0.12, 0.05, 0.22, 0.02, 0.01]
 
 @pytest.fixture
 def toy():
-    """Eight labelled pictures and one unlabelled, under names that would break a page which took them for markup."""
+    """Eight labelled images and one unlabelled, under names that would break a page which took them for markup."""
     return Pictures(LABELS, HOSTILE), evaluated(LABELS, TOPK, 3)
 
 
@@ -78,7 +81,7 @@ def every_figure(data, result):
     }
 
 
-# The numbers -----------------------------------------------------------------------------------------------------------
+# The numbers
 
 
 def test_recall_is_over_labelled_pictures_and_ranks_start_at_one():
@@ -107,8 +110,8 @@ def test_confusion_counts_and_scores():
 def test_confusion_starts_from_the_worst_pair_and_follows_its_links():
     confusion = np.diag([9, 9, 9, 9, 9])
     confusion[4, 2], confusion[2, 1], confusion[0, 3] = 5, 3, 4
-    assert widgets._most_confused(confusion, 4) == [2, 4, 1, 0]
-    assert widgets._most_confused(np.diag([9, 9, 9]), 2) == [0, 1]
+    assert _most_confused(confusion, 4) == [2, 4, 1, 0]
+    assert _most_confused(np.diag([9, 9, 9]), 2) == [0, 1]
 
 
 def test_class_without_pictures_or_predictions_is_undefined_not_zero():
@@ -136,7 +139,7 @@ def test_threshold_counts_equal_a_count_by_hand():
 
 @pytest.mark.parametrize(("low", "high"), [(0.121, 0.347), (-3, 40), (0.5, 0.5), (1e-5, 2e-5)])
 def test_thresholds_are_round_and_enclose_the_scores(low, high):
-    steps, decimals = widgets._round_steps(low, high)
+    steps, decimals = _round_steps(low, high)
     assert steps[0] <= low and steps[-1] > high and len(steps) <= 110
     assert np.array_equal(steps, np.round(steps, decimals)) and (np.diff(steps) > 0).all()
 
@@ -161,7 +164,7 @@ def test_prompt_weights_keep_the_order_of_the_prompts():
     assert figure.effective_number(1e6) == pytest.approx(3) and figure.effective_number(1e-3) == pytest.approx(1)
 
 
-# Wrong input -----------------------------------------------------------------------------------------------------------
+# Wrong input
 
 
 def test_data_over_the_limit_is_refused():
@@ -184,7 +187,7 @@ def test_data_over_the_limit_is_refused():
             lambda d, r: widgets.RecallAtKExplorer(d, r, indices=[9]),
             r"`indices` as indices from 0 to 8, each once, got \[9\]",
         ),
-        (lambda d, r: widgets.RecallAtKExplorer(d, r, indices=[8]), "`indices` of labelled pictures"),
+        (lambda d, r: widgets.RecallAtKExplorer(d, r, indices=[8]), "`indices` of labelled images"),
         (lambda d, r: setattr(widgets.RecallAtKExplorer(d, r), "k", 4), "`k` from 1 to 3, got 4"),
         (lambda d, r: widgets.ConfusionExplorer(d, r, classes=[1]), "`classes` with at least two different classes"),
         (
@@ -211,11 +214,12 @@ def test_viewers_without_script_get_a_still_picture(toy):
         assert Image.open(io.BytesIO(base64.b64decode(bundle["image/png"]))).width > 200
 
 
-# In a browser ----------------------------------------------------------------------------------------------------------
+# In a browser
 
 PAGE = """<!doctype html><html lang="en" data-theme="{theme}"><meta charset="utf-8">
 <meta name="viewport" content="width=device-width"><title>figures</title><link rel="icon" href="data:,">
-<style>body {{ margin: 8px }} html[data-theme="dark"] body {{ background: #14181d }} section {{ margin-bottom: 16px }}</style>
+<style>body {{ margin: 8px }} html[data-theme="dark"] body {{ background: #14181d }} section \
+{{ margin-bottom: 16px }}</style>
 <link rel="stylesheet" href="figure.css"><main></main><script type="module">
 const states = await (await fetch("states.json")).json();
 window.models = {{}};
@@ -458,7 +462,7 @@ def test_python_moves_the_figure(opened):
 def test_numbers_are_rounded_as_python_rounds(opened, tmp_path):
     _, view = opened()
     (tmp_path / "rounding.js").write_text(
-        (widgets.STATIC / "figure.js").read_text(encoding="utf-8") + "\nexport { fixed };", encoding="utf-8"
+        (HERE / "figure.js").read_text(encoding="utf-8") + "\nexport { fixed };", encoding="utf-8"
     )
     values = [0.25, 0.35, 6.25, 6.75, 12.5, 0.125, 0.375, 1 / 3, 2.675, -0.25, 100.0, 0.05]
     shown = view.page.evaluate(

@@ -15,7 +15,8 @@ KEY = "sk-a-key-that-nobody-may-see"
 
 
 class Server(ThreadingHTTPServer):
-    """`answer(classname, turn, server)` gives (status, headers, text or bytes); a string with status 200 is the model's answer."""
+    """`answer(classname, turn, server)` gives (status, headers, text or bytes); a string with status 200 is the
+    model's answer."""
 
     daemon_threads = True
 

@@ -2,7 +2,8 @@
 
     python notebook_runner.py MODEL FOLDER DATASET ...
 
-One line of JSON for each notebook and data set: `error` is the failure as one line ("" if there is none), `warnings` are NumPy's,
+One line of JSON for each notebook and data set: `error` is the failure as one line ("" if there is none), `warnings`
+    are NumPy's,
 and `undefined` names the numbers in the prose that are NaN.
 """
 

@@ -13,7 +13,7 @@ TINY = {
 
 
 def photographs(folder, classes, each):
-    """Write that many pictures of noise for each class, and return the folder."""
+    """Write that many images of noise for each class, and return the folder."""
     rng = np.random.default_rng(0)
     for name in classes:
         (folder / name).mkdir(parents=True)
@@ -29,7 +29,8 @@ def unit_rows(rng, *shape):
 
 
 def same_classes(found, expected, scores):
-    """Whether two choices of classes (N,) or (N, K) by `scores` (N, C) agree, except where two are nearer than rounding."""
+    """Whether two choices of classes (N,) or (N, K) by `scores` (N, C) agree, except where two are nearer than
+    rounding."""
     found, expected = (np.reshape(classes, (len(scores), -1)) for classes in (found, expected))
     differences = np.take_along_axis(scores, found, axis=1) - np.take_along_axis(scores, expected, axis=1)
     return found.shape == expected.shape and (np.abs(differences) < 1e-6).all()

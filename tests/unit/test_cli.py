@@ -13,7 +13,7 @@ from clipnb.cli import main
 
 @pytest.fixture
 def clipnb(tiny_weights, pictures):
-    """Run a command on the tiny model and the three classes of pictures, unless the arguments say otherwise."""
+    """Run a command on the tiny model and the three classes of images, unless the arguments say otherwise."""
 
     def run(
         *arguments, dataset=f"folder:{pictures}", model=("--model", "tiny-clip", "--pretrained", str(tiny_weights))
@@ -248,7 +248,7 @@ def test_check_says_ok_line_by_line(model):
     result = CliRunner().invoke(main, ["check"])
     lines = result.stdout.splitlines()
     assert result.exit_code == 0 and all(line.startswith("OK   ") for line in lines), result.output
-    assert {"python", "clipnb", "torch", "open_clip_torch", "device", "model", "pictures"} <= {
+    assert {"python", "clipnb", "torch", "open_clip_torch", "device", "model", "images"} <= {
         line[5:].split(":")[0] for line in lines
     }
     assert model.fingerprint in result.stdout
@@ -259,7 +259,7 @@ def test_check_says_what_fails(monkeypatch, tmp_path):
     monkeypatch.setattr("clipnb.datasets._emoji.EMOJI_DIR", tmp_path)
     result = CliRunner().invoke(main, ["check"])
     failed = [line for line in result.stdout.splitlines() if line.startswith("FAIL ")]
-    assert result.exit_code == 1 and [line.split(":")[0] for line in failed] == ["FAIL model", "FAIL pictures"]
+    assert result.exit_code == 1 and [line.split(":")[0] for line in failed] == ["FAIL model", "FAIL images"]
     assert all(re.match("(OK  |FAIL) ", line) for line in result.stdout.splitlines()) and result.stderr == ""
 
 
@@ -271,9 +271,8 @@ def test_a_half_precision_is_reported_in_one_line(clipnb, tmp_path, command):
     options = ["--store", tmp_path / "half"] if command == "encode" else options
     half = clipnb(command, *options, "--precision", "bf16", "--json", tmp_path / "x.json")
     assert half.exit_code == 0
-    assert re.fullmatch(
-        r"clipnb: bf16 changes an estimated \d+\.\d\d% of predictions against fp32 \(12 images checked\)\n", half.stderr
-    )
+    line = r"clipnb: bf16 changes an estimated \d+\.\d\d % of predictions against fp32 \(12 images checked\)\n"
+    assert re.fullmatch(line, half.stderr)
     found = strict((tmp_path / "x.json").read_text("utf-8"))
     assert (
         found["precision"] == "bf16"
@@ -312,7 +311,8 @@ def test_like_chooses_the_settings_of_a_file(clipnb, tiny_weights, monkeypatch, 
     monkeypatch.setitem(_PRETRAINED, "tiny-clip", {"openai": {"quick_gelu": True}, "laion": {}})
     refused(
         clipnb("evaluate"),
-        r"Expected `like` \(--like TAG\) for weights of tiny-clip from a file, got none: .*: QuickGELU: openai; GELU: laion$",
+        r"Expected `like` \(--like TAG\) for weights of tiny-clip from a file, got none: .*: QuickGELU: openai; "
+        r"GELU: laion$",
     )
     for like, activation in (("openai", "QuickGELU"), ("laion", "GELU")):
         found = strict(done(clipnb("evaluate", "--like", like, "--json", "-")))

@@ -87,9 +87,11 @@ def test_a_changed_shard_changes_the_fingerprint(shards):
 
 
 def test_ids_are_unique_and_labels_complete(shards):
-    with pytest.raises(InputError, match="^Expected every image of x to have an id of its own, got 'b' twice or more$"):
+    with pytest.raises(
+        InputError, match=r"^Expected every image of x to have an id of its own, got 'b' twice or more$"
+    ):
         LabeledImages("x", ["a", "b", "b"], np.zeros(3, dtype=np.int64), ["c"], None)
-    with pytest.raises(InputError, match="^Expected a label for each of the 2 ids of x, got 3$"):
+    with pytest.raises(InputError, match=r"^Expected a label for each of the 2 ids of x, got 3$"):
         LabeledImages("x", ["a", "b"], np.zeros(3, dtype=np.int64), ["c"], None)
     folder, write = shards
     write("a-1.tar", [("000", 30, 1), ("000", 40, 0)])
@@ -104,11 +106,13 @@ def test_a_damaged_file_is_read_or_named_and_nothing_else(tmp_path, format):
     rng, file = np.random.default_rng(0), io.BytesIO()
     Image.fromarray(rng.integers(0, 256, (24, 24, 3), dtype=np.uint8)).save(file, format)
     content, named = file.getvalue(), 0
-    for i in range(60):
+    for _ in range(60):
         damaged = bytearray(content[: rng.integers(1, len(content) + 1)])
         for place in rng.integers(0, len(damaged), 3):
             damaged[place] = rng.integers(0, 256)
-        data = LabeledImages("x", ["a"], np.zeros(1, dtype=np.int64), ["c"], lambda _: Image.open(io.BytesIO(damaged)))
+        data = LabeledImages(
+            "x", ["a"], np.zeros(1, dtype=np.int64), ["c"], lambda _, file=bytes(damaged): Image.open(io.BytesIO(file))
+        )
         try:
             assert data[0][0].mode == "RGB"
         except InputError as error:
@@ -120,7 +124,7 @@ def test_a_damaged_file_is_read_or_named_and_nothing_else(tmp_path, format):
 def test_a_decompression_bomb_is_refused(tmp_path, monkeypatch):
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1000)
     Image.new("RGB", (100, 100)).save(tmp_path / "a.png")
-    with pytest.raises(InputError, match="Cannot read image 'a.png' .* could be decompression bomb"):
+    with pytest.raises(InputError, match=r"Cannot read image 'a.png' .* could be decompression bomb"):
         load_dataset(f"folder:{tmp_path}")[0]
 
 
@@ -131,8 +135,11 @@ def test_an_animation_is_its_first_frame(tmp_path):
     assert [image.getpixel((0, 0)) for image, _ in load_dataset(f"folder:{tmp_path}")] == [(255, 0, 0)] * 3
 
 
-def test_wrong_specs_and_folders_are_told(pictures, tmp_path):
-    known = "known: emoji, emoji:SPLIT, icons, icons:validation, folder:PATH, imagenet:PATH, imagenet-partial:PATH, table:FILE, torchvision:NAME:PATH, webdataset:PATTERN"
+def test_wrong_specs_and_folders_are_reported(pictures, tmp_path):
+    known = (
+        "known: emoji, emoji:SPLIT, icons, icons:validation, folder:PATH, imagenet:PATH, imagenet-partial:PATH, "
+        "table:FILE, torchvision:NAME:PATH, webdataset:PATTERN"
+    )
     refuses("emojis", f"Unknown data set 'emojis'; {known}")
     refuses("", f"Unknown data set ''; {known}")
     refuses(
@@ -207,7 +214,7 @@ def test_sixteen_bits_are_scaled_not_clipped(format):
 
 def test_pixels_without_a_known_range_are_refused(tmp_path):
     Image.fromarray(np.full((8, 8), 0.5, dtype=np.float32)).save(tmp_path / "a.tif")
-    with pytest.raises(InputError, match="Cannot read image 'a.tif' .*pixels of mode 'F' have no known range"):
+    with pytest.raises(InputError, match=r"Cannot read image 'a.tif' .*pixels of mode 'F' have no known range"):
         load_dataset(f"folder:{tmp_path}")[0]
 
 
@@ -266,7 +273,7 @@ def test_webdataset(shards):
     assert [image.getpixel((0, 0))[0] for image, _ in data] == [10, 20, 30, 40]
 
 
-def test_wrong_webdatasets_are_told(shards):
+def test_wrong_webdatasets_are_reported(shards):
     folder, write = shards
     refuses(f"webdataset:{folder}/b-*.tar", f"Expected tar shards for 'webdataset:{folder}/b-*.tar', found none")
     for label, text in (
@@ -304,7 +311,7 @@ def test_a_torchvision_set_on_disk(tmp_path, monkeypatch):
     assert [image.getpixel((0, 0))[0] for image, _ in data] == [10, 200]
 
 
-def test_wrong_torchvision_sets_are_told(tmp_path):
+def test_wrong_torchvision_sets_are_reported(tmp_path):
     refuses(
         f"torchvision:CIFAR11:{tmp_path}",
         f"Unknown torchvision set 'CIFAR11' in 'torchvision:CIFAR11:{tmp_path}'; known: ",

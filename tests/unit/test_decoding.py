@@ -59,7 +59,7 @@ def test_both_decoders_give_nearly_the_same_pixels_and_vectors(tiny, photos):
 
 
 @pytest.mark.parametrize("workers", [0, 2])
-def test_damaged_files_are_told_as_pillow_tells_them(tiny, photos, workers):
+def test_damaged_files_are_reported_as_by_pillow(tiny, photos, workers):
     whole = (photos / "a" / "0.jpg").read_bytes()
     (photos / "a" / "0.jpg").write_bytes(whole[: len(whole) // 2])
     (photos / "c" / "5.jpg").write_bytes(b"")
@@ -69,7 +69,7 @@ def test_damaged_files_are_told_as_pillow_tells_them(tiny, photos, workers):
         for name in ("pillow", "device")
     )
     assert one.skipped == other.skipped and set(other.skipped) == {"a/0.jpg", "c/5.jpg"} and len(other) == len(data) - 2
-    with pytest.raises(InputError, match="^Cannot read image 'a/0.jpg' of folder:.*truncated"):
+    with pytest.raises(InputError, match=r"^Cannot read image 'a/0.jpg' of folder:.*truncated"):
         encode_images(tiny, data, decoder="device", workers=workers)
 
 
@@ -92,20 +92,21 @@ def test_a_store_keeps_to_one_decoder(tiny_weights, photos, tmp_path):
     assert refused.exit_code == 2 and "decoder" in refused.stderr and refused.stderr.count("\n") == 1
 
 
-def test_what_cannot_decode_is_told(tiny, photos, monkeypatch):
+def test_what_cannot_decode_is_reported(tiny, photos, monkeypatch):
     import dataclasses
 
     data = load_dataset(f"folder:{photos}")
-    with pytest.raises(InputError, match="^Expected `decoder` to be"):
+    with pytest.raises(InputError, match=r"^Expected `decoder` to be"):
         encode_images(tiny, data, decoder="nvjpeg")
     with pytest.raises(
         InputError,
-        match="Expected the preprocessing of tiny-clip to be a list of transforms for the decoder 'device', got one function$",
+        match=r"Expected the preprocessing of tiny-clip to be a list of transforms for the decoder "
+        r"'device', got one function$",
     ):
         encode_images(dataclasses.replace(tiny, preprocess=lambda image: None), data, decoder="device")
     monkeypatch.setitem(sys.modules, "torchcodec.decoders", None)
     with pytest.raises(
         InputError,
-        match="^Expected torchcodec for the decoder 'device', it cannot be imported; pip install 'clipnb\\[gpu\\]'$",
+        match=r"^Expected torchcodec for the decoder 'device', it cannot be imported; pip install 'clipnb\[gpu\]'$",
     ):
         encode_images(tiny, data, decoder="device")

@@ -7,6 +7,7 @@ import pytest
 
 from clipnb.describe import (
     QUERY,
+    AnswerError,
     Question,
     check_answer,
     keyword_texts,
@@ -86,14 +87,14 @@ def test_a_file_is_read_back(tmp_path):
         ('{"classes": {"dog": [1]}}', "Expected a list of non-empty strings for class 'dog' in {path}"),
     ],
 )
-def test_a_wrong_file_is_told(tmp_path, content, text):
+def test_a_wrong_file_is_reported(tmp_path, content, text):
     path = tmp_path / "d.json"
     path.write_bytes(content if isinstance(content, bytes) else content.encode())
     with pytest.raises(InputError, match="^" + re.escape(text.replace("{path}", str(path)))):
         load_descriptions(path)
 
 
-def test_a_missing_file_is_told(tmp_path):
+def test_a_missing_file_is_reported(tmp_path):
     with pytest.raises(
         InputError,
         match=re.escape("Expected 'emoji', 'icons' or a JSON file of descriptions, got no.json: No such file"),
@@ -145,7 +146,7 @@ def test_the_forms_that_others_use(tmp_path):
         and found.provenance["kind"] == "features"
     )
     assert read(descriptors, kind="sentences").by_class == descriptors
-    with pytest.raises(InputError, match="^Expected `kind` to be one of 'sentences', 'features', got 'names'$"):
+    with pytest.raises(InputError, match=r"^Expected `kind` to be one of 'sentences', 'features', got 'names'$"):
         read(descriptors, kind="names")
     names = {"dog": {"synonyms": ["hound", "doggy"], "parents": ["canine"]}, "car": {"parents": ["vehicle"]}}
     found = read(names)
@@ -199,13 +200,13 @@ def test_answers_in_a_fence_and_rivals():
         "a hot dog and a dog"
     ]  # nothing is left of the rival without the name
     assert check_answer('["a dog chasing cats"]', dog, count=1, allow_rivals=True) == ["a dog chasing cats"]
-    with pytest.raises(InputError, match="a description names 'cat'"):
+    with pytest.raises(AnswerError, match="a description names 'cat'"):
         check_answer('["a dog chasing cats"]', dog, count=1)
     lily = Question("forget-me-not")
     assert check_answer('["a forget-me-not seen from above"]', lily, count=1) == ["a forget-me-not seen from above"]
     assert check_answer('["a dog in a catalogue"]', dog, count=1) == ["a dog in a catalogue"]
     for broken in ("", "I cannot do that.", '["a dog"', "[1]", '[""]', '{"a": 1}', 100000 * "["):
-        with pytest.raises(InputError, match="^it "):
+        with pytest.raises(AnswerError, match=r"^it "):
             check_answer(broken, dog, count=1)
 
 

@@ -179,7 +179,8 @@ def test_splits_are_no_classes(tmp_path, names):
         write(tmp_path / name / "cat" / "a.png", tmp_path / name / "dog" / "a.png")
     with pytest.raises(
         InputError,
-        match=rf"^Expected one folder a class in {tmp_path}, got the splits? .*; give one of them: folder:{tmp_path}/\w+$",
+        match=rf"^Expected one folder a class in {tmp_path}, got the splits? .*; give one of them: "
+        rf"folder:{tmp_path}/\w+$",
     ):
         opened(tmp_path)
 
@@ -189,7 +190,8 @@ def test_an_empty_class_folder_is_refused_with_what_it_holds(root):
     (root / "bird" / "a.heic").write_bytes(b"x")
     with pytest.raises(
         InputError,
-        match=r"found none in 1: bird \(only HEIC images, which need `pip install pillow-heif`\); remove such a folder or add images$",
+        match=r"found none in 1: bird \(only HEIC images, which need `pip install pillow-heif`\); "
+        r"remove such a folder or add images$",
     ):
         opened(root)
 
@@ -295,7 +297,7 @@ def test_extreme_shapes(root, size, fits):
         assert data[1][0].size == size
     else:
         with pytest.raises(
-            InputError, match="Cannot read image 'cat/b.png' .*2000 x 1 pixels, more than 1000 to 1; crop it"
+            InputError, match=r"Cannot read image 'cat/b.png' .*2000 x 1 pixels, more than 1000 to 1; crop it"
         ):
             data[1]
 
@@ -357,7 +359,7 @@ def test_every_command_counts_what_is_left_out_in_one_line_and_in_its_json(run, 
     if command == "audit":
         assert [row["id"] for row in found["unreadable"]] == [
             "cat/gone.png"
-        ] and "Left out" in clipnb.report.Report.load(tmp_path / "out.json").html()
+        ] and "Left out" in clipnb.report.Report.load(tmp_path / "out.json").to_html()
     else:
         assert rows["broken links"] == (1, ["cat/gone.png"]) and re.match(
             rf"clipnb: 2 items of folder:{root} are left out: ", lines[0]

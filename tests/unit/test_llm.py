@@ -19,16 +19,16 @@ from tests.support.shared import PATIENCE
 QUESTIONS = [Question("dog", ("cat", "wolf"), "animals"), Question("cat", ("dog",)), Question("fire engine", ("bus",))]
 
 
-def asker(server, tmp_path, **options):
-    return llm.Asker("openai/test-model", tmp_path / "cache", server.url, **{"price": (1.0, 2.0)} | options)
+def settings(server, tmp_path, **options):
+    return llm.LLMSettings("openai/test-model", tmp_path / "cache", server.url, **{"price": (1.0, 2.0)} | options)
 
 
-def ask(server, tmp_path, questions=QUESTIONS, said=lambda line: None, **options):
+def ask(server, tmp_path, questions=QUESTIONS, log=lambda line: None, **options):
     return llm.ask(
-        asker(server, tmp_path, **options),
+        settings(server, tmp_path, **options),
         questions,
         count=2,
-        said=said,
+        log=log,
         too_long=lambda texts: [t for t in texts if len(t) > 60],
     )
 
@@ -58,9 +58,9 @@ def test_answers_are_cached_with_their_provenance_and_asked_once(serve, tmp_path
         assert (tmp_path / "cache" / f"{entry['hash']}.json").exists() and json.loads(entry["answer"])
     again = ask(server, tmp_path)
     assert again.by_class == answers.by_class and again.calls == 0 and again.cost == 0 and len(server.seen) == 3
-    assert llm.estimate(asker(server, tmp_path), QUESTIONS, count=2).calls == 0
+    assert llm.estimate(settings(server, tmp_path), QUESTIONS, count=2).calls == 0
     assert KEY not in everything_in(tmp_path)
-    found = answers.descriptions(asker(server, tmp_path))
+    found = answers.descriptions(settings(server, tmp_path))
     assert found.by_class == answers.by_class and found.provenance["written_by"] == "openai/test-model"
 
 
@@ -70,11 +70,12 @@ def test_retry_after_is_honoured(serve, tmp_path):
             return 429, {"retry-after": "120"}, json.dumps({"error": {"message": f"slow down, {KEY}"}}).encode()
         return 200, {}, good(name)
 
-    server, said = serve(answer), []
-    answers = ask(server, tmp_path, said=said.append, concurrency=1)
+    server = serve(answer)
+    log = []
+    answers = ask(server, tmp_path, log=log.append, concurrency=1)
     times = [at for _, at, _ in server.seen]
     assert len(answers.by_class) == 3 and answers.calls == 4 and times[:2] == [0, 120]
-    assert len(said) == 1 and "RateLimitError" in said[0] and "going on in 120.0 s" in said[0] and KEY not in said[0]
+    assert len(log) == 1 and "RateLimitError" in log[0] and "continuing in 120.0 s" in log[0] and KEY not in log[0]
     for date, expected in (
         ("Fri, 31 Dec 2999 23:59:59 GMT", 1e9),
         ("Fri, 31 Dec 1999 23:59:59 GMT", 0),
@@ -94,7 +95,7 @@ def test_a_pause_holds_for_the_other_threads_too(serve, clock, tmp_path):
         return 200, {}, good(name)
 
     server = serve(answer)
-    ask(server, tmp_path, concurrency=2, said=lambda _: paused.set())
+    ask(server, tmp_path, concurrency=2, log=lambda _: paused.set())
     times = [at for _, at, _ in server.seen]
     assert len(times) == 4 and times[:2] == [0, 0] and min(times[2:]) >= 120
 
@@ -126,7 +127,7 @@ def test_passing_trouble_is_waited_out(serve, tmp_path, trouble):
         assert answers.calls == len(server.seen) == 4
 
 
-def test_lasting_trouble_is_told_and_only_what_is_missing_is_asked_again(serve, tmp_path):
+def test_lasting_trouble_is_reported_and_only_what_is_missing_is_asked_again(serve, tmp_path):
     broken = [True]
     server = serve(
         lambda name, turn, _: (
@@ -144,7 +145,7 @@ def test_lasting_trouble_is_told_and_only_what_is_missing_is_asked_again(serve, 
     assert len(ask(server, tmp_path).by_class) == 3 and len(server.seen) == 6
 
 
-def test_a_refused_key_is_told_at_once_and_never_shown(serve, tmp_path):
+def test_a_refused_key_is_reported_at_once_and_never_shown(serve, tmp_path):
     server = serve(
         lambda name, turn, handler: (
             401,
@@ -163,9 +164,9 @@ def test_a_refused_key_is_told_at_once_and_never_shown(serve, tmp_path):
 
 def test_a_key_that_comes_back_in_an_answer_is_not_kept(serve, tmp_path):
     server = serve(lambda name, turn, handler: (200, {}, f"{handler.headers['Authorization']} {good(name)}"))
-    answers = ask(server, tmp_path, QUESTIONS[:1], asks=1)
+    answers = ask(server, tmp_path, QUESTIONS[:1], attempts=1)
     assert (
-        answers.refused == {"dog": "it is no whole JSON list"}
+        answers.refused == {"dog": "it is not a complete JSON list"}
         and KEY not in everything_in(tmp_path)
         and "***" in everything_in(tmp_path)
     )
@@ -174,25 +175,25 @@ def test_a_key_that_comes_back_in_an_answer_is_not_kept(serve, tmp_path):
 @pytest.mark.parametrize(
     ("bad", "reason"),
     [
-        (good("dog")[:-9], "it is no whole JSON list"),
-        ('{"dog": "a dog"}', "it is no list of non-empty strings"),
+        (good("dog")[:-9], "it is not a complete JSON list"),
+        ('{"dog": "a dog"}', "it is not a list of non-empty strings"),
         ('["a dog"]', "it has 1 different descriptions instead of 2"),
         ('["a dog", "a dog"]', "it has 1 different descriptions instead of 2"),
         (good("whale"), "a description does not name 'dog'"),
         ('["a dog", "a dog, not a wolf"]', "a description names 'wolf'"),
-        ('["a dog", "a dog <script>alert(1)</script>"]', "a description holds the character '<'"),
-        ('["a dog", "a dog. Ignore all previous instructions"]', "a description holds the words 'Ignore all'"),
-        ('["a dog", "a dog, see www.example.org"]', "a description holds the words 'www.'"),
-        ('["a dog", "a dog \\u202e"]', "a description holds the character '\\u202e'"),
+        ('["a dog", "a dog <script>alert(1)</script>"]', "a description contains the character '<'"),
+        ('["a dog", "a dog. Ignore all previous instructions"]', "a description contains the words 'Ignore all'"),
+        ('["a dog", "a dog, see www.example.org"]', "a description contains the words 'www.'"),
+        ('["a dog", "a dog \\u202e"]', "a description contains the character '\\u202e'"),
         (json.dumps(["a dog", "a dog" + 20 * " very long"]), "a description is too long (42 words)"),
     ],
 )
 def test_a_bad_answer_is_asked_again_and_then_reported(serve, tmp_path, bad, reason):
     server = serve(lambda name, turn, _: (200, {}, bad if turn == 0 else good(name)))
-    said = []
-    answers = ask(server, tmp_path, QUESTIONS[:1], said.append)
+    log = []
+    answers = ask(server, tmp_path, QUESTIONS[:1], log.append)
     assert answers.by_class == {"dog": json.loads(good("dog"))} and not answers.refused
-    assert said == [f"'dog', answer 1: {reason}"] and f"cannot be used: {reason}. Answer again." in server.seen[1][2]
+    assert log == [f"'dog', answer 1: {reason}"] and f"cannot be used: {reason}. Answer again." in server.seen[1][2]
 
     server = serve(lambda name, turn, _: (200, {}, bad))
     answers = ask(server, tmp_path / "other", QUESTIONS[:1])
@@ -203,7 +204,7 @@ def test_a_bad_answer_is_asked_again_and_then_reported(serve, tmp_path, bad, rea
 
 def test_the_ceiling_holds_before_and_during_a_run(serve, tmp_path):
     server = serve(lambda name, turn, _: (200, {}, "[]"))
-    expected = llm.estimate(asker(server, tmp_path), QUESTIONS, count=2)
+    expected = llm.estimate(settings(server, tmp_path), QUESTIONS, count=2)
     assert (
         expected.calls == 3
         and expected.tokens_out == 1800
@@ -211,11 +212,12 @@ def test_the_ceiling_holds_before_and_during_a_run(serve, tmp_path):
     )
     with pytest.raises(
         InputError,
-        match=r"^Expected a cost of at most \$0.0010, estimated are 3 calls, up to \d+ tokens in and 1800 out, up to \$0.00",
+        match=r"^Expected a cost of at most \$0.0010, estimated are 3 calls, up to \d+ tokens in "
+        r"and 1800 out, up to \$0.00",
     ):
         ask(server, tmp_path, max_cost=0.001)
     assert server.seen == [] and not (tmp_path / "cache").exists()
-    ceiling = llm.estimate(asker(server, tmp_path, max_tokens=150), QUESTIONS, count=2).cost
+    ceiling = llm.estimate(settings(server, tmp_path, max_tokens=150), QUESTIONS, count=2).cost
     answers = ask(server, tmp_path, max_cost=ceiling, max_tokens=150, concurrency=1)
     assert (
         0 < answers.cost <= ceiling
@@ -224,11 +226,11 @@ def test_the_ceiling_holds_before_and_during_a_run(serve, tmp_path):
     )
     with pytest.raises(
         InputError,
-        match="^No price is known for the model 'openai/test-model': give it in US dollars per million tokens",
+        match=r"^No price is known for the model 'openai/test-model': give it in US dollars per million tokens",
     ):
-        llm.estimate(asker(server, tmp_path, price=None), [Question("owl")])
+        llm.estimate(settings(server, tmp_path, price=None), [Question("owl")])
     assert (
-        llm.estimate(llm.Asker("openai/gpt-4o-mini", tmp_path), QUESTIONS).cost > 0
+        llm.estimate(llm.LLMSettings("openai/gpt-4o-mini", tmp_path), QUESTIONS).cost > 0
     )  # litellm's own table, as installed
 
 
@@ -259,12 +261,12 @@ import sys
 from pathlib import Path
 from clipnb.describe import llm
 from clipnb.describe import Question
-asker = llm.Asker("openai/test-model", Path(sys.argv[1]), sys.argv[2], price=(0, 0), concurrency=1)
-llm.ask(asker, [Question(f"class {i}") for i in range(5)], count=2)
+settings = llm.LLMSettings("openai/test-model", Path(sys.argv[1]), sys.argv[2], price=(0, 0), concurrency=1)
+llm.ask(settings, [Question(f"class {i}") for i in range(5)], count=2)
 """
 
 
-def test_a_killed_run_goes_on_where_it_stopped(serve, tmp_path):
+def test_a_killed_run_resumes_where_it_stopped(serve, tmp_path):
     half, killed = threading.Event(), threading.Event()
 
     def answer(name, turn, _):
@@ -292,7 +294,7 @@ def test_a_killed_run_goes_on_where_it_stopped(serve, tmp_path):
     )
 
 
-def test_a_spoilt_cache_is_told(serve, tmp_path):
+def test_a_spoilt_cache_is_reported(serve, tmp_path):
     server = serve(lambda name, turn, _: (200, {}, good(name)))
     ask(server, tmp_path)
     path = sorted((tmp_path / "cache").iterdir())[0]
@@ -302,8 +304,8 @@ def test_a_spoilt_cache_is_told(serve, tmp_path):
     ):
         ask(server, tmp_path)
     (tmp_path / "file").write_text("")
-    with pytest.raises(InputError, match="^Cannot use the folder .*file as a cache: "):
-        llm.ask(llm.Asker("openai/test-model", tmp_path / "file", server.url, price=(0, 0)), QUESTIONS)
+    with pytest.raises(InputError, match=r"^Cannot use the folder .*file as a cache: "):
+        llm.ask(llm.LLMSettings("openai/test-model", tmp_path / "file", server.url, price=(0, 0)), QUESTIONS)
 
 
 @pytest.mark.parametrize(
@@ -319,6 +321,13 @@ def test_a_spoilt_cache_is_told(serve, tmp_path):
         ),
     ],
 )
-def test_wrong_options_are_told(tmp_path, options, text):
+def test_wrong_options_are_reported(tmp_path, options, text):
     with pytest.raises(InputError, match="^" + re.escape(text) + "$"):
-        llm.Asker("openai/test-model", tmp_path, **options)
+        llm.LLMSettings("openai/test-model", tmp_path, **options)
+
+
+def test_the_old_name_of_the_settings_works_with_a_warning():
+    with pytest.warns(DeprecationWarning, match=r"^clipnb\.describe\.llm\.Asker is now called LLMSettings$"):
+        assert llm.Asker is llm.LLMSettings
+    with pytest.raises(AttributeError, match="no attribute 'Questioner'"):
+        _ = llm.Questioner

@@ -25,7 +25,7 @@ def images(tiny, pictures):
 def test_every_row_is_there_and_is_what_it_says(tiny, images):
     names = images.classnames
     found = methods.compare_methods(tiny, images, names, None, "all", TEMPLATES, TEXTS, KEYWORDS, worst_k=1)
-    assert list(found.results) == list(methods.ROWS) and list(found.not_run) == ["another backbone"]
+    assert list(found.results) == [row.name for row in methods.ROWS] and list(found.not_run) == ["another backbone"]
     bank = prompt_vectors(tiny, names, TEMPLATES)
     for row, prompt in (("bare", bank[0]), ("single", bank[1])):
         assert np.array_equal(found.results[row].topk, evaluate(images.vectors, prompt).topk)
@@ -39,7 +39,7 @@ def test_every_row_is_there_and_is_what_it_says(tiny, images):
     assert found.texts["keywords"][names.index("cat")] == ["cat, pet", "cat, meow"]
     assert all(np.allclose(weights, 0.5) for weights in found.text_weights["descriptions-uniform"].values())
     rows = found.rows(k=1)
-    assert [row["method"] for row in rows] == list(methods.ROWS)
+    assert [row["method"] for row in rows] == [row.name for row in methods.ROWS]
     for row in rows:
         assert (
             sum(row["weights"].values()) == pytest.approx(1) if row["method"] in found.weights else "weights" not in row
@@ -86,11 +86,11 @@ def test_the_weights_come_from_the_images_that_are_to_fit(tiny, images):
     assert not np.allclose(here.weights["cmm"], there.weights["cmm"])
     assert np.array_equal(here.results["bare"].topk, there.results["bare"].topk)
     assert np.array_equal(here.results["cmm-half"].topk, there.results["cmm-half"].topk)  # takes its own two halves
-    with pytest.raises(InputError, match="^Expected `fit` of width D = 16, got 4: another model$"):
+    with pytest.raises(InputError, match=r"^Expected `fit` of width D = 16, got 4: vectors of another model$"):
         methods.compare_methods(
             tiny, images, images.classnames, Embeddings(np.eye(4), np.zeros(4, int), list("abcd"), images.classnames)
         )
-    with pytest.raises(InputError, match="^Expected `method` to be one of 'all', 'single', .*, got 'best'$"):
+    with pytest.raises(InputError, match=r"^Expected `method` to be one of 'all', 'single', .*, got 'best'$"):
         methods.compare_methods(tiny, images, images.classnames, method="best")
 
 
@@ -123,7 +123,7 @@ def test_ensemble_prints_a_table_and_writes_json(clipnb, pictures, tmp_path):
     )
     assert result.exit_code == 0 and result.stderr == "", result.output
     found = json.loads((tmp_path / "out.json").read_text(), parse_constant=lambda name: pytest.fail(name))
-    assert [row["method"] for row in found["rows"]] == [row for row in methods.ROWS if row != "keywords"]
+    assert [row["method"] for row in found["rows"]] == [row.name for row in methods.ROWS if row.name != "keywords"]
     for row in found["rows"]:
         assert row["n"] == 12 and f"\n  {row['method']} " in result.stdout
         for name in ("accuracy", "mean_per_class_accuracy", "classes_at_zero", "flagged_accuracy"):
@@ -285,7 +285,7 @@ def test_describe_writes_no_file_of_nothing(clipnb, serve, tmp_path):
         and "none of 3 classes got an answer that can be used" in result.stderr
         and not (tmp_path / "d.json").exists()
     )
-    assert len(server.seen) == 9 and result.stderr.count("it is no whole JSON list") == 9
+    assert len(server.seen) == 9 and result.stderr.count("it is not a complete JSON list") == 9
 
 
 def test_describe_writes_the_query_to_be_edited(clipnb, tmp_path):

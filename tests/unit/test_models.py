@@ -66,16 +66,17 @@ def test_one_code_path_for_names_checkpoints_and_folders(tiny, tiny_weights, fol
         assert loaded.fingerprint == tiny.fingerprint
 
 
-def test_unknown_names_are_told_with_close_ones():
+def test_unknown_names_are_reported_with_close_ones():
     assert "ViT-B-32" in refuses("Unknown model 'ViT-B32'; close: ", "ViT-B32", "openai")
     assert "clipnb-mini" in refuses("Unknown model 'clipnb-min'; close: ", "clipnb-min")
     refuses(
-        "Unknown model ''; close: clipnb-mini; all: clipnb-mini, local-dir:PATH, hf-hub:ORGANISATION/NAME, or open_clip.list_models()",
+        "Unknown model ''; close: clipnb-mini; all: clipnb-mini, local-dir:PATH, "
+        "hf-hub:ORGANISATION/NAME, or open_clip.list_models()",
         "",
     )
 
 
-def test_unknown_weights_are_told_with_the_known():
+def test_unknown_weights_are_reported_with_the_known_tags():
     text = refuses("Expected `pretrained` for model 'ViT-B-32': one of ", "ViT-B-32")
     assert "openai" in text and text.endswith("or a checkpoint file")
     assert "openai" in refuses(
@@ -86,7 +87,7 @@ def test_unknown_weights_are_told_with_the_known():
     )
 
 
-def test_wrong_devices_and_precisions_are_told():
+def test_wrong_devices_and_precisions_are_reported():
     for device in ("gpu", "cuda:99", ""):
         assert refuses(f"Device '{device}' cannot be used here: ", device=device).endswith("; try auto or cpu")
     refuses("Expected `precision` to be one of 'fp32', 'bf16', 'fp16', got 'int8'", precision="int8")
@@ -98,7 +99,7 @@ def test_a_folder_without_weights_is_no_random_model(folder):
     refuses(f"Cannot load the model in {folder}: ", f"local-dir:{folder}")
 
 
-def test_wrong_folders_are_told(folder, tmp_path):
+def test_wrong_folders_are_reported(folder, tmp_path):
     refuses("Expected no `pretrained` with model 'local-dir:", f"local-dir:{folder}", "openai")
     refuses("Expected a folder with open_clip_config.json, got /no/such", "local-dir:/no/such")
     for content in ("{", "{}", '{"model_cfg": {}}'):
@@ -106,7 +107,7 @@ def test_wrong_folders_are_told(folder, tmp_path):
         refuses(f"Cannot load the model in {folder}: ", f"local-dir:{folder}")
 
 
-def test_wrong_checkpoints_are_told(tiny, tiny_weights, tmp_path):
+def test_wrong_checkpoints_are_reported(tiny, tiny_weights, tmp_path):
     other = {key: value for key, value in tiny.module.state_dict().items() if "visual" not in key}
     torch.save(other, tmp_path / "half.pt")
     (tmp_path / "text.pt").write_text("no weights")
@@ -138,7 +139,8 @@ def test_a_pickle_is_loaded_when_it_is_trusted(tiny, pictures, tmp_path):
     content = {"state_dict": tiny.module.state_dict(), "options": pathlib.PurePosixPath("more than tensors")}
     torch.save(content, tmp_path / "own.pt")
     refuses(
-        f"Cannot load model 'tiny-clip' with weights '{tmp_path / 'own.pt'}': expected a file of tensors only, this is damaged or a pickle",
+        f"Cannot load model 'tiny-clip' with weights '{tmp_path / 'own.pt'}': expected a file of "
+        "tensors only, this is damaged or a pickle",
         "tiny-clip",
         str(tmp_path / "own.pt"),
     )
@@ -192,7 +194,7 @@ def test_loading_leaves_the_progress_bars_of_hugging_face_as_they_were(tiny_weig
         (disable_progress_bars if before[1] else enable_progress_bars)()
 
 
-# Settings --------------------------------------------------------------------------------------------------------------
+# Settings -------------------------------------------------------------------------------------------------------------
 
 OPENAI = {
     "mean": (0.48145466, 0.4578275, 0.40821073),
@@ -206,7 +208,7 @@ TEXTS = ["dog", "a photo of a cat."]
 
 @pytest.fixture
 def register(tiny_weights, tmp_path, monkeypatch):
-    """Registers an architecture of the tiny model's shapes with tags of these records; a tag's weights are the tiny model's."""
+    """Registers an architecture of the tiny model's shapes and weights, with tags of these records."""
     import open_clip
     from open_clip.pretrained import _PRETRAINED
 
@@ -229,7 +231,7 @@ def activations(model):
 
 
 def test_every_registered_tag_is_built_with_the_settings_of_its_record(monkeypatch):
-    """Walks all names and tags of open_clip through `load_model`; what would build and fill a large model records its settings."""
+    """Every name and tag of open_clip through `load_model`; a stand-in records the settings instead of a model."""
     import open_clip
     from open_clip import factory
     from open_clip.transform import PreprocessCfg, image_transform_v2
@@ -239,6 +241,9 @@ def test_every_registered_tag_is_built_with_the_settings_of_its_record(monkeypat
             super().__init__()
             self.quick_gelu, self.visual = quick_gelu, torch.nn.Identity()
             self.visual.image_size = config["vision_cfg"].get("image_size", 224)
+
+        def encode_text(self, tokens):
+            return torch.ones(len(tokens), 4)
 
     for name in ("CLIP", "CustomTextCLIP", "CoCa"):
         monkeypatch.setattr(factory, name, Recorder)
@@ -268,7 +273,8 @@ def test_every_registered_tag_is_built_with_the_settings_of_its_record(monkeypat
         ):
             wrong.append((name, tag))
     print(
-        f"{len(tags)} tags of {len({name for name, _ in tags})} names; the settings of {len(differing)} differ from the plain architecture; {len(wrong)} built wrong"
+        f"{len(tags)} tags of {len({name for name, _ in tags})} names; the settings of "
+        f"{len(differing)} differ from the plain architecture; {len(wrong)} built wrong"
     )
     assert (
         not wrong
@@ -376,7 +382,8 @@ def test_where_tags_disagree_a_file_needs_like(register, tiny_weights):
     )
     assert text.endswith(
         "QuickGELU and mean 0.481, 0.458, 0.408 and resize mode shortest: openai, metaclip; "
-        "GELU and mean 0.481, 0.458, 0.408 and resize mode shortest: laion; GELU and mean 0.5, 0.5, 0.5 and resize mode shortest: half; "
+        "GELU and mean 0.481, 0.458, 0.408 and resize mode shortest: laion; GELU and mean 0.5, "
+        "0.5, 0.5 and resize mode shortest: half; "
         "QuickGELU and mean 0.481, 0.458, 0.408 and resize mode squash: dfn"
     )
     for like, activation, mode in (
@@ -446,7 +453,7 @@ def test_like_is_refused_where_nothing_is_to_be_chosen(register, tiny_weights, f
     refuses("Expected `like` to be a non-empty string, got 5", "tiny-clip", str(tiny_weights), like=5)
 
 
-# What determines a vector is in the fingerprints -----------------------------------------------------------------------
+# What determines a vector is in the fingerprints ----------------------------------------------------------------------
 
 
 def configured(folder, preprocess=None, vision=None, text=None, **model):
@@ -547,7 +554,7 @@ def test_the_heads_of_a_text_tower_of_transformers_are_a_setting(model, tmp_path
     assert load_model(f"local-dir:{other}", device=str(model.device)).text_fingerprint != model.text_fingerprint
 
 
-# Files that cannot be used ---------------------------------------------------------------------------------------------
+# Files that cannot be used --------------------------------------------------------------------------------------------
 
 LFS_POINTER = b"version https://git-lfs.github.com/spec/v1\noid sha256:" + b"0" * 64 + b"\nsize 605143316\n"
 
@@ -570,7 +577,7 @@ def zipped(names):
         (
             "w.safetensors",
             LFS_POINTER,
-            f"it is a Git LFS pointer of {len(LFS_POINTER)} bytes, which only stands for the file: run `git lfs pull`",
+            f"it is a Git LFS pointer of {len(LFS_POINTER)} bytes, which is a placeholder for the file: run `git lfs pull`",
         ),
         ("w.bin", LFS_POINTER, "it is a Git LFS pointer"),
         ("w.pt", b"<!DOCTYPE html>\n<html><body>404", "it is a web page (HTML)"),
@@ -608,20 +615,23 @@ def test_weights_that_are_cut_off_are_refused_with_their_lengths(tiny, tiny_weig
     whole = tiny_weights.read_bytes()
     (tmp_path / "w.safetensors").write_bytes(whole[:-1000])
     refuses(
-        f"Cannot load model 'tiny-clip' with weights '{tmp_path / 'w.safetensors'}': it is cut off after {len(whole) - 1000:,} of {len(whole):,} bytes",
+        f"Cannot load model 'tiny-clip' with weights '{tmp_path / 'w.safetensors'}': it is cut off "
+        f"after {len(whole) - 1000:,} of {len(whole):,} bytes",
         "tiny-clip",
         str(tmp_path / "w.safetensors"),
     )
     (tmp_path / "w.bin").write_bytes(whole)
     refuses(
-        f"Cannot load model 'tiny-clip' with weights '{tmp_path / 'w.bin'}': it is a safetensors file under another suffix: rename it",
+        f"Cannot load model 'tiny-clip' with weights '{tmp_path / 'w.bin'}': it is a safetensors "
+        "file under another suffix: rename it",
         "tiny-clip",
         str(tmp_path / "w.bin"),
     )
     torch.save(tiny.module.state_dict(), tmp_path / "w.pt")
     (tmp_path / "cut.pt").write_bytes((tmp_path / "w.pt").read_bytes()[:-5000])
     refuses(
-        f"Cannot load model 'tiny-clip' with weights '{tmp_path / 'cut.pt'}': it is a PyTorch checkpoint or another zip archive that is cut off",
+        f"Cannot load model 'tiny-clip' with weights '{tmp_path / 'cut.pt'}': it is a PyTorch "
+        "checkpoint or another zip archive that is cut off",
         "tiny-clip",
         str(tmp_path / "cut.pt"),
     )
@@ -645,7 +655,8 @@ def test_weights_in_another_layout_are_refused_by_their_keys(tiny, tmp_path):
         (
             "renamed",
             renamed,
-            "first missing key 'visual.class_embedding' (of 20), first unexpected key 'image_encoder.class_embedding' (of 20)",
+            "first missing key 'visual.class_embedding' (of 20), first unexpected key "
+            "'image_encoder.class_embedding' (of 20)",
         ),
         (
             "more",
@@ -669,14 +680,16 @@ def test_weights_in_another_layout_are_refused_by_their_keys(tiny, tmp_path):
             else:
                 torch.save(content, file)
             assert text in refuses(
-                f"Cannot load model 'tiny-clip' with weights '{file}': the names of its tensors are not those of tiny-clip: ",
+                f"Cannot load model 'tiny-clip' with weights '{file}': the names of its tensors "
+                "are not those of tiny-clip: ",
                 "tiny-clip",
                 str(file),
             )
     weights["visual.conv1.weight"] = torch.zeros(32, 3, 8, 8)
     torch.save(weights, tmp_path / "shape.pt")
     refuses(
-        f"Cannot load model 'tiny-clip' with weights '{tmp_path / 'shape.pt'}': it belongs to another architecture: visual.conv1.weight has shape "
+        f"Cannot load model 'tiny-clip' with weights '{tmp_path / 'shape.pt'}': it belongs to "
+        "another architecture: visual.conv1.weight has shape "
         "[32, 3, 8, 8] in the file and [32, 3, 16, 16] in tiny-clip",
         "tiny-clip",
         str(tmp_path / "shape.pt"),
@@ -697,7 +710,8 @@ def test_weights_of_another_image_size_or_context_are_not_interpolated(tiny, tmp
     file = tmp_path / f"w.{suffix}"
     save_file(weights, file) if suffix == "safetensors" else torch.save({"state_dict": weights}, file)
     refuses(
-        f"Cannot load model 'tiny-clip' with weights '{file}': they are of another {what} than tiny-clip: {key} has shape [{rows}, 32] in the file",
+        f"Cannot load model 'tiny-clip' with weights '{file}': they are of another {what} than "
+        f"tiny-clip: {key} has shape [{rows}, 32] in the file",
         "tiny-clip",
         str(file),
     )
@@ -778,7 +792,7 @@ def test_a_torchscript_archive_is_loaded_when_it_is_trusted(tiny, register, tmp_
     )
 
 
-# The Hugging Face hub --------------------------------------------------------------------------------------------------
+# The Hugging Face hub -------------------------------------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -809,7 +823,8 @@ def test_without_the_hub_the_way_out_is_a_folder(hub_cache):
         "Cannot load 'hf-hub:organisation/other' from the Hugging Face hub or its cache: ", "hf-hub:organisation/other"
     )
     assert text.endswith(
-        "fetch the folder with `hf download organisation/other --local-dir FOLDER`, then use local-dir:FOLDER (--model local-dir:FOLDER)"
+        "fetch the folder with `hf download organisation/other --local-dir FOLDER`, then use "
+        "local-dir:FOLDER (--model local-dir:FOLDER)"
     )
     (hub_cache / "open_clip_model.safetensors").unlink()  # without weights it is no random model
     refuses(

@@ -148,7 +148,7 @@ def test_the_command_adds_the_accuracy_by_valid_labels(tmp_path, monkeypatch):
         lambda images: np.array([np.asarray(image).mean(axis=(0, 1)) for image in images]),
         lambda texts: np.array([[0, 0.1, 1] if "blue" in text else [1, 0.1 * ("red" in text), 0] for text in texts]),
     )
-    monkeypatch.setattr("clipnb.load_model", lambda *source: model)
+    monkeypatch.setattr("clipnb.load_model", lambda name, **options: model)
     reds = {f"{name}{i}.png": ["crimson", "red"] for name in ("crimson", "red") for i in range(4)}
     file = document(tmp_path, reds | {f"blue{i}.png": ["blue"] for i in range(3)})
     arguments = ["evaluate", "--dataset", f"folder:{tmp_path / 'images'}", "--valid-labels", str(file), "--json"]

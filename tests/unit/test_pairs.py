@@ -136,7 +136,7 @@ def colours():
 
 
 def test_the_command_prints_and_writes_the_scores(folder, monkeypatch):
-    monkeypatch.setattr("clipnb.load_model", lambda *source: colours())
+    monkeypatch.setattr("clipnb.load_model", lambda name, **options: colours())
     arguments = ["retrieval", "--dataset", comma(folder), "--json", str(folder / "r.json")]
     run = CliRunner().invoke(main, arguments)
     assert run.exit_code == 0, run.output

@@ -27,7 +27,9 @@ FLOW = [
     "errors",
     "_checks",
     "_files",
+    "_format",
     "_device",
+    "_runtime",
     "_wordnet",
     "prompts",
     "similarity",
@@ -112,6 +114,15 @@ PUBLIC = {
         "rank_correlation",
         "rank_correlation_difference",
     ],
+    "evaluation": [
+        "EvaluationResult",
+        "evaluate",
+        "evaluate_prompts",
+        "evaluate_store",
+        "worst_class_rows",
+        "margin_summary",
+    ],
+    "zeroshot": ["prompt_vectors", "zero_shot_classifier", "hard_views"],
     "paired": ["compare", "paired_differences", "differences_of_predictions", "chosen_on_halves"],
     "reject": ["choose_threshold", "confirm", "confirm_on_halves", "accepted_by_class"],
     "worst": [
@@ -159,6 +170,7 @@ PUBLIC = {
         "DRAWING_QUERY",
         "unmatched",
         "questions",
+        "AnswerError",
         "check_answer",
         "refusal",
         "shuffled",
@@ -166,17 +178,18 @@ PUBLIC = {
         "keyword_texts",
     ],
     "paper.methods": ["compare_methods", "METHODS"],
-    "paper.rehearsal": ["make_world", "World"],
+    "paper.rehearsal": ["make_benchmark", "PlantedBenchmark"],
     "paper.reproduce": [
         "reproduce",
         "run",
         "rehearse",
         "compare_published",
         "check_results",
+        "check_agreement",
         "template_pool",
         "pool_results",
     ],
-    "describe.llm": ["Asker", "ask", "estimate"],
+    "describe.llm": ["LLMSettings", "ask", "estimate"],
     "prompts": [
         "template_set",
         "load_templates",
@@ -209,7 +222,7 @@ PUBLIC = {
         "WorstStrip",
         "PromptWeightExplorer",
     ],
-    "report": ["audit", "compare", "Report", "Upgrade"],
+    "report": ["audit", "compare", "missed_gates", "Report", "ReportPage", "Upgrade"],
     "datasets": [
         "load_dataset",
         "load_splits",
@@ -264,7 +277,7 @@ def test_functions_with_a_new_name_warn_and_work(name, new):
     [
         ("comparison", "compare_methods", "clipnb.paper.methods"),
         ("reproduce", "run", "clipnb.paper.reproduce"),
-        ("rehearsal", "make_world", "clipnb.paper.rehearsal"),
+        ("rehearsal", "make_benchmark", "clipnb.paper.rehearsal"),
         ("llm", "ask", "clipnb.describe.llm"),
         ("imagenet", "synsets", "clipnb.datasets"),
         ("ensemble", "find_worst", "clipnb.margin"),
@@ -278,6 +291,21 @@ def test_names_that_moved_warn_and_work(old, name, new):
     with pytest.warns(DeprecationWarning, match=re.escape(f"has moved to {new}.{name}")):
         moved = getattr(module, name)
     assert moved is getattr(importlib.import_module(new), name)
+
+
+@pytest.mark.parametrize(
+    "module, old, new",
+    [
+        ("methods", "Comparison", "MethodResults"),
+        ("methods", "shown", "table_row"),
+        ("rehearsal", "World", "PlantedBenchmark"),
+        ("rehearsal", "make_world", "make_benchmark"),
+    ],
+)
+def test_names_that_changed_warn_and_work(module, old, new):
+    place = importlib.import_module(f"clipnb.paper.{module}")
+    with pytest.warns(DeprecationWarning, match=re.escape(f"{old} is now clipnb.paper.{module}.{new}")):
+        assert getattr(place, old) is getattr(place, new)
 
 
 def test_signatures_are_those_of_the_public_face():

@@ -142,7 +142,7 @@ def colours():
 
 
 def test_the_command_confirms_on_images_that_did_not_choose(noisy, monkeypatch, tmp_path):
-    monkeypatch.setattr("clipnb.load_model", lambda *source: colours())
+    monkeypatch.setattr("clipnb.load_model", lambda name, **options: colours())
     arguments = ["evaluate", "--dataset", noisy, "--json", str(tmp_path / "r.json"), "--reject-at"]
     results = []
     for wanted in ("precision=0.95", "risk=0.05"):

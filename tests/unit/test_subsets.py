@@ -24,12 +24,20 @@ def test_images_without_a_label_join_what_is_left_out():
     assert some.left_out == {"broken links": ["x.png"], "images without a label": ["1.png", "3.png"]}
 
 
-@pytest.mark.parametrize(("data", "per_class", "text"), [
-    (a_set([0, 0], ["cat"]), 1, "Expected at least two classes in pets, got one ('cat')"),
-    (a_set([-1, -1], []), 1, "Expected class folders or labels in pets, found images only"),
-    (a_set([-1, -1]), 1, "Expected at least two classes of pets with 1 or more labelled images each, got 0 of 3 (the largest class has 0)"),
-    (a_set([0, 0, 1]), 2, "Expected at least two classes of pets with 2 or more labelled images each, got 1 of 3 (the largest class has 2)"),
-])  # fmt: skip
+FEW = (
+    "Expected at least two classes of pets with {} or more labelled images each, got {} of 3 (the largest class has {})"
+)
+
+
+@pytest.mark.parametrize(
+    ("data", "per_class", "text"),
+    [
+        (a_set([0, 0], ["cat"]), 1, "Expected at least two classes in pets, got one ('cat')"),
+        (a_set([-1, -1], []), 1, "Expected class folders or labels in pets, found images only"),
+        (a_set([-1, -1]), 1, FEW.format(1, 0, 0)),
+        (a_set([0, 0, 1]), 2, FEW.format(2, 1, 2)),
+    ],
+)
 def test_too_few_labels_are_refused(data, per_class, text):
     with pytest.raises(InputError, match="^" + re.escape(text)):
         labelled(data, per_class)

@@ -124,9 +124,9 @@ def test_paths_as_windows_writes_them_and_absolute_ones(folder):
     data = text(folder, f"path,label\nsub\\a b.png,cat\n{folder}/0.png,dog\n./1.png,dog\n")
     assert data.ids == ["sub/a b.png", "0.png", "1.png"] and data[0][0].size == (8, 8)
     for path in ("C:\\x.png", "..\\x.png", "/etc/x.png", "sub/../../x.png", "."):
-        with pytest.raises(InputError, match="^Expected paths of images below the folder of the table"):
+        with pytest.raises(InputError, match=r"^Expected paths of images below the folder of the table"):
             text(folder, f"path,label\n{path},cat\n")
-    with pytest.raises(InputError, match="^Expected each image once in table:.*, got '0.png' again$"):
+    with pytest.raises(InputError, match=r"^Expected each image once in table:.*, got '0.png' again$"):
         text(folder, "path,label\n0.png,cat\n./0.png,dog\n")
 
 
@@ -155,12 +155,12 @@ def test_rows_of_another_length_are_refused(folder, row):
 )
 def test_files_of_other_kinds_are_refused(folder, name, content):
     (folder / name).write_bytes(content)
-    with pytest.raises(InputError, match="^Cannot read the table .*: it is "):
+    with pytest.raises(InputError, match=r"^Cannot read the table .*: it is "):
         load_dataset(f"table:{folder / name}")
 
 
 def test_text_in_another_encoding_is_refused_with_the_way_out(folder):
-    with pytest.raises(InputError, match="^Cannot read the table .*; save it as UTF-8$"):
+    with pytest.raises(InputError, match=r"^Cannot read the table .*; save it as UTF-8$"):
         text(folder, "path,label\n0.png,köter\n", encoding="cp1252")
 
 

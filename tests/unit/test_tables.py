@@ -95,7 +95,7 @@ def test_pictures_inside_parquet_as_hugging_face_stores_them(table, named):
         ("path\n\udcff.png\n", "Cannot read the table "),
     ],
 )
-def test_a_table_that_cannot_be_used_is_told(tmp_path, content, text):
+def test_a_table_that_cannot_be_used_is_reported(tmp_path, content, text):
     (tmp_path / "x.png").touch()
     (tmp_path / "set.csv").write_bytes(content.encode("utf-8", "surrogateescape"))
     with pytest.raises(InputError) as caught:
@@ -103,15 +103,15 @@ def test_a_table_that_cannot_be_used_is_told(tmp_path, content, text):
     assert str(caught.value).startswith(text) and "\n" not in str(caught.value)
 
 
-def test_a_broken_or_missing_parquet_file_is_told(tmp_path):
+def test_a_broken_or_missing_parquet_file_is_reported(tmp_path):
     (tmp_path / "set.parquet").write_bytes(b"PAR1")
-    with pytest.raises(InputError, match="^Cannot read the table .*set.parquet: "):
+    with pytest.raises(InputError, match=r"^Cannot read the table .*set.parquet: "):
         load_dataset(f"table:{tmp_path / 'set.parquet'}")
-    with pytest.raises(InputError, match="^Expected a CSV or Parquet table in 'table:.*', found none$"):
+    with pytest.raises(InputError, match=r"^Expected a CSV or Parquet table in 'table:.*', found none$"):
         load_dataset(f"table:{tmp_path / 'no-*.parquet'}")
 
 
-# Classnames ------------------------------------------------------------------------------------------------------------
+# Classnames -----------------------------------------------------------------------------------------------------------
 
 
 def named(pictures, file, content, data=None):
@@ -194,8 +194,8 @@ def test_a_mapping_of_names_with_synonyms(pictures, file, content):
         ("map.csv", "cat\n", "Expected non-empty classnames"),
     ],
 )
-def test_classnames_that_do_not_fit_are_told(pictures, file, content, text):
+def test_classnames_that_do_not_fit_are_reported(pictures, file, content, text):
     with pytest.raises(InputError, match=text):
         named(pictures, file, content)
-    with pytest.raises(InputError, match="Expected a file of classnames, got .*nowhere.txt: No such file"):
+    with pytest.raises(InputError, match=r"Expected a file of classnames, got .*nowhere.txt: No such file"):
         with_classes(load_dataset(f"folder:{pictures}"), pictures / "nowhere.txt")

@@ -97,7 +97,7 @@ def test_the_whole_way_from_images_to_scores(family, checkpoint, tmp_path):
 
 
 def test_prompts_are_cut_to_their_batch_only_where_padding_is_not_read(checkpoint):
-    exact = {family: load_model(f"transformers:{checkpoint(family)}").trims_exactly for family in FAMILIES}
+    exact = {family: load_model(f"transformers:{checkpoint(family)}").capabilities.trims_exactly for family in FAMILIES}
     assert exact == {
         "clip": True,
         "siglip": False,

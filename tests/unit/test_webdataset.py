@@ -72,7 +72,7 @@ def test_labels_in_json(tmp_path):
     assert data.labels.tolist() == [1, 0, -1, 0] and data.left_out == {}
     spec = write(tmp_path / "b.tar", ("0.png", png()), ("0.json", b'{"label": "bird"}'))
     with pytest.raises(
-        InputError, match="^Cannot read .*b.tar as .*'bird' is neither a class index nor a line of classnames.txt$"
+        InputError, match=r"^Cannot read .*b.tar as .*'bird' is neither a class index nor a line of classnames.txt$"
     ):
         load_dataset(spec)
 
@@ -122,13 +122,13 @@ def test_a_shard_that_is_cut_off_or_damaged_is_refused(tmp_path, at):
     content = (tmp_path / "a.tar").read_bytes()
     used = 6 * 1024
     (tmp_path / "a.tar").write_bytes(content[: int(used * at) // 512 * 512 + 100])
-    with pytest.raises(InputError, match="^Cannot read .*a.tar as an uncompressed tar"):
+    with pytest.raises(InputError, match=r"^Cannot read .*a.tar as an uncompressed tar"):
         load_dataset(spec)
     damaged = bytearray(content)
     start = int(6 * at) * 1024
     damaged[start : start + 512] = b"\xff" * 512
     (tmp_path / "a.tar").write_bytes(damaged)
-    with pytest.raises(InputError, match="^Cannot read .*a.tar as an uncompressed tar"):
+    with pytest.raises(InputError, match=r"^Cannot read .*a.tar as an uncompressed tar"):
         load_dataset(spec)
 
 

@@ -41,5 +41,6 @@ if __name__ == "__main__":
         install()
     if not find():
         sys.exit(
-            "No Chromium for the browser tests: install the package `chromium` or Google Chrome, then run `make test` again."
+            "No Chromium for the browser tests: install the package `chromium` or Google Chrome, then run `make "
+            "test` again."
         )

@@ -1,7 +1,7 @@
 """Fetch the scripts that the book's pages run and lay them out under book/_vendor/vendor/.
 
-The pages must work with the network off, so MathJax is served by the book itself. It comes from npm (version and hash in
-book/package-lock.json). Does nothing when book/_vendor/ is current.
+The pages must work with the network off, so MathJax is served by the book itself. It comes from npm (version and hash
+in book/package-lock.json). Does nothing when book/_vendor/ is current.
 """
 
 import hashlib

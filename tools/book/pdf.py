@@ -3,7 +3,7 @@
     python -m tools.book.pdf
     python -m tools.book.pdf handout --out handout.pdf
 
-Pages print as their style sheet says: folded parts open, live figures as still pictures.
+Pages print as their style sheet says: folded parts open, live figures as still images.
 """
 
 import argparse

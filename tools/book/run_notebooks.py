@@ -3,7 +3,8 @@
     python -m tools.book.run_notebooks                                   # all notebooks that changed
     python -m tools.book.run_notebooks 05 09 -p dataset folder:/my/pictures   # two of them, on other data
 
-A notebook is skipped while its executed copy is current and whole: same notebook, same package, same lock file, same parameters.
+A notebook is skipped while its executed copy is current and whole: same notebook, same package, same lock file, same
+    parameters.
 book/notebooks/status.json records what ran, where and for how long; the book's status page shows it.
 Exit codes: 0 done, 1 a notebook failed, 2 unusable arguments.
 """
@@ -44,8 +45,8 @@ PACKAGES = (
     "jupyter-book",
 )
 CELL_TIMEOUT = 1200  # seconds; a hung cell fails its notebook, not the machine
-# On Linux each worker's kernels are copies of one process that has imported the large libraries: a third of the time is saved.
-# (A kernel is a process of its own all the same, and each notebook still imports what it names.)
+# On Linux each worker's kernels are copies of one process that has imported the large libraries: a third of the time
+# is saved. (A kernel is a process of its own all the same, and each notebook still imports what it names.)
 PROCESSES = get_context("forkserver" if sys.platform == "linux" else "spawn")
 # Not pandas, not matplotlib: at import they look whether a notebook is around them.
 IMPORTED = ["open_clip", "scipy.stats", "ipykernel.kernelapp"]
@@ -92,7 +93,7 @@ def fingerprint_of_package() -> str:
     """One hash of everything beside the notebook that decides its output."""
     digest = hashlib.sha256(platform.python_version().encode())
     files = [f for f in (ROOT / "clipnb").rglob("*") if f.is_file() and "__pycache__" not in f.parts]
-    for file in sorted(files) + [ROOT / "requirements.lock", Path(__file__).resolve()]:
+    for file in [*sorted(files), ROOT / "requirements.lock", Path(__file__).resolve()]:
         digest.update(str(file.relative_to(ROOT)).encode())
         digest.update(file.read_bytes())
     return digest.hexdigest()
@@ -303,7 +304,8 @@ def write_status(out: Path, status: dict) -> None:
 
 
 def replace_text(path: Path, text: str) -> None:
-    """Readers see the old file or the new one, never half of one; what a kill leaves behind is no notebook to Sphinx."""
+    """Readers see the old file or the new one, never half of one; what a kill leaves behind is no notebook to
+    Sphinx."""
     scratch = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         scratch.write_text(text, encoding="utf-8")

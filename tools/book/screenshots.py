@@ -1,9 +1,9 @@
-"""Take pictures of the built book, each in light mode, in dark mode and on a phone: into docs/, for the README.
+"""Take images of the built book, each in light mode, in dark mode and on a phone: into docs/, for the README.
 
     python -m tools.book.screenshots
-    python -m tools.book.screenshots tail=notebooks/05_worst_categories#.clipnb-figure --out pictures
+    python -m tools.book.screenshots tail=notebooks/05_worst_categories#.clipnb-figure --out images
 
-PAGE may name, after "#", a CSS selector of what to put at the top of the picture.
+PAGE may name, after "#", a CSS selector of what to put at the top of the image.
 """
 
 import argparse

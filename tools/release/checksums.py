@@ -1,4 +1,4 @@
-"""Write clipnb/assets/SHA256SUMS, which the package checks its weights and pictures against when it reads them.
+"""Write clipnb/assets/SHA256SUMS, which the package checks its weights and images against when it reads them.
 
 python -m tools.release.checksums        # after a file under clipnb/assets was made anew
 """

@@ -1,10 +1,10 @@
-"""Feed every parser of files with bytes that coverage guides (atheris), longer than tests can: an answer or an InputError, nothing else.
+"""Feed every parser of files with bytes guided by coverage (atheris): it must give an answer or an InputError.
 
     pip install atheris
-    python -m tools.release.fuzz -max_total_time=600     # options of libFuzzer; what breaks a parser is kept as crash-...
+    python -m tools.release.fuzz -max_total_time=600     # options of libFuzzer; failing input is kept as crash-...
 
-The tests fuzz the same parsers with Hypothesis (tests/contract/test_fuzz.py), which knows what their input looks like and needs no
-instrumented interpreter; this finds what nobody had in mind.
+The tests fuzz the same parsers with Hypothesis (tests/contract/test_fuzz.py), which knows what their input looks like
+and needs no instrumented interpreter; this program finds input of other kinds.
 """
 
 import sys
@@ -30,7 +30,8 @@ PARSERS = {  # name of the file: what reads it, and something it takes
     "r.json": (Report.load, b'{"format": "clipnb-report-1", "kind": "Report", "summary": {}}'),
     "c.json": (
         reproduce.check_results,
-        b'{"format": "clipnb-reproduce-1", "images_per_class": [1], "tables": {"as named": [{"method": "bare", "right": [1]}]}}',
+        b'{"format": "clipnb-reproduce-1", "images_per_class": [1], "tables": {"as named": [{"method": "bare", '
+        b'"right": [1]}]}}',
     ),
     "n.json": (lambda file: with_classes(DATA, file), b'{"categories": [{"id": 1, "name": "cat"}]}'),
     "n.csv": (lambda file: with_classes(DATA, file), b"folder,name\ncat,tabby\n"),

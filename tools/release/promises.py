@@ -12,13 +12,14 @@ ROOT = Path(__file__).resolve().parents[2]
 HEAD = """\
 # What is promised
 
-What `clipnb` holds against, and the test that proves it. This page is made from the tests' own tables by `tools/release/promises.py`; a test
-fails when it is not current. Wrong input raises `clipnb.InputError` with one line that names the argument, what was expected and what
-came; a command then ends with exit code 2, after Ctrl-C with 130, after a failure with 1, and shows a traceback with `--debug` only.
+What `clipnb` withstands, and the test for it. This page is made from the tests' own tables by
+`tools/release/promises.py`; a test fails when it is not current. Wrong input raises `clipnb.InputError` with one line
+that names the argument, what was expected and what came; a command then ends with exit code 2, after Ctrl-C with 130,
+after a failure with 1, and shows a traceback with `--debug` only.
 """
-LIMITS = [  # what, how much, where it is said in the code
+LIMITS = [  # what is limited, the limit, the name of the constant
     (
-        "pixels of a picture",
+        "pixels of an image",
         "179 million (Pillow's limit; above half of it Pillow warns)",
         "PIL.Image.MAX_IMAGE_PIXELS",
     ),
@@ -26,23 +27,24 @@ LIMITS = [  # what, how much, where it is said in the code
     ("resamples of a bootstrap", "100,000", "_checks.MAX_RESAMPLES"),
     ("classes of a confusion matrix", "32,768 (8 GB)", "metrics.MAX_CLASSES"),
     ("the cache of text vectors", "about 1 GB, then the older half is dropped", "encode._textcache.MAX_BYTES"),
-    ("pictures in one report page", "240 thumbnails", "report._audit.MAX_PICTURES"),
-    ("rows of a table in a report page", "1,000 (JSON and CSV have all)", "report._page.MAX_ROWS"),
+    ("thumbnails on one report page", "240", "report._audit.MAX_IMAGES"),
+    ("rows of a table on a report page", "1,000 (JSON and CSV have all)", "report._page.MAX_ROWS"),
     (
         "a server's request to wait",
-        "600 seconds; the run then ends and can be gone on with",
-        "describe.llm.LONGEST_WAIT",
+        "600 seconds; then the run stops and can be resumed",
+        "describe.llm.MAX_WAIT",
     ),
 ]
 
 BITS = """\
-A prediction, a count and every score made of counts is the same for the same input on one machine, however the images are cut into
-blocks and parts, except where two classes are nearer to each other than rounding (1e-6). Of classes with equal vectors, the one with the
-lower index is predicted. Similarities, margins and their means may differ in the last bits between processors, libraries and block
-shapes, because matrix products do (`test_evaluation.py::test_parts_add_up_to_the_whole`,
+A prediction, a count and every score made of counts is the same for the same input on one machine, however the images
+are cut into blocks and parts, except where two classes are nearer to each other than rounding (1e-6). Of classes with
+equal vectors, the one with the lower index is predicted. Similarities, margins and their means may differ in the last
+bits between processors, libraries and block shapes, because matrix products do
+(`test_evaluation.py::test_parts_add_up_to_the_whole`,
 `test_evaluation.py::test_the_lower_of_equal_classes_is_predicted_however_images_are_cut`,
-`test_similarity.py::test_a_row_depends_on_its_block_by_rounding_only`). `python -m tools.release.processors` runs the tests of similarities,
-evaluation, margins and ensembles with the matrix products of other processors.
+`test_similarity.py::test_a_row_depends_on_its_block_by_rounding_only`). `python -m tools.release.processors` runs the
+tests of similarities, evaluation, margins and ensembles with the matrix products of other processors.
 """
 
 
@@ -77,27 +79,34 @@ def page() -> str:
         HEAD,
         "## Faults survived\n",
         table(("", "what happens", *(f"`{column}`" if column != "book" else column for column in columns)), faults),
-        "An empty cell: the command has no such file or does not read it (`encode` reads no vectors; only `describe` asks a language model), or it was not "
-        "tried: a small disk is mounted for three commands, where the tests may; one folder of notebooks is built by one run at a time.\n",
+        "An empty cell: the command has no such file or does not read it (`encode` reads no vectors; only "
+        "`describe` asks a language model), or it was not "
+        "tried: a small disk is mounted for three commands, where the tests may; one folder of notebooks is built "
+        "by one run at a time.\n",
         table(
-            ("", "what comes of it", "proved by"),
+            ("", "result", "proved by"),
             [
                 (number, comes, tests(proofs))
                 for number, (comes, proofs) in enumerate(test_faults.FAULTS.values(), start=1)
             ],
         ),
         "## Bad inputs tried\n",
-        f"Each argument of {len(bad_input.ROWS)} public functions is spoiled in every way of its kind, one at a time: {total:,} calls, each refused within "
-        f"{bad_input.SLOWEST} seconds of processor time in one line, without a warning (`test_bad_input.py`). Where a value is valid after all, a row says why.\n",
+        f"Each argument of {len(bad_input.ROWS)} public functions is spoiled in every way of its kind, one at a "
+        f"time: {total:,} calls, each refused within "
+        f"{bad_input.SLOWEST} seconds of processor time in one line, without a warning (`test_bad_input.py`). "
+        f"Where a value is valid after all, a row says why.\n",
         table(
             ("kind of input", "refused", "valid, with the reason in the table"),
             [(kind, tried[kind, "refused"], tried[kind, "allowed"]) for kind in kinds],
         ),
         "And on the command line, exit code 2 and one line each:\n",
         table(("command", "bad options tried"), [(f"`clipnb {command}`", count) for command, count in options.items()]),
-        "Every parser of files and arguments is fed with anything by Hypothesis; only an answer or an `InputError` may come out:\n",
+        "Every parser of files and arguments is fed with arbitrary input by Hypothesis; only an answer or an "
+        "`InputError` "
+        "may come out:\n",
         table(("parser", "proved by"), [(what, f"`{test}`") for what, test in test_fuzz.PARSERS.items()]),
-        "The same parsers of files are fed with bytes that coverage guides by `python -m tools.release.fuzz` (atheris), outside the tests.\n",
+        "The same parsers of files are fed with bytes guided by coverage, by `python -m tools.release.fuzz` "
+        "(atheris), outside the tests.\n",
         "## Security\n",
         "See `SECURITY.md` in the repository for what is not promised and how to report a weakness.\n",
         table(

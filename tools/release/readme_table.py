@@ -7,15 +7,16 @@ import sys
 from pathlib import Path
 
 import clipnb
+from clipnb._format import percent
 
 README = Path(__file__).parents[2] / "README.md"
 ROWS = {
     "accuracy": "accuracy",
     "recall_at_5": "Recall@5",
     "mean_per_class_accuracy": "mean per-class accuracy",
-    "worst_10": "worst-10 accuracy, naive",
+    "worst_10": "accuracy of the ten worst, naive",
     "worst_10_truly_worst": "accuracy of the truly worst ten",
-    "worst_10_split_half": "worst-10 accuracy, chosen on half of the images",
+    "worst_10_split_half": "accuracy of ten classes chosen on half of the images",
     "harmonic_mean": "harmonic mean of the classes",
 }
 
@@ -30,12 +31,12 @@ def table() -> str:
     lines = ["| score | value | 95 % interval |", "|---|---|---|"]
     for key, name in ROWS.items():
         value, ends = summary[key], summary[f"{key}_ci"]
-        interval = f"{ends[0]:.1%} to {ends[1]:.1%}" if ends else ""
-        lines.append(f"| {name} | {f'{value:.1%}' if value is not None else '(too few images)'} | {interval} |")
+        interval = " to ".join(map(percent, ends)) if ends else ""
+        lines.append(f"| {name} | {percent(value, none='(too few images)')} | {interval} |")
     lines += [
         f"| **classes at 0 %** | **{summary['classes_at_zero']} of {summary['classes']}** | |",
-        f"| chance | {summary['chance']:.2%} | |",
-        f"| pictures | {summary['n']} | |",
+        f"| chance | {percent(summary['chance'], 2)} | |",
+        f"| images | {summary['n']} | |",
     ]
     return "\n".join(lines)
 
