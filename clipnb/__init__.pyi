@@ -11,13 +11,17 @@ from . import intervals as intervals
 from . import margin as margin
 from . import metrics as metrics
 from . import models as models
+from . import multilabel as multilabel
 from . import paired as paired
 from . import paper as paper
 from . import plots as plots
 from . import predictions as predictions
 from . import prompts as prompts
+from . import reject as reject
 from . import report as report
+from . import retrieval as retrieval
 from . import similarity as similarity
+from . import transductive as transductive
 from . import widgets as widgets
 from . import worst as worst
 from . import zeroshot as zeroshot
@@ -34,6 +38,7 @@ from .evaluation import evaluate_prompts as evaluate_prompts
 from .evaluation import evaluate_store as evaluate_store
 from .intervals import Score as Score
 from .models import load_model as load_model
+from .models import wrap_model as wrap_model
 from .report import audit as audit
 from .zeroshot import prompt_vectors as prompt_vectors
 from .zeroshot import zero_shot_classifier as zero_shot_classifier

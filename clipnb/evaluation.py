@@ -70,6 +70,7 @@ class EvaluationResult:
     classifier: npt.NDArray[np.float32] = field(repr=False)  # (C, D)
     # (2, C, D) image vectors summed by label and by prediction
     vector_sums: npt.NDArray[np.float64] = field(repr=False)
+    offset: npt.NDArray[np.float32] | None = field(default=None, repr=False)  # (C,), added to the similarities
 
     @classmethod
     def merge(cls, parts: Iterable[EvaluationResult]) -> EvaluationResult:
@@ -100,6 +101,8 @@ class EvaluationResult:
                 raise InputError(f"Expected parts with one `ks` = {first.ks}, got `ks` = {part.ks}")
             elif not np.array_equal(part.classifier, first.classifier):
                 raise InputError("Expected parts with one `classifier`, got another classifier")
+            elif not _same_offset(part.offset, first.offset):
+                raise InputError("Expected parts with one `offset`, got another offset")
             else:
                 sums += part.vector_sums
             for name, values in per_image.items():
@@ -107,7 +110,7 @@ class EvaluationResult:
         if first is None or sums is None:
             raise InputError("Expected at least one result to merge, got none")
         joined = {name: np.concatenate(values) for name, values in per_image.items()}
-        return cls(**joined, ks=first.ks, classifier=first.classifier, vector_sums=sums)
+        return cls(**joined, ks=first.ks, classifier=first.classifier, vector_sums=sums, offset=first.offset)
 
     @property
     def leads(self) -> npt.NDArray[np.float32]:
@@ -146,7 +149,7 @@ class EvaluationResult:
             (self.predictions, self.pseudo_margins, by_prediction),
         ):
             cmm.append(margin.mean_by_class(margins, target, self.num_classes))
-            cmm.append(margin.class_margin_of_means(sums, target, self.classifier))
+            cmm.append(margin.class_margin_of_means(sums, target, self.classifier, self.offset))
         return dict(zip(CMM, cmm))
 
     @cached_property
@@ -159,7 +162,7 @@ class EvaluationResult:
         means, present = margin.class_means(self.vector_sums[0], self.labels)
         similarity = np.full((self.num_classes, self.num_classes), np.nan, dtype=np.float32)
         images = tensor(means)
-        scorer = Scorer(self.classifier)
+        scorer = Scorer(self.classifier, offset=self.offset)
 
         def visit(rows: slice) -> None:
             similarity[present[rows]] = scorer(images[rows]).numpy()
@@ -333,6 +336,7 @@ def evaluate(
     labels: npt.ArrayLike | None = None,
     ks: Iterable[int] = (1, 5),
     device: str | torch.device = "cpu",
+    offset: npt.ArrayLike | None = None,
 ) -> EvaluationResult:
     """Score a zero-shot classifier in one pass over the images; the (N, C) similarities never exist as a whole.
 
@@ -342,6 +346,8 @@ def evaluate(
         labels: (N,) class indices, -1 = unknown; None = all unknown.
         ks: depths of Recall@K; a depth above C counts as C.
         device: device that computes and ranks the similarities: "cpu", "cuda", or "auto" (CUDA if there is one).
+        offset: (C,) in units of cosine, added to the similarities before they are ranked, for example from
+            `ensemble.class_bias`; margins and similarities of the result include it. None: nothing is added.
 
     Raises:
         InputError: shapes differ, values are not finite, vectors are not of unit norm, a label is out of range, a depth
@@ -355,7 +361,8 @@ def evaluate(
     """
     vectors, classifier = check_vectors(vectors, classifier)
     labels = _check_labels(labels, len(vectors), len(classifier))
-    return evaluate_unchecked(vectors, classifier, labels, check_depths(ks), find_device(device))
+    offset = None if offset is None else check_offset(offset, len(classifier))
+    return evaluate_unchecked(vectors, classifier, labels, check_depths(ks), find_device(device), offset)
 
 
 def evaluate_unchecked(
@@ -364,6 +371,7 @@ def evaluate_unchecked(
     labels: np.ndarray,
     ks: tuple[int, ...],
     device: str | torch.device = "cpu",
+    offset: np.ndarray | None = None,
 ) -> EvaluationResult:
     """`evaluate` for float32 arrays that are checked already, or that need not have unit norm; `ks` is ascending.
 
@@ -373,7 +381,7 @@ def evaluate_unchecked(
     count, width = vectors.shape
     num_classes = len(classifier)
     images = tensor(vectors)
-    scorer = Scorer(classifier, device)
+    scorer = Scorer(classifier, device, offset)
     ranked = _Ranked.empty(count, min(ks[-1], num_classes))
     sums = np.zeros((2, num_classes + 1, width))  # the last row takes the images of unknown class
 
@@ -385,7 +393,7 @@ def evaluate_unchecked(
     for rows in in_order(visit, block_slices(count, num_classes)):
         margin.add_by_class(sums[0], labels[rows], vectors[rows])
         margin.add_by_class(sums[1], ranked.topk[rows, 0], vectors[rows])
-    return EvaluationResult(labels, *ranked, ks, classifier, sums[:, :-1])
+    return EvaluationResult(labels, *ranked, ks, classifier, sums[:, :-1], offset)
 
 
 def evaluate_predictions(
@@ -498,7 +506,11 @@ class _Ranked(NamedTuple):
 
 
 def evaluate_store(
-    folder: str | Path, classifier: npt.ArrayLike, ks: Iterable[int] = (1, 5), device: str | torch.device = "cpu"
+    folder: str | Path,
+    classifier: npt.ArrayLike,
+    ks: Iterable[int] = (1, 5),
+    device: str | torch.device = "cpu",
+    offset: npt.ArrayLike | None = None,
 ) -> EvaluationResult:
     """`evaluate` for an embeddings store of any size; the vectors of one shard are in memory at a time.
 
@@ -507,6 +519,7 @@ def evaluate_store(
         classifier: (C, D) unit-norm class vectors.
         ks: depths of Recall@K; a depth above C counts as C.
         device: as in `evaluate`.
+        offset: (C,) as in `evaluate`.
 
     Raises:
         InputError: as in `Embeddings.load` and `evaluate`.
@@ -518,7 +531,7 @@ def evaluate_store(
     1.0
     """
     return EvaluationResult.merge(
-        evaluate(part.vectors, classifier, part.labels, ks, device) for part in Embeddings.shards(folder)
+        evaluate(part.vectors, classifier, part.labels, ks, device, offset) for part in Embeddings.shards(folder)
     )
 
 
@@ -553,6 +566,7 @@ def evaluate_prompts(
     labels: npt.ArrayLike | None = None,
     ks: Iterable[int] = (1, 5),
     device: str | torch.device = "cpu",
+    offset: npt.ArrayLike | None = None,
 ) -> PromptResults:
     """Score every prompt of a prompt bank as a classifier of its own, without an (N, P, C) tensor.
 
@@ -562,6 +576,7 @@ def evaluate_prompts(
         labels: (N,) class indices, -1 = unknown; None = all unknown.
         ks: depths of Recall@K; a depth above C counts as C.
         device: as in `evaluate`.
+        offset: (C,) as in `evaluate`, the same for every prompt.
 
     Returns:
         `PromptResults`; each prompt's numbers are those of `evaluate` with that prompt's class vectors.
@@ -579,12 +594,14 @@ def evaluate_prompts(
     labels = _check_labels(labels, len(vectors), num_classes)
     ks = check_depths(ks)
     device = find_device(device)
+    offset = None if offset is None else check_offset(offset, num_classes)
     label_sums = margin.sum_by_class(vectors, labels, num_classes)
     images = tensor(vectors).to(device)
     step = number_of_cores()
     results = []
     for start in range(0, prompts, step):
-        results += _evaluate_together(vectors, images, bank[start : start + step], labels, label_sums, ks, device)
+        part = bank[start : start + step]
+        results += _evaluate_together(vectors, images, part, labels, label_sums, ks, device, offset)
     predictions, recalls, per_class, cmm = zip(*results)
     return PromptResults(
         labels,
@@ -603,11 +620,12 @@ def _evaluate_together(
     label_sums: np.ndarray,
     ks: tuple[int, ...],
     device: str | torch.device,
+    offset: np.ndarray | None,
 ) -> list[tuple]:
     """Predictions, Recall@K, accuracies and margins of each prompt; all prompts see a block while it is cached."""
     count = len(vectors)
     num_classes = bank.shape[1]
-    scorers = [Scorer(prompt, device) for prompt in bank]
+    scorers = [Scorer(prompt, device, offset) for prompt in bank]
     ranked = [_Ranked.empty(count, min(ks[-1], num_classes)) for _ in bank]
 
     def visit(item: tuple[slice, int]) -> None:
@@ -616,7 +634,7 @@ def _evaluate_together(
 
     def finish(p: int) -> tuple:
         sums = np.stack([label_sums, margin.sum_by_class(vectors, ranked[p].topk[:, 0], num_classes)])
-        result = EvaluationResult(labels, *ranked[p], ks, bank[p], sums)
+        result = EvaluationResult(labels, *ranked[p], ks, bank[p], sums, offset)
         return result.predictions, result.recall_at_k, result.per_class_accuracy, result.cmm
 
     parallel_map(visit, [(rows, p) for rows in block_slices(count, num_classes) for p in range(len(bank))])
@@ -647,6 +665,23 @@ def _rank(scores: torch.Tensor, labels: np.ndarray, depth: int) -> _Ranked:
 def _check_labels(labels: npt.ArrayLike | None, count: int, num_classes: int) -> np.ndarray:
     """(N,) labels; None stands for `count` unknown ones."""
     return class_indices(np.full(count, -1) if labels is None else labels, "labels", count, num_classes, unknown=True)
+
+
+def check_offset(offset: npt.ArrayLike, num_classes: int) -> npt.NDArray[np.float32]:
+    """Check an offset of each class: (C,) float32, finite.
+
+    >>> check_offset([0, 1], 2)
+    array([0., 1.], dtype=float32)
+    """
+    with np.errstate(over="ignore"):
+        single = floats(offset, "offset", 1).astype(np.float32)
+    if single.shape != (num_classes,) or not np.isfinite(single).all():
+        raise InputError(f"Expected `offset` of shape (C,) = ({num_classes},), finite in float32, got {single.shape}")
+    return single
+
+
+def _same_offset(a: np.ndarray | None, b: np.ndarray | None) -> bool:
+    return a is b or (a is not None and b is not None and np.array_equal(a, b))
 
 
 def check_depths(ks: Iterable[int]) -> tuple[int, ...]:

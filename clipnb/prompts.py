@@ -357,6 +357,8 @@ def truncated_prompts(model: TokenizingModel, prompts: Sequence[str]) -> dict[st
     >>> truncated_prompts(load_model(), ["a dog", 100 * "very " + "long"])
     {'very very ... long': 103}
     """
+    if model.tokenizer is None:  # a wrapped function takes strings, and it is unknown where it cuts them
+        return {}
     context = model.tokenizer(["a"]).shape[1]
     prompts = [text_of(prompt, "prompts") for prompt in listed(prompts, "prompts")]
     # A token stands for at least one byte, except for a few that mark start and end: most prompts need no counting.

@@ -136,6 +136,8 @@ def tensor(array: np.ndarray) -> torch.Tensor:
 class Scorer:
     """Cosine similarities of a block of images to one classifier, as a torch tensor on a device of choice.
 
+    An offset, (C,) in single precision, is added to the similarities.
+
     A matrix product rounds differently with its shape and with a column's place, so similarities of equal classes may
     differ in their last bits. The columns of classes with equal vectors (classes that share a name) are therefore
     copied from the first of them: they tie exactly with any block shape, library and processor.
@@ -144,15 +146,20 @@ class Scorer:
     [[1.0, 0.0], [0.0, 1.0]]
     """
 
-    def __init__(self, classifier: np.ndarray, device: str | torch.device = "cpu") -> None:
+    def __init__(
+        self, classifier: np.ndarray, device: str | torch.device = "cpu", offset: np.ndarray | None = None
+    ) -> None:
         self.columns = tensor(classifier).to(device).T.contiguous()  # 10 % faster than the transposed view
         self.later, self.first = _repeats(classifier)
+        self.offset = None if offset is None else tensor(offset).to(device)
 
     def __call__(self, vectors: torch.Tensor) -> torch.Tensor:
         """Similarities (B, C) of vectors (B, D) on the scorer's device."""
         scores = vectors @ self.columns
         if self.later:
             scores[:, self.later] = scores[:, self.first]
+        if self.offset is not None:
+            scores += self.offset
         return scores
 
 
