@@ -487,7 +487,7 @@ class _Vocabulary:
             )
         if pa.types.is_floating(values.type):
             values = pa.array(values.to_numpy(zero_copy_only=False), from_pandas=True)  # NaN becomes null
-        encoded = values.dictionary_encode()  # numbers are encoded before they become texts, which is a few of them then
+        encoded = values.dictionary_encode()  # before numbers become texts, so that only a few of them do
         texts = [text and text.strip() for text in encoded.dictionary.cast(pa.string()).to_pylist()]
         new = [-1 if not text else self.place.setdefault(text, len(self.place)) for text in texts]
         if len(self.place) > MAX_CLASSES:
@@ -680,8 +680,12 @@ class _Reader:
         topk = joined["topk"]
         if topk is not None and not self.by_class:
             topk = of_predictions[topk]
-        best = of_predictions[joined["predictions"]] if self.prediction else topk[:, 0]  # there is one of both
-        topk = best[:, None] if topk is None else topk
+        if joined["predictions"] is not None:
+            best = of_predictions[joined["predictions"]]
+            topk = best[:, None] if topk is None else topk
+        else:
+            assert topk is not None  # a file without predictions has scores or lists
+            best = topk[:, 0]
         keys = joined["keys"] if self.id else np.arange(rows, dtype=np.uint64)
         found = Predictions(
             str(self.path), classnames, codes, np.ascontiguousarray(best), topk, joined["scores"], keys,
@@ -777,7 +781,8 @@ def keys_of(ids: pa.Array | pa.ChunkedArray) -> npt.NDArray[np.uint64]:
     """
     from pandas.util import hash_array
 
-    return hash_array(_as_texts(ids).to_numpy(zero_copy_only=False), categorize=False)
+    texts = _as_texts(ids).to_numpy(zero_copy_only=False)
+    return hash_array(texts, categorize=False)  # pyright: ignore[reportCallIssue]
 
 
 def _as_texts(ids: pa.Array | pa.ChunkedArray) -> pa.Array:
