@@ -15,11 +15,13 @@ from . import multilabel as multilabel
 from . import paired as paired
 from . import paper as paper
 from . import plots as plots
+from . import predictions as predictions
 from . import prompts as prompts
 from . import reject as reject
 from . import report as report
 from . import retrieval as retrieval
 from . import similarity as similarity
+from . import transductive as transductive
 from . import widgets as widgets
 from . import worst as worst
 from . import zeroshot as zeroshot
@@ -31,6 +33,7 @@ from .encode import encode_texts as encode_texts
 from .errors import InputError as InputError
 from .evaluation import EvaluationResult as EvaluationResult
 from .evaluation import evaluate as evaluate
+from .evaluation import evaluate_predictions as evaluate_predictions
 from .evaluation import evaluate_prompts as evaluate_prompts
 from .evaluation import evaluate_store as evaluate_store
 from .intervals import Score as Score

@@ -21,6 +21,7 @@ import scipy
 
 from clipnb._arrays import count_by_class, divide_or_nan
 from clipnb._checks import class_indices, floats, one_of, real_number, require_attribute, whole_number
+from clipnb._tensors import HAS_TORCH
 from clipnb.errors import InputError
 from clipnb.intervals import check_confidence, mean_with_t, rank_correlation
 from clipnb.similarity import (
@@ -99,7 +100,10 @@ def add_by_class(sums: np.ndarray, target: np.ndarray, vectors: np.ndarray) -> N
     array([[2.],
            [1.]])
     """
-    tensor(sums).index_add_(0, tensor(target % len(sums)), tensor(vectors).double())
+    if HAS_TORCH:  # several times as fast as NumPy
+        tensor(sums).index_add_(0, tensor(target % len(sums)), tensor(vectors).double())
+    else:
+        np.add.at(sums, target, vectors)
 
 
 def class_means(sums: np.ndarray, target: np.ndarray) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.int64]]:
@@ -113,7 +117,9 @@ def class_means(sums: np.ndarray, target: np.ndarray) -> tuple[npt.NDArray[np.fl
     return (sums[present] / count[present, None]).astype(np.float32), present
 
 
-def class_margin_of_means(sums: np.ndarray, target: np.ndarray, classifier: np.ndarray) -> npt.NDArray[np.float64]:
+def class_margin_of_means(
+    sums: np.ndarray, target: np.ndarray, classifier: np.ndarray, offset: np.ndarray | None = None
+) -> npt.NDArray[np.float64]:
     """CMM with reduction "class": (C,) cosines, NaN for a class without images; a target of -1 is left out.
 
     The mean similarity of a class's images to t_j is the similarity of their mean vector, so C x D sums suffice
@@ -124,7 +130,7 @@ def class_margin_of_means(sums: np.ndarray, target: np.ndarray, classifier: np.n
     """
     means, present = class_means(sums, target)
     images = tensor(means)
-    scorer = Scorer(classifier.astype(np.float32, copy=False))
+    scorer = Scorer(classifier.astype(np.float32, copy=False), offset=offset)
     cmm = np.full(len(classifier), np.nan)
 
     def visit(rows: slice) -> None:

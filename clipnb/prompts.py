@@ -274,7 +274,7 @@ def _unreadable(names: list[str], places: list[str]) -> list[Finding]:
         more = ""
         if _SYNSET.fullmatch(name.strip()):
             what = "WordNet id instead of a classname"
-            more = _wordnet.name_of(name.strip()) or "not in ImageNet"
+            more = (_wordnet.name_of(name.strip()) or "not in ImageNet") if _wordnet.HAS_NAMES else "name not installed"
         elif _NUMBER.fullmatch(name.strip()):
             what = "number instead of a classname"
         elif _plain(name) in _MISSING:

@@ -17,6 +17,7 @@ from clipnb.cli._options import (
     worst_option,
 )
 from clipnb.cli._output import facts_text, note, rows_text, scores_text, worst_sentence, write_result
+from clipnb.cli._predictions import Exports, exports_options
 from clipnb.cli._reject import reject_option, rejection_summary
 from clipnb.cli._run import encode_dataset
 from clipnb.cli._valid import valid_label_summary, valid_labels_option
@@ -35,6 +36,7 @@ from clipnb.prompts import load_templates
     is_flag=True,
     help="Also score harder views of the emoji set's test drawings: turned, shrunk and moved (emoji only).",
 )
+@exports_options
 @reject_option
 @valid_labels_option
 @json_option
@@ -46,6 +48,7 @@ def evaluate(
     store: Path | None,
     worst_k: int,
     hard: bool,
+    exports: Exports,
     reject_at: float | None,
     valid_file: Path | None,
     json_file: str | None,
@@ -82,8 +85,10 @@ def evaluate(
     valid = valid_label_summary(valid_file, run, result, worst_k) if valid_file is not None else {}
     rows = evaluation.worst_class_rows(result, names, worst_k)
     counts = {name: summary[name] for name in ("n", "unlabelled", "classes", "classes_with_images", "chance")}
+    content = {**head, "lint": lint, **run.facts, **summary, **views, **rejected, **valid, "worst_classes": rows}
+    exports.write(content, run.images.ids, result, names, json_file)
     write_result(
-        {**head, "lint": lint, **run.facts, **summary, **views, **rejected, **valid, "worst_classes": rows},
+        content,
         json_file,
         facts_text(head | counts),
         scores_text(result.scores(k=worst_k), worst_k),

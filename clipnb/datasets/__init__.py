@@ -5,7 +5,7 @@ its fields.
 """
 
 from clipnb.datasets._assets import ASSETS, check_asset
-from clipnb.datasets._classnames import scored_classnames, with_classes
+from clipnb.datasets._classnames import read_classnames, scored_classnames, with_classes
 from clipnb.datasets._emoji import EMOJI_DIR, EMOJI_SPLITS, harder
 from clipnb.datasets._imagenet import (
     check_order,
@@ -42,6 +42,7 @@ __all__ = [
     "load_splits",
     "load_valid_labels",
     "open_imagenet",
+    "read_classnames",
     "repaired_classnames",
     "scored_classnames",
     "synset_names",

@@ -29,12 +29,15 @@ def give_advice(
     bad: pd.DataFrame,
     wordings: pd.DataFrame,
     result: EvaluationResult,
+    correction: str | None = None,
 ) -> list[str]:
     """Return what to do first, in plain words; each sentence rests on a number of the report."""
     steps = _about_data(summary, left_out, findings)
     if not result.n:
         return steps + _without_labels(summary, bad)
     steps += _about_model(summary, bad, wordings, result)
+    if correction:
+        steps.append(correction)
     nothing = "Nothing stands out: no class is at 0 %, no name collides, and no other wording is better beyond chance."
     return steps or [nothing]
 

@@ -24,6 +24,7 @@ from clipnb.explain import SAME_TEXT, explain_classes, order_finding
 from clipnb.intervals import proportion
 from clipnb.models import EMBEDDED, Model, load_model
 from clipnb.report._advice import give_advice
+from clipnb.report._correction import correction_advice
 from clipnb.report._page import plain_text, short
 from clipnb.report._report import Report
 from clipnb.report._routing import route
@@ -124,6 +125,7 @@ def audit(
     bad = _explained(ranked["class"].to_numpy()[:k], result, named.classnames)
     described = {c: texts[name] for c, name in enumerate(named.classnames) if name in texts}
     wordings = _wordings(model, images.vectors, result, banks, described, k)
+    correction = correction_advice(images.vectors, result, model.logit_scale, k)
     measured_on, reliability_k, reliability = _reliability(model, images.vectors, result, data.name, worst_k)
     remarks = [*data.remarks, unmatched(texts, named.classnames) if descriptions else None]
     precision_check = {key: value for key, value in images.provenance.items() if key == "precision_check"}
@@ -154,7 +156,7 @@ def audit(
     table = _images(result, named)
     return Report(
         summary=summary,
-        advice=give_advice(summary, named.left_out_line(labelled=True), findings, bad, wordings, result),
+        advice=give_advice(summary, named.left_out_line(labelled=True), findings, bad, wordings, result, correction),
         findings=pd.DataFrame(map(asdict, findings), columns=["what", "where", "advice"]),
         worst=bad,
         classes=ranked,
@@ -164,6 +166,7 @@ def audit(
         images=table,
         left_out=pd.DataFrame(named.left_out_rows(labelled=True), columns=["reason", "count", "examples"]),
         thumbnails=_thumbnails(named, table, bad),
+        result=result,
     )
 
 

@@ -201,8 +201,8 @@ KINDS = {
     "count": "k num_classes resamples seed splits bins n successes worst_k top_m batch_size workers batch_tokens "
     "rivals min_images count words "
     "concurrency attempts retries max_tokens shard_size enrich most max_images columns top per_cell",
-    "number": "confidence floor temperature entropy logit_scale logit_bias synonym_cosine majority significance name_weight "
-    "max_cost per_minute timeout "
+    "number": "confidence floor temperature entropy logit_scale logit_bias synonym_cosine majority significance "
+    "name_weight max_cost per_minute timeout "
     "chance mean spearman average_precision base_rate rare_share rare_recall common_accuracy",
     "strings": "classnames texts prompts",
     "templates": "templates pool",
@@ -281,6 +281,13 @@ class Lazy:
     def make_report(self):
         return clipnb.audit(self.data, self.model, made="today")
 
+    def make_csv(self):
+        return self.file("p.csv", "id,label,prediction\n1,cat,dog\n2,dog,dog\n")
+
+    def make_run(self):
+        content = {"dataset": "x", "n": 2, "classes": 2, "accuracy": 0.5, "accuracy_ci": [0.1, 0.9]}
+        return self.file("run.json", json.dumps(content))
+
     def file(self, name, text):
         (self.folder / name).write_text(text, "utf-8")
         return self.folder / name
@@ -332,6 +339,44 @@ ROWS = {
     "evaluate": (lambda: dict(LABELLED), {}),
     "evaluate_prompts": (lambda: {"vectors": EYE, "bank": BANK, "labels": [0, 1, 2]}, {}),
     "evaluate_store": (lambda: {"folder": made.store, "classifier": EYE}, {}),
+    "evaluate_predictions": (
+        lambda: {
+            "predictions": [0, 1, 1],
+            "labels": [0, 1, 1],
+            "classnames": ["cat", "dog"],
+            "topk": [[0, 1], [1, 0], [1, 0]],
+            "scores": [0.1, 0.2, 0.3],
+        },
+        {"topk": "free"},
+    ),
+    "predictions.read_predictions": (
+        lambda: {"path": made.csv, "classnames": ["cat", "dog"]},
+        {"labels": "free"},
+    ),
+    "predictions.write_predictions": (
+        lambda: {
+            "path": made.folder / "out.parquet",
+            "ids": ["a", "b", "c"],
+            "result": made.result,
+            "classnames": ["cat", "dog", "pig"],
+        },
+        {"ids": "free", "about": "free"},
+    ),
+    "report.audit_predictions": (
+        lambda: {"predictions": made.csv, "classnames": ["cat", "dog"], "made": "today"},
+        {"predictions": "file", "images": "file", "labels": "free"},
+    ),
+    "report.compare_predictions": (
+        lambda: {"a": made.csv, "b": made.csv, "classnames": ["cat", "dog"], "made": "today"},
+        {"a": "file", "b": "file", "labels": "free"},
+    ),
+    "report.tabulate": (lambda: {"paths": [made.run], "k": 1, "made": "today"}, {"paths": "paths"}),
+    "report.model_card": (lambda: {"summary": {"dataset": "x", "accuracy": 0.5}}, {"summary": "thing"}),
+    "report.write_model_card": (
+        lambda: {"path": made.folder / "card.md", "summary": {"dataset": "x", "accuracy": 0.5}},
+        {"summary": "thing"},
+    ),
+    "datasets.read_classnames": (lambda: {"file": made.file("names.txt", "cat\ndog\n")}, {}),
     "EvaluationResult.merge": (lambda: {"parts": [made.result]}, {"parts": "free"}),
     "EvaluationResult.summary": (lambda: {"self": made.result, "k": 1}, {"self": "free"}),
     "EvaluationResult.scores": (lambda: {"self": made.result, "k": 1}, {"self": "free"}),
@@ -499,6 +544,39 @@ ROWS = {
     "ensemble.evaluate_on_halves": (
         lambda: {"vectors": EYE, "fit": lambda rows: EYE, "labels": [0, 1, 2]},
         {"fit": "free"},
+    ),
+    "ensemble.class_bias": (
+        lambda: dict(VECTORS, method="sinkhorn", reference=EYE, prior=[0.2, 0.3, 0.5]),
+        {"prior": "floats", "neighbours": "count", "strength": "number"},
+    ),
+    "ensemble.carprt_scores": (lambda: {"vectors": EYE, "bank": BANK}, {}),
+    "ensemble.evaluate_offset_on_halves": (
+        lambda: dict(LABELLED, fit=lambda rows: np.zeros(3)),
+        {"fit": "free"},
+    ),
+    "transductive.transclip": (lambda: dict(VECTORS), {"neighbours": "count", "iterations": "count"}),
+    "transductive.stata": (lambda: dict(VECTORS), {"neighbours": "count", "iterations": "count", "anchor": "number"}),
+    "corrections.corrected": (lambda: dict(LABELLED, method="nnn", bank=BANK, reference=EYE), {"bank": "free"}),
+    "corrections.few_classes": (lambda: {"labels": [0, 1, 2], "num_classes": 3}, {"share": "number"}),
+    "corrections.table": (
+        lambda: dict(LABELLED, bank=BANK, k=1, halves=False),
+        {"bank": "free", "halves": "free"},
+    ),
+    "tails.load": (dict, {"large": "free"}),
+    "tails.right_by_class": (lambda: {"row": clipnb.paper.tails.load().iloc[0]}, {"row": "thing"}),
+    "tails.scores": (
+        lambda: {"right": [0, 25, 50], "k": 1, "estimates": False},
+        {"right": "indices", "estimates": "free"},
+    ),
+    "tails.table": (
+        lambda: {"tails": clipnb.paper.tails.load().head(1)},
+        {"tails": "thing", "estimates": "free"},
+    ),
+    "tails.zeros": (dict, {}),
+    "tails.nearest_names": (dict, {"of": "free"}),
+    "tails.compare_prompts": (
+        lambda: {"tails": clipnb.paper.tails.load(large=True), "before": "bare", "after": "single"},
+        {"tails": "thing", "before": "option", "after": "option"},
     ),
     "margin.find_worst": (lambda: dict(VECTORS, k=2), {}),
     "paired.compare": (
@@ -704,6 +782,12 @@ MUTATIONS["pair"] = {
     "NaN": lambda v: (NAN, 1.0),
     "mismatched: one": lambda v: (1.0,),
 }
+MUTATIONS["paths"] = {
+    "wrong type: text": lambda v: "text",
+    "wrong type: None": lambda v: None,
+    "wrong type: numbers inside": lambda v: [1],
+    "empty": lambda v: [],
+}
 # classes that `clipnb` fills and people read
 NOT_CALLED = {
     "datasets.LabeledImages": "made by load_dataset",
@@ -724,6 +808,9 @@ NOT_CALLED = {
     "report.ReportPage": "what Report and Upgrade share",
     "report.Report": "made by audit and Report.load",
     "report.Upgrade": "made by report.compare",
+    "report.PredictionsReport": "made by audit_predictions",
+    "report.RunTable": "made by tabulate",
+    "predictions.Predictions": "made by read_predictions",
     "Score": "a named tuple",
     "intervals.Score": "a named tuple",
     "report.audit": "is clipnb.audit",
@@ -733,6 +820,13 @@ NOT_CALLED = {
 }
 
 ALLOWED = [  # function, argument, mutation (regular expressions), and why it is valid
+    (r"ensemble.class_bias", "neighbours|strength|k", "huge", "all images, if there are fewer"),
+    (r"transductive.*", "neighbours", "huge", "all other images, if there are fewer"),
+    (r"transductive.*|ensemble.class_bias|corrections.*", "vectors", "mismatched: longer", "any number of images"),
+    (r"ensemble.carprt_scores", "vectors", "mismatched: longer", "any number of images"),
+    (r"tails.scores", "right", "mismatched: longer", "any number of classes"),
+    (r"tails.nearest_names", "count", "huge", "all that there are"),
+    (r"corrections.table", "k", "huge", "all, if there are fewer"),
     (r"intervals.mean_over_classes", "images", "huge.*", "any number of images"),
     (r"intervals.mean_with_t", "values", "mismatched.*", "any number of values"),
     (
@@ -749,6 +843,14 @@ ALLOWED = [  # function, argument, mutation (regular expressions), and why it is
         "any number of samples; NaN is a resample without a value",
     ),
     (r".*", "seed", "huge", "seeds are of any size"),
+    (r"evaluate_predictions", "labels", "wrong dtype: objects", "None is an unknown label"),
+    (r"report.*", "k|worst_k", "huge", "all, if there are fewer"),
+    (
+        r"predictions.*|report.*_predictions|evaluate_predictions",
+        "classnames",
+        "mismatched.*",
+        "classes may have no images",
+    ),
     (
         r"metrics.(recall_at_k|label_rank)|similarity.top_k",
         "similarity",
@@ -858,7 +960,14 @@ def calls():
                 yield name, argument, mutation
 
 
-WINGS = {"methods": "paper", "reproduce": "paper", "rehearsal": "paper", "llm": "describe"}
+WINGS = {
+    "corrections": "paper",
+    "tails": "paper",
+    "methods": "paper",
+    "reproduce": "paper",
+    "rehearsal": "paper",
+    "llm": "describe",
+}
 
 
 def function_of(name):
@@ -977,6 +1086,13 @@ OF_OPTIONS = {  # option: values that no run may take; counts, numbers and choic
     "--fail-under": ["accuracy", "no_such_score=1", "accuracy=x"],
     "--reject-at": ["", "0.95", "precision", "precision=x", "precision=0", "precision=1.1", "risk=1", "recall=0.9"],
     "--compare": [("no/a.json", "no/b.json")],
+    "--predictions": ["", "no/such.csv", ".", LONG],
+    "--compare-predictions": ["no/such.csv"],
+    "--labels": ["no/such.npy"],
+    "--predictions-out": ["no/such/x", ".", LONG],
+    "--model-card": ["no/such/x", ".", LONG],
+    "--latex": ["no/such/x", ".", LONG],
+    "--html": ["no/such/x", ".", LONG],
     "--imagenet": ["no/such", LONG],
     "--check": ["no/such.json", __file__, LONG],
     "--method": ["", "no-such-method"],
