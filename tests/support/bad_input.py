@@ -195,7 +195,8 @@ MUTATIONS = {
 }
 KINDS = {
     "unit vectors": "vectors classifier bank reference",
-    "floats": "similarity scores confusion cmm per_class a b x y samples weights confidence_of recall precision margin",
+    "floats": "similarity scores confusion cmm per_class a b x y samples weights confidence_of recall precision margin "
+    "offset",
     "indices": "predictions labels predictions_a predictions_b classes flagged indices",
     "truths": "relevant positives correct correct_a correct_b",
     "count": "k num_classes resamples seed splits bins n successes worst_k top_m batch_size workers batch_tokens "
@@ -212,7 +213,7 @@ KINDS = {
     "scores by depth": "recall_at_k",
     "file": "file path source folder",
     "folder": "store cache",
-    "thing": "data questions images result fit results",
+    "thing": "model data questions images result fit results table",
     "flag": "progress trust_pickle partial letters fix_names allow_rivals per_class_weights complete",
     "free": "ax log settings question steps api_base price pretrained",
     "weights": "sample_weight",
@@ -332,6 +333,7 @@ ROWS = {
     ),
     "load_dataset": (dict, {}),
     "load_splits": (dict, {}),
+    "datasets.load_splits": (dict, {}),
     "encode_images": (lambda: {"model": made.model, "data": made.data}, {}),
     "encode_texts": (lambda: {"model": made.model, "texts": ["cat"]}, {}),
     "prompt_vectors": (lambda: dict(model=made.model, **MODEL_OPTIONS), {}),

@@ -298,7 +298,7 @@ VECTORS, BANK, LABELS = case()
         ),
         (
             lambda: ensemble.prompt_weights(VECTORS, BANK, method="best"),
-            "Expected `method` to be one of 'uniform', 'zpe', 'autoclip', 'cmm', 'greedy', got 'best'",
+            "Expected `method` to be one of 'uniform', 'zpe', 'autoclip', 'cmm', 'carprt', 'greedy', got 'best'",
         ),
         (lambda: ensemble.prompt_weights(VECTORS, BANK, temperature=0), "Expected `temperature` > 0, got 0"),
         (

@@ -400,12 +400,12 @@ def test_fixed_names_are_scored_and_listed(run, root, tmp_path):
 
 def test_permuted_labels_are_reported(monkeypatch, model, tmp_path):
     """Drawings in folders whose names are those of the next class."""
-    data = load_dataset("emoji")
-    shown = [c for c in range(40) if c % 2 == 0]
+    data = load_dataset("icons")
+    shown = np.flatnonzero(np.bincount(data.labels) >= 40)[:20].tolist()  # classes that the model knows well
     for c in shown:
         name = data.classnames[shown[(shown.index(c) + 1) % len(shown)]]
         (tmp_path / name).mkdir(exist_ok=True)
-        for i in np.flatnonzero(data.labels == c):
+        for i in np.flatnonzero(data.labels == c)[:5]:
             data[int(i)][0].save(tmp_path / name / f"{i}.png")
     result = CliRunner().invoke(main, ["evaluate", "--dataset", f"folder:{tmp_path}"])
     assert result.exit_code == 0 and "clipnb: labels and names seem to be in different orders: " in result.stderr, (

@@ -89,7 +89,8 @@ def test_unknown_weights_are_reported_with_the_known_tags():
 
 
 def test_wrong_devices_and_precisions_are_reported():
-    for device in ("gpu", "cuda:99", ""):
+    refuses("Expected `device` to be a non-empty string, got ''", device="")
+    for device in ("gpu", "cuda:99"):
         assert refuses(f"Device '{device}' cannot be used here: ", device=device).endswith("; try auto or cpu")
     refuses("Expected `precision` to be one of 'fp32', 'bf16', 'fp16', got 'int8'", precision="int8")
     refuses("Expected `precision` to be one of 'fp32', 'bf16', 'fp16', got 'auto'", precision="auto")
