@@ -23,6 +23,7 @@ help: ## list the targets
 
 book: notebooks ## run the notebooks and build the book into _build/html
 	@$(VENV)/bin/python -m tools.book.page_scripts
+	@$(VENV)/bin/python -m tools.book.browser_model
 	@$(MAKE) -s $(PAGE)
 	@echo "The book: $(CURDIR)/$(PAGE)"
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, TypeVar, cast
 
 import numpy as np
 import numpy.typing as npt
 
 from clipnb._checks import as_numpy, floats, whole_number
 from clipnb._runtime import one_thread_each
+from clipnb._tensors import HAS_TORCH, as_tensor, count_cores
 from clipnb.errors import InputError
 
 if TYPE_CHECKING:
@@ -120,9 +121,13 @@ def block_slices(count: int, num_classes: int) -> list[slice]:
 def tensor(array: np.ndarray) -> torch.Tensor:
     """The torch tensor that shares the memory of a NumPy array; a read-only array is copied, since torch would warn.
 
-    >>> tensor(np.zeros(2)).shape
-    torch.Size([2])
+    Where torch is not installed, it is a NumPy array that answers as one (`_tensors`).
+
+    >>> tuple(tensor(np.zeros(2)).shape)
+    (2,)
     """
+    if not HAS_TORCH:
+        return cast("torch.Tensor", as_tensor(np.require(array, requirements=["C", "W"])))
     import torch  # not at the top, because metrics alone do not need it
 
     return torch.from_numpy(np.require(array, requirements=["C", "W"]))
@@ -186,6 +191,8 @@ def number_of_cores() -> int:
     >>> number_of_cores() >= 1
     True
     """
+    if not HAS_TORCH:
+        return count_cores()
     import torch
 
     return torch.get_num_threads()
@@ -208,6 +215,9 @@ def in_order(visit: Callable[[Item], Result], items: Iterable[Item]) -> Iterator
     >>> list(in_order(abs, [-1, 2]))
     [1, 2]
     """
+    if not HAS_TORCH:  # NumPy's matrix products use all cores by themselves
+        yield from map(visit, items)
+        return
     cores = number_of_cores()
     # One thread here too: whatever is done with a result must not take the workers' cores.
     with one_thread_each() as limit, ThreadPoolExecutor(cores, initializer=limit) as pool:

@@ -1,9 +1,11 @@
 """Fetch the scripts that the book's pages run and lay them out under book/_vendor/vendor/.
 
-The pages must work with the network off, so MathJax is served by the book itself. It comes from npm (version and hash
-in book/package-lock.json). Does nothing when book/_vendor/ is current.
+The pages must work with the network off, so MathJax and ONNX Runtime Web are served by the book itself. They come from
+npm (versions and hashes in book/package-lock.json). Does nothing when book/_vendor/ is current.
 """
 
+import base64
+import gzip
 import hashlib
 import shutil
 import subprocess
@@ -22,6 +24,12 @@ NPM_FILES = [
     # loaded only when a reader asks MathJax's menu for speech
     ("mathjax/es5/a11y", "mathjax"),
     ("mathjax/es5/sre", "mathjax"),
+    ("onnxruntime-web/dist/ort.wasm.min.js", "onnxruntime"),
+]
+# what a page opened from a folder could not fetch or import, as scripts: see `as_script`
+NPM_PACKED = [
+    ("onnxruntime-web/dist/ort-wasm-simd-threaded.mjs", "onnxruntime"),
+    ("onnxruntime-web/dist/ort-wasm-simd-threaded.wasm", "onnxruntime"),
 ]
 
 
@@ -63,9 +71,18 @@ def fetch() -> None:
                 raise FileNotFoundError(f"the npm packages hold no {pattern}")
             for source in sources:
                 copy(source, new / "vendor" / folder)
+        for path, folder in NPM_PACKED:
+            source = work / "node_modules" / path
+            (new / "vendor" / folder / f"{source.name}.js").write_text(as_script(source.name, source.read_bytes()))
         (new / "fingerprint").write_text(wanted())
         shutil.rmtree(TARGET, ignore_errors=True)
         new.rename(TARGET)
+
+
+def as_script(name: str, content: bytes) -> str:
+    """A file as a script that leaves base64 of its gzip in `clipnb.files`, for book/static/scripts/clip-model.js."""
+    packed = base64.b64encode(gzip.compress(content, mtime=0)).decode()
+    return f'clipnb.files["{name}"] = "{packed}";\n'
 
 
 def copy(source: Path, folder: Path) -> None:
