@@ -201,8 +201,8 @@ KINDS = {
     "count": "k num_classes resamples seed splits bins n successes worst_k top_m batch_size workers batch_tokens "
     "rivals min_images count words "
     "concurrency attempts retries max_tokens shard_size enrich most max_images columns top per_cell",
-    "number": "confidence floor temperature entropy logit_scale logit_bias synonym_cosine majority significance name_weight "
-    "max_cost per_minute timeout "
+    "number": "confidence floor temperature entropy logit_scale logit_bias synonym_cosine majority significance "
+    "name_weight max_cost per_minute timeout "
     "chance mean spearman average_precision base_rate rare_share rare_recall common_accuracy",
     "strings": "classnames texts prompts",
     "templates": "templates pool",
@@ -1096,7 +1096,6 @@ OF_OPTIONS = {  # option: values that no run may take; counts, numbers and choic
     "--compare": [("no/a.json", "no/b.json")],
     "--predictions": ["", "no/such.csv", ".", LONG],
     "--compare-predictions": ["no/such.csv"],
-    "--images": ["no/such"],
     "--labels": ["no/such.npy"],
     "--predictions-out": ["no/such/x", ".", LONG],
     "--model-card": ["no/such/x", ".", LONG],

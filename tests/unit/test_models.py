@@ -577,7 +577,8 @@ def zipped(names):
         (
             "w.safetensors",
             LFS_POINTER,
-            f"it is a Git LFS pointer of {len(LFS_POINTER)} bytes, which is a placeholder for the file: run `git lfs pull`",
+            f"it is a Git LFS pointer of {len(LFS_POINTER)} bytes, which is a placeholder for the file: "
+            "run `git lfs pull`",
         ),
         ("w.bin", LFS_POINTER, "it is a Git LFS pointer"),
         ("w.pt", b"<!DOCTYPE html>\n<html><body>404", "it is a web page (HTML)"),
