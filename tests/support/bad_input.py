@@ -876,6 +876,7 @@ ALLOWED = [  # function, argument, mutation (regular expressions), and why it is
     ),
     (r".*", "ks", "wrong type: list", "a list of depths is valid"),
     (r"explain.*", "classes", "empty|mismatched.*", "any classes in any order"),
+    (r"explain.explain_classes", "cmm|classifier", "wrong type: None", "not known, as for predictions from a file"),
     (r"explain.*", "cmm", "NaN|infinity|huge.*", "shown as it is; NaN without images"),
     (r"explain.*|plots.*", "confusion|num_classes", "huge.*", "a count of any size"),
     (r"explain.*", "min_images", "huge", "all classes have too few then"),
