@@ -29,6 +29,8 @@ BiasMethod = Literal["nnn", "frolic", "sinkhorn", "mlls"]
 BIAS_METHODS: tuple[BiasMethod, ...] = ("nnn", "frolic", "sinkhorn", "mlls")
 # exp(logits) are kept in memory up to this size; those of further images are computed again in every pass.
 KEPT_BYTES = 256 * 2**20
+# CLIP's is 100; under a much larger one, every probability is 0 or 1 and cosines are compared beyond their precision.
+MAX_LOGIT_SCALE = 10_000
 # Sinkhorn's iteration and EM stop after this many passes, or as soon as all shares together change by less.
 MAX_PASSES = 40
 TOLERANCE = 1e-3
@@ -91,9 +93,7 @@ def class_bias(
     vectors, classifier = check_vectors(vectors, classifier)
     if reference is not None:
         vectors, _ = check_vectors(reference, classifier, "reference")
-    scale = real_number(logit_scale, "logit_scale")
-    if not 0 < scale < np.inf:
-        raise InputError(f"Expected `logit_scale` > 0 and finite, got {scale}")
+    scale = check_logit_scale(logit_scale)
     if not 0 <= real_number(strength, "strength") <= 1:
         raise InputError(f"Expected `strength` in [0, 1], got {strength}")
     neighbours = min(whole_number(neighbours, "neighbours", 1), len(vectors))
@@ -105,6 +105,17 @@ def class_bias(
         estimate = {"frolic": _frolic, "sinkhorn": lambda of: _sinkhorn(of, shares), "mlls": _mlls}[method]
         offset = estimate(kernel) / scale
     return offset - offset.mean()
+
+
+def check_logit_scale(logit_scale: float) -> float:
+    """Check the factor of the cosines in a softmax: above 0, and at most MAX_LOGIT_SCALE.
+
+    >>> check_logit_scale(100.0)
+    100.0
+    """
+    if not 0 < real_number(logit_scale, "logit_scale") <= MAX_LOGIT_SCALE:
+        raise InputError(f"Expected `logit_scale` > 0 and at most {MAX_LOGIT_SCALE:,}, got {logit_scale}")
+    return float(logit_scale)
 
 
 def _check_prior(prior: npt.ArrayLike | None, num_classes: int) -> npt.NDArray[np.float64]:
@@ -273,7 +284,7 @@ def evaluate_offset_on_halves(
         np.full(len(vectors), -1) if labels is None else labels, "labels", len(vectors), len(classifier), unknown=True
     )
     half = generator(seed).permutation(len(vectors)) % 2
-    offsets = [check_offset(fit(np.flatnonzero(half == other)), len(classifier)) for other in (1, 0)]
+    offsets = [check_offset(fit(np.flatnonzero(half == other)), len(classifier), "fit(rows)") for other in (1, 0)]
     # Two more dimensions hold the half of an image and the offsets, so that one product adds the right one.
     images = np.concatenate([vectors, np.eye(2, dtype=np.float32)[half]], axis=1)
     texts = np.concatenate([classifier, np.stack(offsets, axis=1)], axis=1)

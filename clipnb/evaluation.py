@@ -667,16 +667,16 @@ def _check_labels(labels: npt.ArrayLike | None, count: int, num_classes: int) ->
     return class_indices(np.full(count, -1) if labels is None else labels, "labels", count, num_classes, unknown=True)
 
 
-def check_offset(offset: npt.ArrayLike, num_classes: int) -> npt.NDArray[np.float32]:
+def check_offset(offset: npt.ArrayLike, num_classes: int, name: str = "offset") -> npt.NDArray[np.float32]:
     """Check an offset of each class: (C,) float32, finite.
 
     >>> check_offset([0, 1], 2)
     array([0., 1.], dtype=float32)
     """
     with np.errstate(over="ignore"):
-        single = floats(offset, "offset", 1).astype(np.float32)
+        single = floats(offset, name, 1).astype(np.float32)
     if single.shape != (num_classes,) or not np.isfinite(single).all():
-        raise InputError(f"Expected `offset` of shape (C,) = ({num_classes},), finite in float32, got {single.shape}")
+        raise InputError(f"Expected `{name}` of shape (C,) = ({num_classes},), finite in float32, got {single.shape}")
     return single
 
 

@@ -13,6 +13,7 @@ import numpy.typing as npt
 import scipy.sparse
 
 from clipnb._checks import real_number, whole_number
+from clipnb._class_bias import check_logit_scale
 from clipnb.errors import InputError
 from clipnb.similarity import block_slices, check_vectors, parallel_map, similarity_blocks, take_top, tensor
 
@@ -136,8 +137,7 @@ def _check(vectors, classifier, logit_scale, neighbours, iterations):
             f"Expected `vectors` of N x C up to {MAX_BYTES / (4 * ARRAYS):,.0f} values, got {len(vectors):,} x "
             f"{len(classifier):,}, which would need {needed / 2**30:.1f} GiB of memory; take a part of the images"
         )
-    if not 0 < real_number(logit_scale, "logit_scale") < np.inf:
-        raise InputError(f"Expected `logit_scale` > 0 and finite, got {logit_scale}")
+    check_logit_scale(logit_scale)
     whole_number(neighbours, "neighbours", 1)
     whole_number(iterations, "iterations", 0, 1000)
     return vectors, classifier

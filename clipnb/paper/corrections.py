@@ -11,6 +11,7 @@ import pandas as pd
 
 from clipnb import ensemble, paired, transductive
 from clipnb._checks import class_indices, generator, one_of, real_number, whole_number
+from clipnb._class_bias import check_logit_scale
 from clipnb.errors import InputError
 from clipnb.evaluation import EvaluationResult, evaluate
 from clipnb.similarity import check_bank, check_vectors
@@ -77,6 +78,8 @@ def corrected(
     one_of(method, "method", (*NAMES, *HALVES))
     vectors, classifier = check_vectors(vectors, classifier)
     fit = vectors if reference is None else check_vectors(reference, classifier, "reference")[0]
+    check_logit_scale(logit_scale)
+    generator(seed)
     kind = method.removesuffix(HALF)
     if kind == "carprt":
         if bank is None:
@@ -159,6 +162,8 @@ def table(
     >>> table(np.eye(3), np.eye(3), [0, 1, 2], k=1, halves=False).method.tolist()
     ['bare', 'nnn', 'frolic', 'sinkhorn', 'mlls', 'transclip', 'stata']
     """
+    vectors, classifier = check_vectors(vectors, classifier)
+    labels = class_indices(labels, "labels", len(vectors), len(classifier), unknown=True)
     names = [name for name in (*NAMES, *(HALVES if halves else ())) if bank is not None or "carprt" not in name]
     results = {"bare": evaluate(vectors, classifier, labels)}
     results |= {name: corrected(name, vectors, classifier, labels, bank, logit_scale, seed) for name in names}

@@ -15,7 +15,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from clipnb import worst
-from clipnb._checks import class_indices, one_of, require_attribute, whole_number
+from clipnb._checks import class_indices, generator, one_of, require_attribute, whole_number
 from clipnb.errors import InputError
 from clipnb.intervals import Score, proportion
 
@@ -51,7 +51,7 @@ def right_by_class(row: pd.Series) -> npt.NDArray[np.int64]:
     >>> right_by_class(load().iloc[0])[[0, -1]]
     array([ 0, 50])
     """
-    row = require_attribute(row, "row", "index", "clipnb.paper.tails.load")
+    row = require_attribute(row, "row", "to_frame", "clipnb.paper.tails.load")
     missing = [name for name in COUNTS if name not in row.index]
     if missing:
         raise InputError(f"Expected `row` of clipnb.paper.tails.load, got one without {missing[0]!r}")
@@ -81,6 +81,7 @@ def scores(right: npt.ArrayLike, k: int = 10, estimates: bool = True, seed: int 
     if not len(right):
         raise InputError("Expected `right` of at least one class, got none")
     k = whole_number(k, "k", 1, len(right))
+    generator(seed)
     per_class, count = right / IMAGES, len(right)
     found = {
         "accuracy": proportion(int(right.sum()), IMAGES * count),
@@ -165,6 +166,7 @@ def compare_prompts(tails: pd.DataFrame, before: str, after: str, k: int = 10) -
     >>> compare_prompts(load(large=True), "bare", "single").worst_k.gt(0).sum()
     np.int64(11)
     """
+    require_attribute(tails, "tails", "iterrows", "clipnb.paper.tails.load")
     both = {}
     for name, prompts in (("before", before), ("after", after)):
         one_of(prompts, name, PROMPTS)

@@ -218,7 +218,7 @@ KINDS = {
     "free": "ax log settings question steps api_base price pretrained",
     "weights": "sample_weight",
 }
-KIND = {name: kind for kind, names in KINDS.items() for name in names.split()}
+KIND = {name: kind for kind, names in KINDS.items() for name in names.split()} | {"offset": "free"}
 
 UNCHECKED = {"data": "free", "result": "free"}  # what clipnb made itself is not checked again
 QUESTION = describe.Question("cat", ("dog",))
@@ -548,8 +548,8 @@ ROWS = {
         {"fit": "free"},
     ),
     "ensemble.class_bias": (
-        lambda: dict(VECTORS, method="sinkhorn", reference=EYE, prior=[0.2, 0.3, 0.5]),
-        {"prior": "floats", "neighbours": "count", "strength": "number"},
+        lambda: dict(VECTORS, method="sinkhorn", reference=EYE),
+        {"prior": "free", "neighbours": "count", "strength": "number"},
     ),
     "ensemble.carprt_scores": (lambda: {"vectors": EYE, "bank": BANK}, {}),
     "ensemble.evaluate_offset_on_halves": (
@@ -822,9 +822,12 @@ NOT_CALLED = {
 }
 
 ALLOWED = [  # function, argument, mutation (regular expressions), and why it is valid
-    (r"ensemble.class_bias", "neighbours|strength|k", "huge", "all images, if there are fewer"),
+    (r"ensemble.class_bias", "neighbours", "huge", "all images, if there are fewer"),
     (r"transductive.*", "neighbours", "huge", "all other images, if there are fewer"),
-    (r"transductive.*|ensemble.class_bias|corrections.*", "vectors", "mismatched: longer", "any number of images"),
+    (r"transductive.*", "anchor", "huge", "classes stay at their texts"),
+    (r"corrections.few_classes", "labels", "mismatched: longer", "any number of images"),
+    (r"corrections.few_classes", "num_classes", "huge", "a number of candidates of any size"),
+    (r"transductive.*|ensemble.class_bias", "vectors", "mismatched: longer", "any number of images"),
     (r"ensemble.carprt_scores", "vectors", "mismatched: longer", "any number of images"),
     (r"tails.scores", "right", "mismatched: longer", "any number of classes"),
     (r"tails.nearest_names", "count", "huge", "all that there are"),
@@ -925,7 +928,12 @@ ALLOWED = [  # function, argument, mutation (regular expressions), and why it is
     (r"similarity.*", ".*", "mismatched.*", "any number of rows and columns"),
     (r"similarity.unit_norm", ".*", "empty|wrong shape: a dimension more", "rows in any arrangement"),
     (r"similarity.top_k", "k", "huge", "k counts as C if it is larger"),
-    (r"(?!explain|describe).*", "classifier", "mismatched: longer", "more classes than images have labels"),
+    (
+        r"(?!explain|describe|ensemble.evaluate_offset).*",
+        "classifier",
+        "mismatched: longer",
+        "more classes than images have labels",
+    ),
     (
         r"margin.(softmax|prediction|baseline).*|margin.find_worst|ensemble.(pseudo_labels|zpe_scores|autoclip_weights)",
         "vectors",
