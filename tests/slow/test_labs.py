@@ -417,6 +417,7 @@ SERIOUS = """async () => (await axe.run({preload: false})).violations
 @pytest.mark.parametrize("name", ["draw", "prompt"])
 def test_labs_are_accessible_and_fit_a_phone(open_page, name):
     page = open_page(name, viewport={"width": 390, "height": 844})
+    assert page.evaluate("document.documentElement.scrollWidth") <= 390
     lab = started(page, name)
     if name == "draw":
         lab.locator("[data-lab-example]").first.click()
