@@ -90,6 +90,62 @@ def class_indices(
     return array
 
 
+def named_indices(
+    values, name: str, classnames: list[str], length: int | None = None, unknown: bool = False
+) -> np.ndarray:
+    """Class indices (N,) from indices or from names; with `unknown`, None and NaN become -1, as -1 stays.
+
+    >>> named_indices(["dog", None], "labels", ["cat", "dog"], unknown=True)
+    array([ 1, -1])
+    """
+    array = values if hasattr(values, "detach") else _any_array(values, name)
+    if hasattr(values, "detach") or array.dtype.kind not in "OUS":
+        return class_indices(array, name, length, len(classnames), unknown)
+    if array.ndim != 1 or (length is not None and len(array) != length):
+        want = "(N,)" if length is None else f"(N,) = ({length},)"
+        raise InputError(f"Expected `{name}` of shape {want}, got {array.shape}")
+    place: dict[str, int] = {}
+    for i, text in enumerate(classnames):
+        if place.setdefault(text, i) != i:
+            raise InputError(
+                f"Expected class indices in `{name}`, got names, and {text!r} is in `classnames` more than once"
+            )
+    return np.array([_named_index(value, name, place, unknown, i) for i, value in enumerate(array.tolist())], np.int64)
+
+
+def _named_index(value, name: str, place: dict[str, int], unknown: bool, position: int) -> int:
+    if isinstance(value, str) and value in place:
+        return place[value]
+    if isinstance(value, int) and not isinstance(value, bool) and -1 + (not unknown) <= value < len(place):
+        return value
+    if unknown and (value is None or (isinstance(value, float) and value != value)):
+        return -1
+    raise InputError(
+        f"Expected `{name}` among the {len(place)} classnames, or class indices, got {format_value(value)} at position "
+        f"{position}"
+    )
+
+
+def _any_array(values, name: str) -> np.ndarray:
+    try:
+        array = np.asarray(values)
+        return array if array.dtype.kind not in "US" else np.asarray(values, dtype=object)  # numbers among texts stay
+    except ValueError as error:
+        raise InputError(f"Expected `{name}` to be a rectangular array, got {error}") from None
+
+
+def rows_of(values, name: str, length: int) -> np.ndarray:
+    """An array (`length`, K) of any kind, K >= 1.
+
+    >>> rows_of([["cat", "dog"]], "topk", 1).shape
+    (1, 2)
+    """
+    array = as_numpy(values, name) if hasattr(values, "detach") else _any_array(values, name)
+    if array.ndim != 2 or len(array) != length or not array.shape[1]:
+        raise InputError(f"Expected `{name}` of shape (N, K) = ({length}, K), K >= 1, got {array.shape}")
+    return array
+
+
 def unique_indices(value: npt.ArrayLike, name: str, length: int) -> np.ndarray:
     """Check a non-empty list of different indices from 0 to `length` - 1.
 

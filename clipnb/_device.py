@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from clipnb._checks import text_of
 from clipnb._format import first_line
+from clipnb._tensors import HAS_TORCH
 from clipnb.errors import InputError
 
 if TYPE_CHECKING:
@@ -15,9 +16,15 @@ if TYPE_CHECKING:
 def find_device(device: str | torch.device) -> torch.device:
     """The torch device with this name; "auto" is CUDA if there is one, else the CPU.
 
-    >>> find_device("cpu")
-    device(type='cpu')
+    Where torch is not installed, the CPU is the only device, by its name.
+
+    >>> str(find_device("cpu"))
+    'cpu'
     """
+    if not HAS_TORCH:
+        if text_of(device, "device") not in ("cpu", "auto"):
+            raise InputError(f"Device {device!r} cannot be used here: torch is not installed; try auto or cpu")
+        return cast("torch.device", "cpu")
     import torch  # takes a second, and only functions that compute on a device need it
 
     if not isinstance(device, torch.device):

@@ -33,6 +33,18 @@ def path_of(value: object, name: str) -> Path:
     return Path(value)
 
 
+def new_file(value, name: str) -> Path:
+    """Check that an argument names a file that can be written: in a folder that exists, and not a folder itself.
+
+    >>> new_file("a.json", "path").name
+    'a.json'
+    """
+    path = path_of(value, name)
+    if path.is_dir() or not path.parent.is_dir():
+        raise InputError(f"Expected `{name}` to name a file in an existing folder, got {path}")
+    return path
+
+
 def read_text(file: Path, max_bytes: int = MAX_TEXT_BYTES) -> str:
     """The text of a file in UTF-8, with or without a byte order mark.
 

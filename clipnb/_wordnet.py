@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 from functools import cache
+from importlib.util import find_spec
+
+HAS_NAMES = find_spec("timm") is not None and find_spec("open_clip") is not None  # with the extra `model`
 
 
 @cache

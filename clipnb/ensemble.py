@@ -28,6 +28,9 @@ from clipnb._checks import (
     require_attribute,
     whole_number,
 )
+from clipnb._class_bias import carprt_scores
+from clipnb._class_bias import class_bias as class_bias
+from clipnb._class_bias import evaluate_offset_on_halves as evaluate_offset_on_halves
 from clipnb._moved import redirect
 from clipnb.errors import InputError
 from clipnb.evaluation import EvaluationResult, check_depths, evaluate_prompts, evaluate_unchecked
@@ -44,8 +47,8 @@ from clipnb.similarity import (
     unit_rows,
 )
 
-Method = Literal["uniform", "zpe", "autoclip", "cmm", "greedy"]
-METHODS: tuple[Method, ...] = ("uniform", "zpe", "autoclip", "cmm", "greedy")
+Method = Literal["uniform", "zpe", "autoclip", "cmm", "carprt", "greedy"]
+METHODS: tuple[Method, ...] = ("uniform", "zpe", "autoclip", "cmm", "carprt", "greedy")
 WEIGHTED_BYTES = 256 * 2**20  # the weighted image vectors that `evaluate_per_image` holds at a time
 
 
@@ -222,19 +225,21 @@ def prompt_weights(
         bank: the prompt bank, (P, C, D) unit-norm text vectors from `clipnb.prompt_vectors`.
         labels: (N,) class indices, -1 is left out, for "cmm" and "greedy"; None: pseudo-labels by the uniform ensemble.
         method: "uniform" (1 / P for every prompt), "zpe" (softmax of `zpe_scores`), "autoclip" (`autoclip_weights`, for
-            each image), "cmm" (softmax of the mean margin), or "greedy" (forward selection by accuracy on `labels`: a
-            reference for what weights could reach with labels, not a method to use).
-        temperature: of the softmax of "zpe" and "cmm", in units of cosine.
+            each image), "cmm" (softmax of the mean margin), "carprt" (softmax of `carprt_scores`), or "greedy" (forward
+            selection by accuracy on `labels`: a reference for what weights could reach with labels, not a method to
+            use).
+        temperature: of the softmax of "zpe", "cmm" and "carprt", in units of cosine.
         worst_k: for "cmm": average the margin over the k worst classes (by the prompts' mean margin; fewer if fewer
             have images) instead of all.
         per_class: for "cmm" and "uniform": separate weights for each class, from that class's own margins.
         reduction: of the margin, "image" or "class".
-        top_m: for "zpe" and "cmm": only the m best prompts get weight.
+        top_m: for "zpe", "cmm" and "carprt": only the m best prompts get weight.
         reference: for "zpe": (M, D) vectors of images like those of the training.
         entropy: for "autoclip": share of the entropy of equal weights.
 
     Returns:
-        (P,) weights that sum to 1; (P, C) with `per_class`, each column summing to 1; (N, P) with "autoclip", each row.
+        (P,) weights that sum to 1; (P, C) with `per_class` and with "carprt", each column summing to 1; (N, P) with
+        "autoclip", each row.
 
     Raises:
         InputError: shapes differ, or an option is unknown or out of range.
@@ -252,6 +257,8 @@ def prompt_weights(
         return softmax_weights(zpe_scores(vectors, bank, reference), temperature, top_m)
     if method == "autoclip":
         return autoclip_weights(vectors, bank, entropy)
+    if method == "carprt":
+        return softmax_weights(carprt_scores(vectors, bank), temperature, top_m)
     if method == "greedy":
         return _greedy_weights(vectors, bank, labels)
     margins = prompt_margins(vectors, bank, labels, reduction)

@@ -13,8 +13,19 @@ import numpy as np
 import numpy.typing as npt
 
 from clipnb import margin, metrics, worst
-from clipnb._arrays import count_by_class, divide_or_nan
-from clipnb._checks import class_indices, listed, one_of, require_attribute, whole_number
+from clipnb._arrays import divide_or_nan
+from clipnb._checks import (
+    as_numpy,
+    class_indices,
+    floats,
+    listed,
+    named_indices,
+    one_of,
+    require_attribute,
+    rows_of,
+    texts_of,
+    whole_number,
+)
 from clipnb._device import find_device
 from clipnb._format import number_or_none
 from clipnb.embeddings import Embeddings
@@ -36,6 +47,7 @@ from clipnb.similarity import (
 if TYPE_CHECKING:
     import torch
 
+BLOCK_PREDICTIONS = 2**20  # rows whose counts are added at once
 CMM = ("image", "class", "pseudo_image", "pseudo_class")  # reductions by label, then by prediction
 
 
@@ -58,6 +70,7 @@ class EvaluationResult:
     classifier: npt.NDArray[np.float32] = field(repr=False)  # (C, D)
     # (2, C, D) image vectors summed by label and by prediction
     vector_sums: npt.NDArray[np.float64] = field(repr=False)
+    offset: npt.NDArray[np.float32] | None = field(default=None, repr=False)  # (C,), added to the similarities
 
     @classmethod
     def merge(cls, parts: Iterable[EvaluationResult]) -> EvaluationResult:
@@ -88,6 +101,8 @@ class EvaluationResult:
                 raise InputError(f"Expected parts with one `ks` = {first.ks}, got `ks` = {part.ks}")
             elif not np.array_equal(part.classifier, first.classifier):
                 raise InputError("Expected parts with one `classifier`, got another classifier")
+            elif not _same_offset(part.offset, first.offset):
+                raise InputError("Expected parts with one `offset`, got another offset")
             else:
                 sums += part.vector_sums
             for name, values in per_image.items():
@@ -95,7 +110,7 @@ class EvaluationResult:
         if first is None or sums is None:
             raise InputError("Expected at least one result to merge, got none")
         joined = {name: np.concatenate(values) for name, values in per_image.items()}
-        return cls(**joined, ks=first.ks, classifier=first.classifier, vector_sums=sums)
+        return cls(**joined, ks=first.ks, classifier=first.classifier, vector_sums=sums, offset=first.offset)
 
     @property
     def leads(self) -> npt.NDArray[np.float32]:
@@ -126,6 +141,7 @@ class EvaluationResult:
 
         Equal to `margin.class_wise_matching_margin` with that reduction, up to rounding.
         """
+        self._check_similarities()
         cmm = []
         by_label, by_prediction = self.vector_sums
         for target, margins, sums in (
@@ -133,7 +149,7 @@ class EvaluationResult:
             (self.predictions, self.pseudo_margins, by_prediction),
         ):
             cmm.append(margin.mean_by_class(margins, target, self.num_classes))
-            cmm.append(margin.class_margin_of_means(sums, target, self.classifier))
+            cmm.append(margin.class_margin_of_means(sums, target, self.classifier, self.offset))
         return dict(zip(CMM, cmm))
 
     @cached_property
@@ -142,10 +158,11 @@ class EvaluationResult:
 
         A row is NaN if its class has no images.
         """
+        self._check_similarities()
         means, present = margin.class_means(self.vector_sums[0], self.labels)
         similarity = np.full((self.num_classes, self.num_classes), np.nan, dtype=np.float32)
         images = tensor(means)
-        scorer = Scorer(self.classifier)
+        scorer = Scorer(self.classifier, offset=self.offset)
 
         def visit(rows: slice) -> None:
             similarity[present[rows]] = scorer(images[rows]).numpy()
@@ -171,7 +188,8 @@ class EvaluationResult:
     @property
     def accuracy(self) -> float:
         """Share of labelled images that are predicted correctly (micro)."""
-        return metrics.accuracy(self.predictions, self.labels)
+        right, images = self.correct_and_total
+        return float(right.sum() / images.sum()) if self.n else float("nan")
 
     @property
     def accuracy_ci(self) -> tuple[float, float]:
@@ -180,9 +198,14 @@ class EvaluationResult:
         return score.low, score.high
 
     @cached_property
+    def correct_and_total(self) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+        """(images predicted correctly, images) of each class, (C,) each: what the scores are computed from."""
+        return metrics.correct_and_total(self.predictions, self.labels, self.num_classes)
+
+    @cached_property
     def per_class_accuracy(self) -> npt.NDArray[np.float64]:
         """(C,) accuracy (= recall) of each class, NaN without images."""
-        return divide_or_nan(*metrics.correct_and_total(self.predictions, self.labels, self.num_classes))
+        return divide_or_nan(*self.correct_and_total)
 
     @cached_property
     def per_class_precision(self) -> npt.NDArray[np.float64]:
@@ -193,6 +216,17 @@ class EvaluationResult:
     def mean_per_class_accuracy(self) -> float:
         """Mean of `per_class_accuracy` over classes with images (macro)."""
         return float(np.nanmean(self.per_class_accuracy)) if self.n else float("nan")
+
+    @property
+    def has_similarities(self) -> bool:
+        """Whether image vectors were scored; False for `evaluate_predictions`, which knows no similarities."""
+        return self.classifier.shape[1] > 0
+
+    def _check_similarities(self) -> None:
+        if not self.has_similarities:
+            raise InputError(
+                "Expected a result of `evaluate`, got one of `evaluate_predictions`: it has no similarities"
+            )
 
     def _share_of_images(self, hits: np.ndarray) -> Score:
         """Share of the labelled images among `hits`, (N,) booleans."""
@@ -230,7 +264,7 @@ class EvaluationResult:
             raise InputError(
                 f"Expected labelled images, got {len(self.labels)} with label -1: there is nothing to score"
             )
-        right, images = metrics.correct_and_total(self.predictions, self.labels, self.num_classes)
+        right, images = self.correct_and_total
         present = int((images > 0).sum())
         scores = {"accuracy": self._share_of_images(self.predictions == self.labels)}
         for depth in self.ks:
@@ -243,7 +277,7 @@ class EvaluationResult:
         scores["worst_k"] = Score(worst.worst_k_accuracy(self.per_class_accuracy, k))
         report = None
         if int((images >= 2).sum()) >= k:
-            report = worst.worst_k_report(self.predictions, self.labels, self.num_classes, k, seed=seed)
+            report = worst.reports_of_counts(right, images, [k], seed=seed)[0]
             for name in ("truly_worst", "listed", "split_half"):
                 scores[f"worst_k_{name}"] = getattr(report, name)
         # The number of heads of unlike coins varies less than that of equal coins (Hoeffding 1956), so the interval
@@ -276,7 +310,7 @@ class EvaluationResult:
         1.0
         """
         scores, report = self._scores(k, seed)
-        present = int((count_by_class(self.labels, self.num_classes) > 0).sum())
+        present = int((self.correct_and_total[1] > 0).sum())
         summary: dict[str, Any] = {
             "n": self.n,
             "unlabelled": self.num_unlabelled,
@@ -302,6 +336,7 @@ def evaluate(
     labels: npt.ArrayLike | None = None,
     ks: Iterable[int] = (1, 5),
     device: str | torch.device = "cpu",
+    offset: npt.ArrayLike | None = None,
 ) -> EvaluationResult:
     """Score a zero-shot classifier in one pass over the images; the (N, C) similarities never exist as a whole.
 
@@ -311,6 +346,8 @@ def evaluate(
         labels: (N,) class indices, -1 = unknown; None = all unknown.
         ks: depths of Recall@K; a depth above C counts as C.
         device: device that computes and ranks the similarities: "cpu", "cuda", or "auto" (CUDA if there is one).
+        offset: (C,) in units of cosine, added to the similarities before they are ranked, for example from
+            `ensemble.class_bias`; margins and similarities of the result include it. None: nothing is added.
 
     Raises:
         InputError: shapes differ, values are not finite, vectors are not of unit norm, a label is out of range, a depth
@@ -324,7 +361,8 @@ def evaluate(
     """
     vectors, classifier = check_vectors(vectors, classifier)
     labels = _check_labels(labels, len(vectors), len(classifier))
-    return evaluate_unchecked(vectors, classifier, labels, check_depths(ks), find_device(device))
+    offset = None if offset is None else check_offset(offset, len(classifier))
+    return evaluate_unchecked(vectors, classifier, labels, check_depths(ks), find_device(device), offset)
 
 
 def evaluate_unchecked(
@@ -333,6 +371,7 @@ def evaluate_unchecked(
     labels: np.ndarray,
     ks: tuple[int, ...],
     device: str | torch.device = "cpu",
+    offset: np.ndarray | None = None,
 ) -> EvaluationResult:
     """`evaluate` for float32 arrays that are checked already, or that need not have unit norm; `ks` is ascending.
 
@@ -342,7 +381,7 @@ def evaluate_unchecked(
     count, width = vectors.shape
     num_classes = len(classifier)
     images = tensor(vectors)
-    scorer = Scorer(classifier, device)
+    scorer = Scorer(classifier, device, offset)
     ranked = _Ranked.empty(count, min(ks[-1], num_classes))
     sums = np.zeros((2, num_classes + 1, width))  # the last row takes the images of unknown class
 
@@ -354,7 +393,91 @@ def evaluate_unchecked(
     for rows in in_order(visit, block_slices(count, num_classes)):
         margin.add_by_class(sums[0], labels[rows], vectors[rows])
         margin.add_by_class(sums[1], ranked.topk[rows, 0], vectors[rows])
-    return EvaluationResult(labels, *ranked, ks, classifier, sums[:, :-1])
+    return EvaluationResult(labels, *ranked, ks, classifier, sums[:, :-1], offset)
+
+
+def evaluate_predictions(
+    predictions: npt.ArrayLike,
+    labels: npt.ArrayLike,
+    classnames: Sequence[str],
+    topk: npt.ArrayLike | None = None,
+    scores: npt.ArrayLike | None = None,
+) -> EvaluationResult:
+    """Score anyone's predictions: every score that needs no similarities, from class indices or names.
+
+    The result has no vectors: `margins`, `pseudo_margins` and, without `scores`, `topk_similarity` are NaN, `rivals`
+        are -1, and `cmm` raises.
+
+    Args:
+        predictions: (N,) class indices or classnames.
+        labels: (N,) class indices or classnames; -1, None or NaN is unknown.
+        classnames: C names; a class that occurs in neither counts all the same, as one without images.
+        topk: (N, K) the K best classes of each image, best first, as indices or names; gives Recall@5, or Recall@K
+            where K < 5.
+        scores: (N,) score of each prediction, or (N, K) those of `topk`; any finite numbers, higher is surer.
+
+    Raises:
+        InputError: shapes differ, an index or a name is not among the classes, or `topk` does not begin with the
+            prediction.
+
+    >>> result = evaluate_predictions(["cat", "dog", "dog"], ["cat", "cat", None], ["cat", "dog"])
+    >>> result.accuracy, result.n, result.num_unlabelled
+    (0.5, 2, 1)
+    >>> f"{result.scores()['accuracy']:.0%}"
+    '50 % [1, 99]'
+    """
+    names = texts_of(classnames, "classnames")
+    whole_number(len(names), "number of classnames", 1, metrics.MAX_CLASSES)
+    predictions = named_indices(predictions, "predictions", names)
+    labels = named_indices(labels, "labels", names, len(predictions), unknown=True)
+    best = predictions[:, None]
+    if topk is not None:
+        given = rows_of(topk, "topk", len(predictions))
+        best = named_indices(given.reshape(-1), "topk", names).reshape(given.shape)
+    if scores is not None:
+        scores = as_numpy(scores, "scores")
+        scores = floats(scores, "scores", 2 if scores.ndim == 2 else 1)
+        if scores.shape not in (predictions.shape, best.shape):
+            raise InputError(
+                f"Expected `scores` of shape (N,) = {predictions.shape} or that of `topk`, got {scores.shape}"
+            )
+        if np.abs(scores).max(initial=0) > np.finfo(np.float32).max:
+            raise InputError(f"Expected `scores` within single precision, got {np.abs(scores).max():g}")
+    return result_of_predictions(predictions, labels, len(names), best, scores)
+
+
+def result_of_predictions(
+    predictions: np.ndarray, labels: np.ndarray, num_classes: int, topk: np.ndarray, scores: np.ndarray | None = None
+) -> EvaluationResult:
+    """`evaluate_predictions` for checked class indices of any integer type; counts are added up block by block.
+
+    >>> result_of_predictions(np.array([0]), np.array([0]), 2, np.array([[0]])).accuracy
+    1.0
+    """
+    if len(wrong := np.flatnonzero(topk[:, 0] != predictions)):
+        i = int(wrong[0])
+        raise InputError(
+            f"Expected `topk` to begin with the prediction, got {topk[i, 0]} first and the prediction "
+            f"{predictions[i]} in row {i}"
+        )
+    similarity = np.broadcast_to(np.float32(np.nan), topk.shape)
+    if scores is not None:
+        similarity = np.full(topk.shape, np.nan, dtype=np.float32)
+        similarity[:, : scores.shape[1] if scores.ndim == 2 else 1] = scores.reshape(len(scores), -1)
+    nothing = np.broadcast_to(np.float32(np.nan), len(labels))
+    depth = 5 if topk.shape[1] >= min(5, num_classes) else topk.shape[1]
+    ks = tuple(sorted({1, depth if topk.shape[1] > 1 else 1}))
+    no_rivals = np.broadcast_to(np.int64(-1), len(labels))
+    no_vectors = np.zeros((num_classes, 0), np.float32), np.zeros((2, num_classes, 0))
+    result = EvaluationResult(labels, topk, similarity, nothing, no_rivals, nothing, ks, *no_vectors)
+    confusion = np.zeros((num_classes, num_classes), np.int64)
+    for start in range(0, len(labels), BLOCK_PREDICTIONS):
+        rows = slice(start, start + BLOCK_PREDICTIONS)
+        known = labels[rows] >= 0
+        np.add.at(confusion, (labels[rows][known], predictions[rows][known]), 1)
+    # What the cached properties would compute from whole arrays, in a few times their memory.
+    vars(result).update(confusion=confusion, correct_and_total=(np.diag(confusion).copy(), confusion.sum(axis=1)))
+    return result
 
 
 class _Ranked(NamedTuple):
@@ -383,7 +506,11 @@ class _Ranked(NamedTuple):
 
 
 def evaluate_store(
-    folder: str | Path, classifier: npt.ArrayLike, ks: Iterable[int] = (1, 5), device: str | torch.device = "cpu"
+    folder: str | Path,
+    classifier: npt.ArrayLike,
+    ks: Iterable[int] = (1, 5),
+    device: str | torch.device = "cpu",
+    offset: npt.ArrayLike | None = None,
 ) -> EvaluationResult:
     """`evaluate` for an embeddings store of any size; the vectors of one shard are in memory at a time.
 
@@ -392,6 +519,7 @@ def evaluate_store(
         classifier: (C, D) unit-norm class vectors.
         ks: depths of Recall@K; a depth above C counts as C.
         device: as in `evaluate`.
+        offset: (C,) as in `evaluate`.
 
     Raises:
         InputError: as in `Embeddings.load` and `evaluate`.
@@ -403,7 +531,7 @@ def evaluate_store(
     1.0
     """
     return EvaluationResult.merge(
-        evaluate(part.vectors, classifier, part.labels, ks, device) for part in Embeddings.shards(folder)
+        evaluate(part.vectors, classifier, part.labels, ks, device, offset) for part in Embeddings.shards(folder)
     )
 
 
@@ -438,6 +566,7 @@ def evaluate_prompts(
     labels: npt.ArrayLike | None = None,
     ks: Iterable[int] = (1, 5),
     device: str | torch.device = "cpu",
+    offset: npt.ArrayLike | None = None,
 ) -> PromptResults:
     """Score every prompt of a prompt bank as a classifier of its own, without an (N, P, C) tensor.
 
@@ -447,6 +576,7 @@ def evaluate_prompts(
         labels: (N,) class indices, -1 = unknown; None = all unknown.
         ks: depths of Recall@K; a depth above C counts as C.
         device: as in `evaluate`.
+        offset: (C,) as in `evaluate`, the same for every prompt.
 
     Returns:
         `PromptResults`; each prompt's numbers are those of `evaluate` with that prompt's class vectors.
@@ -464,12 +594,14 @@ def evaluate_prompts(
     labels = _check_labels(labels, len(vectors), num_classes)
     ks = check_depths(ks)
     device = find_device(device)
+    offset = None if offset is None else check_offset(offset, num_classes)
     label_sums = margin.sum_by_class(vectors, labels, num_classes)
     images = tensor(vectors).to(device)
     step = number_of_cores()
     results = []
     for start in range(0, prompts, step):
-        results += _evaluate_together(vectors, images, bank[start : start + step], labels, label_sums, ks, device)
+        part = bank[start : start + step]
+        results += _evaluate_together(vectors, images, part, labels, label_sums, ks, device, offset)
     predictions, recalls, per_class, cmm = zip(*results)
     return PromptResults(
         labels,
@@ -488,11 +620,12 @@ def _evaluate_together(
     label_sums: np.ndarray,
     ks: tuple[int, ...],
     device: str | torch.device,
+    offset: np.ndarray | None,
 ) -> list[tuple]:
     """Predictions, Recall@K, accuracies and margins of each prompt; all prompts see a block while it is cached."""
     count = len(vectors)
     num_classes = bank.shape[1]
-    scorers = [Scorer(prompt, device) for prompt in bank]
+    scorers = [Scorer(prompt, device, offset) for prompt in bank]
     ranked = [_Ranked.empty(count, min(ks[-1], num_classes)) for _ in bank]
 
     def visit(item: tuple[slice, int]) -> None:
@@ -501,7 +634,7 @@ def _evaluate_together(
 
     def finish(p: int) -> tuple:
         sums = np.stack([label_sums, margin.sum_by_class(vectors, ranked[p].topk[:, 0], num_classes)])
-        result = EvaluationResult(labels, *ranked[p], ks, bank[p], sums)
+        result = EvaluationResult(labels, *ranked[p], ks, bank[p], sums, offset)
         return result.predictions, result.recall_at_k, result.per_class_accuracy, result.cmm
 
     parallel_map(visit, [(rows, p) for rows in block_slices(count, num_classes) for p in range(len(bank))])
@@ -532,6 +665,23 @@ def _rank(scores: torch.Tensor, labels: np.ndarray, depth: int) -> _Ranked:
 def _check_labels(labels: npt.ArrayLike | None, count: int, num_classes: int) -> np.ndarray:
     """(N,) labels; None stands for `count` unknown ones."""
     return class_indices(np.full(count, -1) if labels is None else labels, "labels", count, num_classes, unknown=True)
+
+
+def check_offset(offset: npt.ArrayLike, num_classes: int) -> npt.NDArray[np.float32]:
+    """Check an offset of each class: (C,) float32, finite.
+
+    >>> check_offset([0, 1], 2)
+    array([0., 1.], dtype=float32)
+    """
+    with np.errstate(over="ignore"):
+        single = floats(offset, "offset", 1).astype(np.float32)
+    if single.shape != (num_classes,) or not np.isfinite(single).all():
+        raise InputError(f"Expected `offset` of shape (C,) = ({num_classes},), finite in float32, got {single.shape}")
+    return single
+
+
+def _same_offset(a: np.ndarray | None, b: np.ndarray | None) -> bool:
+    return a is b or (a is not None and b is not None and np.array_equal(a, b))
 
 
 def check_depths(ks: Iterable[int]) -> tuple[int, ...]:

@@ -35,8 +35,8 @@ SAME_TEXT = 1e-5  # vectors whose cosine is this near to 1 are equal within the 
 def explain_classes(
     classes: npt.ArrayLike,
     confusion: npt.ArrayLike,
-    cmm: npt.ArrayLike,
-    classifier: npt.ArrayLike,
+    cmm: npt.ArrayLike | None,
+    classifier: npt.ArrayLike | None,
     classnames: Sequence[str],
     *,
     min_images: int | None = None,
@@ -63,8 +63,9 @@ def explain_classes(
     Args:
         classes: (K,) class indices, for example `worst.worst_classes(per_class, 10)`.
         confusion: (C, C) counts, [actual, predicted].
-        cmm: (C,) class-wise matching margins, cosines; NaN without images.
-        classifier: (C, D) unit-norm class vectors.
+        cmm: (C,) class-wise matching margins, cosines; NaN without images. None: not known.
+        classifier: (C, D) unit-norm class vectors. None: not known, and then verdict 1 looks at names only and 2 is
+            never given.
         classnames: C names.
         min_images: with fewer images, even a class at 0 % cannot be distinguished from an average one. Default: the
             smallest n for which the 95 % interval of 0 correct of n (`intervals.proportion`) lies below the overall
@@ -97,9 +98,10 @@ def explain_classes(
     accuracy = per_class_accuracy(confusion)
     classnames = check_classnames(classnames)
     num_classes = len(confusion)
-    classifier = check_classifier(classifier)
-    cmm = floats(cmm, "cmm", 1, finite=False)
-    for name, length in (("classnames", len(classnames)), ("classifier", len(classifier)), ("cmm", len(cmm))):
+    classifier = None if classifier is None else check_classifier(classifier)
+    cmm = np.full(num_classes, np.nan) if cmm is None else floats(cmm, "cmm", 1, finite=False)
+    texts = num_classes if classifier is None else len(classifier)
+    for name, length in (("classnames", len(classnames)), ("classifier", texts), ("cmm", len(cmm))):
         if length != num_classes:
             raise InputError(f"Expected `{name}` of length C = {num_classes}, got {length}")
     classes = class_indices(classes, "classes", num_classes=num_classes)
@@ -108,9 +110,10 @@ def explain_classes(
     if not 0 < real_number(significance, "significance") < 1:
         raise InputError(f"Expected `significance` above 0 and below 1, got {significance}")
     rivals = whole_number(rivals, "rivals", 1)
-    nearest, cosine = nearest_text(classifier)
+    unknown = np.full(num_classes, np.nan)
+    nearest, cosine = (None, unknown) if classifier is None else nearest_text(classifier)
     if synonym_cosine is None:
-        synonym_cosine = float(np.nanquantile(cosine, 0.9)) if num_classes > 1 else 1.0
+        synonym_cosine = float(np.nanquantile(cosine, 0.9)) if num_classes > 1 and classifier is not None else 1.0
     elif not -1 <= real_number(synonym_cosine, "synonym_cosine") <= 1:
         raise InputError(f"Expected `synonym_cosine` in [-1, 1], got {synonym_cosine}")
     fewest: float
@@ -129,7 +132,8 @@ def explain_classes(
     pull = wrong.sum(axis=0)  # number of wrong answers that each class attracts
     rows = []
     for c in classes:
-        to_text = (classifier @ classifier[c]).astype(float).round(6)  # rounded as in `nearest_text`
+        # Rounded as in `nearest_text`; NaN is neither the same text nor near.
+        to_text = unknown.copy() if classifier is None else (classifier @ classifier[c]).astype(float).round(6)
         same = to_text > 1 - SAME_TEXT
         same[namesakes.get(c, [])] = True
         near = same | (to_text > synonym_cosine)  # not >=: if all texts are equally far apart, none is a synonym
@@ -150,7 +154,7 @@ def explain_classes(
             "same_name": [(int(j), classnames[j]) for j in np.flatnonzero(same)],
             "to_same_name": int(row[same].sum()),
             "to_synonyms": int(row[near].sum()),
-            "nearest_text": classnames[nearest[c]] if num_classes > 1 else None,
+            "nearest_text": classnames[nearest[c]] if num_classes > 1 and nearest is not None else None,
             "nearest_cosine": cosine[c],
         }
         verdict, sentence = _verdict(facts, **thresholds)
@@ -179,7 +183,12 @@ def _verdict(
     if facts["rival_p"] < significance:
         return "visual confusion", (
             f"{facts['rival_count']} of {answers} are {facts['rival']!r}, more than chance explains "
-            f"(p = {facts['rival_p']:.2g}); the cosine of the two texts is {facts['rival_cosine']:.2f}."
+            f"(p = {facts['rival_p']:.2g})"
+            + (
+                "."
+                if np.isnan(facts["rival_cosine"])
+                else f"; the cosine of the two texts is {facts['rival_cosine']:.2f}."
+            )
         )
     if images < min_images:
         return "too few images", (

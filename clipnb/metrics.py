@@ -313,6 +313,47 @@ def average_precision(scores: npt.ArrayLike, positives: npt.ArrayLike) -> float:
     return float(-np.sum(np.diff(recall) * precision[:-1]))
 
 
+def per_class_average_precision(scores: npt.ArrayLike, positives: npt.ArrayLike) -> npt.NDArray[np.float64]:
+    """Average precision of each class of a multi-label set: (C,) fractions in [0, 1]; NaN without positives.
+
+    Args:
+        scores: (N, C) higher = more likely that the class is in the image.
+        positives: (N, C) booleans, which classes are in the image; any number of them.
+
+    Raises:
+        InputError: shapes differ, or scores are not finite.
+
+    >>> per_class_average_precision([[.9, .1], [.8, .7], [.3, .2]], [[1, 0], [0, 0], [1, 0]]).round(3)
+    array([0.833,   nan])
+    """
+    scores = floats(scores, "scores", 2)
+    positives = booleans(positives, "positives", scores.shape)
+    if not scores.shape[1]:
+        raise InputError("Expected at least one class in `scores`, got none")
+    columns = zip(scores.T, positives.T)
+    return np.array([average_precision(s, p) if p.any() else np.nan for s, p in columns])
+
+
+def mean_average_precision(scores: npt.ArrayLike, positives: npt.ArrayLike) -> float:
+    """Mean of `per_class_average_precision` over classes with positives ("mAP" of VOC and COCO), in [0, 1].
+
+    Equal to CLIP_benchmark's `mean_average_precision` where scores do not tie and every class has a positive; there a
+    class without one counts as 0. It is not the mAP of object detection. NaN if no class has a positive.
+
+    Args:
+        scores: (N, C) higher = more likely that the class is in the image.
+        positives: (N, C) booleans, which classes are in the image.
+
+    Raises:
+        InputError: shapes differ, or scores are not finite.
+
+    >>> round(mean_average_precision([[.9, .1], [.8, .7], [.3, .2]], [[1, 0], [0, 1], [1, 0]]), 3)
+    0.917
+    """
+    precision = per_class_average_precision(scores, positives)
+    return float(np.nanmean(precision)) if np.isfinite(precision).any() else float("nan")
+
+
 def calibration_bins(
     confidence: npt.ArrayLike, correct: npt.ArrayLike, bins: int = 10
 ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64], npt.NDArray[np.int64]]:
@@ -362,6 +403,73 @@ def expected_calibration_error(confidence: npt.ArrayLike, correct: npt.ArrayLike
     if not images.any():
         return float("nan")
     return float(np.nansum(np.abs(mean_confidence - accuracies) * images) / images.sum())
+
+
+def risk_coverage_curve(
+    confidence: npt.ArrayLike, right: npt.ArrayLike
+) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+    """Share of images answered, and share of wrong answers among them, at every threshold of the confidence.
+
+    A threshold accepts every image whose confidence is at least as high, so images of equal confidence are accepted
+    together. One minus the risk is the precision of `precision_recall_curve(confidence, right)` (El-Yaniv and Wiener
+    2010, selective classification).
+
+    Args:
+        confidence: (N,) higher = surer; any scale.
+        right: (N,) booleans, whether the prediction is right.
+
+    Returns:
+        (coverage, risk, thresholds), (T,) each, thresholds descending: coverage ascends to 1, and the last risk is the
+        error of all images. Fractions in [0, 1].
+
+    Raises:
+        InputError: shapes differ, a confidence is not finite, or there is no image.
+
+    >>> coverage, risk, thresholds = risk_coverage_curve([.9, .8, .8, .3], [True, True, False, False])
+    >>> coverage, risk
+    (array([0.25, 0.75, 1.  ]), array([0.        , 0.33333333, 0.5       ]))
+    """
+    confidence, last, wrong = _wrong_by_confidence(confidence, right)
+    accepted = last + 1
+    return accepted / len(confidence), wrong[last] / accepted, confidence[last]
+
+
+def area_under_risk_coverage(confidence: npt.ArrayLike, right: npt.ArrayLike) -> float:
+    """Mean risk over all numbers of accepted images (AURC), in [0, 1]; lower is better.
+
+    It is the mean over n = 1, ..., N of the share of wrong answers among the n surest images (Geifman, Uziel and
+    El-Yaniv 2019, section 2). Where images have equal confidence, each order of them is equally likely, and the value
+    is the mean over the orders. A confidence that tells nothing gives the error rate of all images.
+
+    Args:
+        confidence: (N,) higher = surer; any scale.
+        right: (N,) booleans, whether the prediction is right.
+
+    Raises:
+        InputError: shapes differ, a confidence is not finite, or there is no image.
+
+    >>> area_under_risk_coverage([.9, .8, .3], [True, True, False])
+    0.1111111111111111
+    >>> area_under_risk_coverage([.5, .5], [True, False])
+    0.5
+    """
+    confidence, last, wrong = _wrong_by_confidence(confidence, right)
+    accepted = np.arange(1, len(confidence) + 1)
+    # Within a group of ties, the expected number of wrong answers grows in a straight line.
+    expected = np.interp(accepted, np.append(0, last + 1), np.append(0, wrong[last]))
+    return float((expected / accepted).mean())
+
+
+def _wrong_by_confidence(confidence: npt.ArrayLike, right: npt.ArrayLike) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Confidences in descending order, the last place of each group of ties, and the wrong answers up to each place."""
+    confidence = floats(confidence, "confidence", 1)
+    right = booleans(right, "right", confidence.shape)
+    if not len(confidence):
+        raise InputError("Expected at least one image in `confidence`, got none")
+    order = np.argsort(-confidence, kind="stable")
+    confidence = confidence[order]
+    last = np.append(np.flatnonzero(np.diff(confidence)), len(confidence) - 1)
+    return confidence, last, np.cumsum(~right[order])
 
 
 _MOVED = [

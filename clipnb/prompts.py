@@ -274,7 +274,7 @@ def _unreadable(names: list[str], places: list[str]) -> list[Finding]:
         more = ""
         if _SYNSET.fullmatch(name.strip()):
             what = "WordNet id instead of a classname"
-            more = _wordnet.name_of(name.strip()) or "not in ImageNet"
+            more = (_wordnet.name_of(name.strip()) or "not in ImageNet") if _wordnet.HAS_NAMES else "name not installed"
         elif _NUMBER.fullmatch(name.strip()):
             what = "number instead of a classname"
         elif _plain(name) in _MISSING:
@@ -357,6 +357,8 @@ def truncated_prompts(model: TokenizingModel, prompts: Sequence[str]) -> dict[st
     >>> truncated_prompts(load_model(), ["a dog", 100 * "very " + "long"])
     {'very very ... long': 103}
     """
+    if model.tokenizer is None:  # a wrapped function takes strings, and it is unknown where it cuts them
+        return {}
     context = model.tokenizer(["a"]).shape[1]
     prompts = [text_of(prompt, "prompts") for prompt in listed(prompts, "prompts")]
     # A token stands for at least one byte, except for a few that mark start and end: most prompts need no counting.

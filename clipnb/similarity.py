@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, TypeVar, cast
 
 import numpy as np
 import numpy.typing as npt
 
 from clipnb._checks import as_numpy, floats, whole_number
 from clipnb._runtime import one_thread_each
+from clipnb._tensors import HAS_TORCH, as_tensor, count_cores
 from clipnb.errors import InputError
 
 if TYPE_CHECKING:
@@ -120,9 +121,13 @@ def block_slices(count: int, num_classes: int) -> list[slice]:
 def tensor(array: np.ndarray) -> torch.Tensor:
     """The torch tensor that shares the memory of a NumPy array; a read-only array is copied, since torch would warn.
 
-    >>> tensor(np.zeros(2)).shape
-    torch.Size([2])
+    Where torch is not installed, it is a NumPy array that answers as one (`_tensors`).
+
+    >>> tuple(tensor(np.zeros(2)).shape)
+    (2,)
     """
+    if not HAS_TORCH:
+        return cast("torch.Tensor", as_tensor(np.require(array, requirements=["C", "W"])))
     import torch  # not at the top, because metrics alone do not need it
 
     return torch.from_numpy(np.require(array, requirements=["C", "W"]))
@@ -130,6 +135,8 @@ def tensor(array: np.ndarray) -> torch.Tensor:
 
 class Scorer:
     """Cosine similarities of a block of images to one classifier, as a torch tensor on a device of choice.
+
+    An offset, (C,) in single precision, is added to the similarities.
 
     A matrix product rounds differently with its shape and with a column's place, so similarities of equal classes may
     differ in their last bits. The columns of classes with equal vectors (classes that share a name) are therefore
@@ -139,15 +146,20 @@ class Scorer:
     [[1.0, 0.0], [0.0, 1.0]]
     """
 
-    def __init__(self, classifier: np.ndarray, device: str | torch.device = "cpu") -> None:
+    def __init__(
+        self, classifier: np.ndarray, device: str | torch.device = "cpu", offset: np.ndarray | None = None
+    ) -> None:
         self.columns = tensor(classifier).to(device).T.contiguous()  # 10 % faster than the transposed view
         self.later, self.first = _repeats(classifier)
+        self.offset = None if offset is None else tensor(offset).to(device)
 
     def __call__(self, vectors: torch.Tensor) -> torch.Tensor:
         """Similarities (B, C) of vectors (B, D) on the scorer's device."""
         scores = vectors @ self.columns
         if self.later:
             scores[:, self.later] = scores[:, self.first]
+        if self.offset is not None:
+            scores += self.offset
         return scores
 
 
@@ -179,6 +191,8 @@ def number_of_cores() -> int:
     >>> number_of_cores() >= 1
     True
     """
+    if not HAS_TORCH:
+        return count_cores()
     import torch
 
     return torch.get_num_threads()
@@ -201,6 +215,9 @@ def in_order(visit: Callable[[Item], Result], items: Iterable[Item]) -> Iterator
     >>> list(in_order(abs, [-1, 2]))
     [1, 2]
     """
+    if not HAS_TORCH:  # NumPy's matrix products use all cores by themselves
+        yield from map(visit, items)
+        return
     cores = number_of_cores()
     # One thread here too: whatever is done with a result must not take the workers' cores.
     with one_thread_each() as limit, ThreadPoolExecutor(cores, initializer=limit) as pool:

@@ -214,9 +214,38 @@ def worst_k_reports(
     >>> [report.k for report in worst_k_reports([0, 0, 1, 1], [0, 0, 1, 1], num_classes=2, ks=[1, 2])]
     [1, 2]
     """
+    right, images = correct_and_total(predictions, labels, num_classes)
+    return reports_of_counts(right, images, ks, splits, seed, confidence)
+
+
+def reports_of_counts(
+    right: npt.ArrayLike,
+    images: npt.ArrayLike,
+    ks: Sequence[int],
+    splits: int = 200,
+    seed: int = 0,
+    confidence: float = 0.95,
+) -> list[WorstKReport]:
+    """`worst_k_reports` from counts, which is all that it needs of the images.
+
+    Args:
+        right: (C,) number of images of each class that are predicted right.
+        images: (C,) number of images of each class.
+        ks: numbers of worst classes.
+        splits: as in `worst_k_report`.
+        seed: as there.
+        confidence: as there.
+
+    Raises:
+        InputError: shapes or counts are off, or too few classes can be split.
+
+    >>> reports_of_counts([2, 0], [2, 2], ks=[1])[0].naive.value
+    0.0
+    """
     splits = whole_number(splits, "splits", 1, MAX_RESAMPLES)
     check_confidence(confidence)
-    right, images = correct_and_total(predictions, labels, num_classes)
+    right, images = (counts.astype(np.int64) for counts in check_right(right, images))
+    num_classes = len(images)
     usable = np.flatnonzero(images >= 2)
     ks = listed(ks, "ks", "numbers")
     if not ks:

@@ -13,8 +13,10 @@ from clipnb.cli._evaluate import evaluate
 from clipnb.cli._group import main
 from clipnb.cli._margin import margin
 from clipnb.cli._reproduce import reproduce
+from clipnb.cli._retrieval import retrieval
+from clipnb.cli._table import table
 
 __all__ = ["main"]
 
-for _command in (check, encode, evaluate, margin, ensemble, describe, audit, reproduce):
+for _command in (check, encode, evaluate, margin, ensemble, describe, audit, retrieval, table, reproduce):
     main.add_command(_command)

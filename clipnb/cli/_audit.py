@@ -19,6 +19,7 @@ from clipnb.cli._options import (
     worst_option,
 )
 from clipnb.cli._output import note, report_precision, write_json
+from clipnb.cli._predictions import Exports, Given, exports_options, predictions_options
 from clipnb.errors import InputError
 from clipnb.prompts import load_templates
 
@@ -34,6 +35,7 @@ def _parse_gates(ctx: click.Context, param: click.Parameter, values: tuple[str, 
 
 
 @click.command()
+@predictions_options
 @dataset_option
 @fix_names_option
 @model_options
@@ -53,6 +55,7 @@ def _parse_gates(ctx: click.Context, param: click.Parameter, values: tuple[str, 
 @store_option
 @worst_option("How many worst classes to explain.")
 @click.option("--out", callback=check_target, help="HTML page to write: one file that opens without a network.")
+@exports_options
 @json_option
 @click.option(
     "--csv", "csv_folder", type=click.Path(path_type=Path, file_okay=False), help="Folder for one CSV file per table."
@@ -89,6 +92,8 @@ def audit(
     csv_folder: Path | None,
     compared: tuple[str, str] | None,
     gates: Gates,
+    given: Given,
+    exports: Exports,
 ) -> None:
     r"""Find the classes of your data that the model fails on, why, and what to do first: as a page, JSON and CSV.
 
@@ -97,10 +102,15 @@ def audit(
     clipnb audit --dataset folder:photos --classes names.txt           no labels: which classes to look at
     clipnb audit --dataset table:photos.csv --model ViT-B-32 --pretrained openai --json b.json
     clipnb audit --compare a.json b.json --fail-under classes_killed=0
+    clipnb audit --predictions anyones.csv --out report.html           no model at all
     """
     from clipnb import report as reports
 
-    if compared:
+    if given.file:
+        report = given.report(classes, worst_k)
+        for line in report.summary.get("remarks", []):
+            note(line)
+    elif compared:
         report = reports.compare(*map(reports.Report.load, compared))
     else:
         report = reports.audit(
@@ -118,6 +128,7 @@ def audit(
         for line in report.account:
             note(line)
     missed = reports.missed_gates(report.summary, dict(gates))
+    exports.write_of(report, json_file)
     if out:
         report.to_html(out)
     if csv_folder:

@@ -6,14 +6,17 @@ import platform
 import sys
 from collections.abc import Callable
 from importlib import metadata
+from importlib.util import find_spec
 
 import click
 
 from clipnb._format import first_line
+from clipnb.cli._group import INSTALL_MODELS
 from clipnb.cli._options import json_option
 from clipnb.cli._output import write_json
 
-PACKAGES = ("clipnb", "torch", "torchvision", "open_clip_torch", "transformers", "numpy", "pyarrow")
+PACKAGES = ("clipnb", "numpy", "pyarrow")
+MODEL_PACKAGES = ("torch", "torchvision", "open_clip_torch", "transformers")
 
 
 @click.command()
@@ -50,9 +53,13 @@ def check(json_file: str | None) -> None:
         return f"the emoji set, {counts}, the first is {data[0][0].size}"
 
     probe("python", platform.python_version)
-    for package in PACKAGES:
+    with_models = find_spec("torch") is not None
+    for package in (*PACKAGES, *(MODEL_PACKAGES if with_models else ())):
         probe(package, lambda package=package: metadata.version(package))
-    probe("model", model)
+    if with_models:
+        probe("model", model)
+    else:
+        probe("no model", lambda: f"predictions and arrays need none; to install what models need: {INSTALL_MODELS}")
     probe("images", images)
     good = all(line["ok"] for line in lines)
     write_json({"ok": good, "checks": lines}, json_file)

@@ -17,7 +17,10 @@ from clipnb.cli._options import (
     worst_option,
 )
 from clipnb.cli._output import facts_text, note, rows_text, scores_text, worst_sentence, write_result
+from clipnb.cli._predictions import Exports, exports_options
+from clipnb.cli._reject import reject_option, rejection_summary
 from clipnb.cli._run import encode_dataset
+from clipnb.cli._valid import valid_label_summary, valid_labels_option
 from clipnb.prompts import load_templates
 
 
@@ -33,6 +36,9 @@ from clipnb.prompts import load_templates
     is_flag=True,
     help="Also score harder views of the emoji set's test drawings: turned, shrunk and moved (emoji only).",
 )
+@exports_options
+@reject_option
+@valid_labels_option
 @json_option
 def evaluate(
     source: dict,
@@ -42,6 +48,9 @@ def evaluate(
     store: Path | None,
     worst_k: int,
     hard: bool,
+    exports: Exports,
+    reject_at: float | None,
+    valid_file: Path | None,
     json_file: str | None,
 ) -> None:
     """Report zero-shot accuracy, Recall@5 and the worst classes, each with its 95 % interval.
@@ -72,14 +81,21 @@ def evaluate(
     views = (
         {f"hard_{name}": value for name, value in zeroshot.hard_views(run.model, classifier).items()} if hard else {}
     )
+    rejected = rejection_summary(reject_at, run, classifier, result) if reject_at is not None else {}
+    valid = valid_label_summary(valid_file, run, result, worst_k) if valid_file is not None else {}
     rows = evaluation.worst_class_rows(result, names, worst_k)
     counts = {name: summary[name] for name in ("n", "unlabelled", "classes", "classes_with_images", "chance")}
+    content = {**head, "lint": lint, **run.facts, **summary, **views, **rejected, **valid, "worst_classes": rows}
+    exports.write(content, run.images.ids, result, names, json_file)
     write_result(
-        {**head, "lint": lint, **run.facts, **summary, **views, "worst_classes": rows},
+        content,
         json_file,
         facts_text(head | counts),
         scores_text(result.scores(k=worst_k), worst_k),
         facts_text(views),
+        facts_text({name: value for name, value in rejected.items() if name != "reject_classes"}),
+        facts_text({name: value for name, value in valid.items() if name != "valid_label_classes"}),
+        rows_text("classes that gain by valid labels", valid.get("valid_label_classes", [])),
         rows_text("worst classes", rows),
         worst_sentence(summary, worst_k),
     )

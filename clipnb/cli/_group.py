@@ -12,6 +12,9 @@ import click
 from clipnb._format import first_line
 from clipnb.errors import InputError
 
+OF_MODELS = {"torch", "torchvision", "open_clip", "transformers", "safetensors"}  # what the extra `model` installs
+INSTALL_MODELS = "pip install 'clipnb[model]'"
+
 
 class _Group(click.Group):
     """Turns unusable input into one line and exit code 2, and any other failure into one line and exit code 1."""
@@ -53,6 +56,11 @@ class _Group(click.Group):
         except Exception as error:
             if ctx.params.get("debug"):
                 raise
+            if isinstance(error, ModuleNotFoundError) and (error.name or "").partition(".")[0] in OF_MODELS:
+                click.echo(
+                    f"clipnb: this command needs a model, and {error.name} is not installed: {INSTALL_MODELS}", err=True
+                )
+                ctx.exit(2)
             reason = f"{type(error).__name__}: {first_line(error) if str(error).strip() else ''}"
             click.echo(f"clipnb: {reason} (run again with `clipnb --debug` for details)", err=True)
             ctx.exit(1)

@@ -55,7 +55,8 @@ def model_options(command: Callable) -> Callable:
             "--model",
             default="clipnb-mini",
             show_default=True,
-            help="clipnb-mini, a model name of open_clip, local-dir:PATH, or hf-hub:ORGANISATION/NAME.",
+            help="clipnb-mini, a model name of open_clip, local-dir:PATH, hf-hub:ORGANISATION/NAME, "
+            "transformers:NAME_OR_PATH, or sentence-transformers:NAME_OR_PATH.",
         ),
         click.option("--pretrained", help="Name of the weights in open_clip (openai, ...), or a checkpoint file."),
         click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:1, mps."),

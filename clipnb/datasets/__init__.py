@@ -5,7 +5,7 @@ its fields.
 """
 
 from clipnb.datasets._assets import ASSETS, check_asset
-from clipnb.datasets._classnames import scored_classnames, with_classes
+from clipnb.datasets._classnames import read_classnames, scored_classnames, with_classes
 from clipnb.datasets._emoji import EMOJI_DIR, EMOJI_SPLITS, harder
 from clipnb.datasets._imagenet import (
     check_order,
@@ -18,13 +18,16 @@ from clipnb.datasets._imagenet import (
 )
 from clipnb.datasets._images import LabeledImages, flatten
 from clipnb.datasets._load import SPECS, load_dataset, load_splits
+from clipnb.datasets._pairs import ImageTextPairs, load_pairs
 from clipnb.datasets._subsets import every_second, labelled
+from clipnb.datasets._valid import load_valid_labels
 
 __all__ = [
     "ASSETS",
     "EMOJI_DIR",
     "EMOJI_SPLITS",
     "SPECS",
+    "ImageTextPairs",
     "LabeledImages",
     "check_asset",
     "check_order",
@@ -35,8 +38,11 @@ __all__ = [
     "imagenet_classnames",
     "labelled",
     "load_dataset",
+    "load_pairs",
     "load_splits",
+    "load_valid_labels",
     "open_imagenet",
+    "read_classnames",
     "repaired_classnames",
     "scored_classnames",
     "synset_names",

@@ -104,6 +104,28 @@ def with_classes(data: LabeledImages, file: str | Path) -> LabeledImages:
     return replace(data, classnames=[group[0] for group in names], labels=labels, synonyms=names, descriptions=None)
 
 
+def read_classnames(file: str | Path) -> list[str]:
+    r"""The classnames in a file that lists them: text with a name a line, a JSON list, or COCO's categories.
+
+    Raises:
+        InputError: the file cannot be read, lists nothing, or maps folders to names.
+
+    >>> from tempfile import TemporaryDirectory
+    >>> with TemporaryDirectory() as folder:
+    ...     _ = (Path(folder) / "names.txt").write_text("dog\ncat\n")
+    ...     read_classnames(folder + "/names.txt")
+    ['dog', 'cat']
+    """
+    path = path_of(file, "file")
+    entries, mapping = _read_classes(path, [])
+    names = [name for _, group in entries for name in group[:1]]
+    if mapping or not names or not all(isinstance(name, str) and name.strip() for name in names):
+        raise InputError(
+            f"Expected a list of classnames in {path}, got {'a mapping' if mapping else 'none or an empty one'}"
+        )
+    return names
+
+
 def _key(name: object) -> str:
     return clean_name(str(name).replace("_", " "))  # as class folders are read
 

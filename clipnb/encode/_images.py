@@ -19,6 +19,7 @@ from clipnb._files import path_of
 from clipnb.datasets import LabeledImages
 from clipnb.embeddings import PRECISION_CHECK, Embeddings, StoreWriter, read_provenance, read_skipped
 from clipnb.encode._imagecache import keep_vectors, read_vectors
+from clipnb.encode._plausible import warn_if_alike
 from clipnb.encode._precision import check_precision
 from clipnb.encode._readers import DevicePixels, Pixels
 from clipnb.errors import InputError
@@ -154,6 +155,11 @@ def prepare(
         path_of(store, "store")
     if not len(data):
         raise InputError("Expected at least one image, got none")
+    if store is not None and model.fingerprint is None:
+        raise InputError(
+            "Expected a model with a name for a store, got functions without one: "
+            "wrap_model(encode_images=..., encode_texts=..., name='...')"
+        )
     earlier = (read_provenance(store) if store is not None else None) or {}
     provenance = {
         "model": model.name,
@@ -258,7 +264,7 @@ def encode_shards(
         return [encode(read) for _, read in zip(rows, loader)]
 
     encode_all: Callable[[list[range]], list[EncodedBatch]] = encode_in_threads
-    if workers or not on_cpu:
+    if workers or not on_cpu or model.tokenizer is None:  # functions of others are called by one thread
         encode_all = encode_behind_workers
         with _runtime.interrupt_deferred():
             loader = iter(
@@ -277,8 +283,11 @@ def encode_shards(
         for shard in batches:
             parts = encode_all(shard)
             rows = [i for good, _, _ in parts for i in good]
+            vectors = np.concatenate([no_vectors, *(part for _, part, _ in parts)])
+            if shard is batches[0]:
+                warn_if_alike(vectors, model, "images")
             yield Embeddings(
-                np.concatenate([no_vectors, *(vectors for _, vectors, _ in parts)]),
+                vectors,
                 data.labels[rows],
                 [data.ids[i] for i in rows],
                 data.classnames,
@@ -287,11 +296,12 @@ def encode_shards(
             )
 
 
-def _encode_pixels(model: Model, pixels: torch.Tensor, size: int) -> tuple[np.ndarray, int]:
+def _encode_pixels(model: Model, pixels: Any, size: int) -> tuple[np.ndarray, int]:
     """Vectors of a batch, at most `size` images at once, and the size that fitted into memory."""
     while True:
         try:
-            return np.concatenate([model.encode_pixels(part) for part in pixels.split(size)]), size
+            parts = [pixels[start : start + size] for start in range(0, len(pixels), size)]
+            return np.concatenate([model.encode_pixels(part) for part in parts]), size
         except torch.OutOfMemoryError:
             if size == 1:
                 raise

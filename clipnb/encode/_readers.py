@@ -13,7 +13,8 @@ from clipnb.errors import InputError
 from clipnb.models import Model
 
 Item = tuple[int, Any, str | None]  # (position, pixels, None), or (position, None, why it cannot be read)
-Batch = tuple[list[int], torch.Tensor | None, dict[int, str]]
+# The pixels are one tensor, or a list of images where a model takes them as they are.
+Batch = tuple[list[int], Any, dict[int, str]]
 
 
 def collate(items: Sequence[Item]) -> Batch:
@@ -21,9 +22,14 @@ def collate(items: Sequence[Item]) -> Batch:
     good = [(i, pixels) for i, pixels, reason in items if reason is None]
     return (
         [i for i, _ in good],
-        torch.stack([pixels for _, pixels in good]) if good else None,
+        _batch([pixels for _, pixels in good]) if good else None,
         {i: reason for i, _, reason in items if reason is not None},
     )
+
+
+def _batch(pixels: list[Any]) -> Any:
+    """One tensor; a list of images where a model takes them as they are."""
+    return torch.stack(pixels) if isinstance(pixels[0], torch.Tensor) else pixels
 
 
 class Pixels(torch.utils.data.Dataset[Item]):

@@ -3,5 +3,17 @@
 from clipnb.models._capabilities import Capabilities
 from clipnb.models._loading import EMBEDDED, EMBEDDED_DIR, find_device, load_model
 from clipnb.models._model import DTYPES, Model, Precision
+from clipnb.models._wrapped import WrappedModel, wrap_model
 
-__all__ = ["DTYPES", "EMBEDDED", "EMBEDDED_DIR", "Capabilities", "Model", "Precision", "find_device", "load_model"]
+__all__ = [
+    "DTYPES",
+    "EMBEDDED",
+    "EMBEDDED_DIR",
+    "Capabilities",
+    "Model",
+    "Precision",
+    "WrappedModel",
+    "find_device",
+    "load_model",
+    "wrap_model",
+]

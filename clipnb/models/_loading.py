@@ -24,7 +24,12 @@ from clipnb.datasets import check_asset
 from clipnb.errors import InputError
 from clipnb.models._files import folder_problem, is_torchscript, layout_problem, stored_shapes, weights_problem
 from clipnb.models._model import DTYPES, Model, Precision
+from clipnb.models._sentence_transformers import PREFIX as SENTENCE_TRANSFORMERS
+from clipnb.models._sentence_transformers import open_sentence_transformers
 from clipnb.models._settings import ARCHITECTURE, find_tag, known_tags, settings_of_file, settings_of_tag
+from clipnb.models._transformers import PREFIX as TRANSFORMERS
+from clipnb.models._transformers import open_transformers
+from clipnb.models._wrapped import WrappedModel
 
 EMBEDDED = "clipnb-mini"
 EMBEDDED_DIR = Path(__file__).parents[1] / "assets" / EMBEDDED
@@ -40,7 +45,7 @@ def load_model(
     precision: Precision = "fp32",
     trust_pickle: bool = False,
     like: str | None = None,
-) -> Model:
+) -> Model | WrappedModel:
     """Load a CLIP model for inference.
 
     The model is built with the settings that its weights were trained with: for a tag they are open_clip's record of
@@ -49,8 +54,10 @@ def load_model(
 
     Args:
         name: "clipnb-mini" (the embedded default, no network needed), a name open_clip knows ("ViT-B-32"),
-            "local-dir:PATH" (a folder with open_clip_config.json), or "hf-hub:ORGANISATION/NAME" (such a folder on the
-            Hugging Face hub).
+            "local-dir:PATH" (a folder with open_clip_config.json), "hf-hub:ORGANISATION/NAME" (such a folder on the
+            Hugging Face hub), "transformers:NAME_OR_PATH" (CLIP, SigLIP, SigLIP 2, AltCLIP, ChineseCLIP or ALIGN as
+            transformers keeps them, with their own processor), or "sentence-transformers:NAME_OR_PATH" (if that library
+            is installed). Anything else: `wrap_model`.
         pretrained: a tag open_clip knows for that name ("openai"; downloaded on first use), or a path to a
             checkpoint (.safetensors, or a .pt/.bin that holds tensors only). Used with open_clip's names only.
         device: "auto" (CUDA if there is one, else CPU), "cpu", "cuda", "cuda:1", "mps".
@@ -82,12 +89,18 @@ def load_model(
     like = None if like is None or like == "" else text_of(like, "like")
     found_device = find_device(device)
     one_of(precision, "precision", tuple(DTYPES))
+    options = {"pretrained": pretrained, "device": device, "trust_pickle": trust_pickle, "like": like}
+    exact = cast("Callable[[], Model]", partial(load_model, name, **options)) if precision != "fp32" else None
+    if name.startswith((TRANSFORMERS, SENTENCE_TRANSFORMERS)):
+        _refuse_options(name, pretrained, like, "its weights and settings are kept together")
+        with _runtime.quiet_loading():
+            if name.startswith(TRANSFORMERS):
+                return open_transformers(name, found_device, precision, exact)
+            return open_sentence_transformers(name, found_device, precision)
     with _runtime.quiet_loading():
         module, tokenizer, architecture, label = _open(name, pretrained, trust_pickle, like)
     module = module.eval().requires_grad_(False).to(device=found_device, dtype=torch.float32)
     module.visual.to(DTYPES[precision], memory_format=torch.channels_last)
-    options = {"pretrained": pretrained, "device": device, "trust_pickle": trust_pickle, "like": like}
-    exact = partial(load_model, name, **options) if precision != "fp32" else None
     return Model(
         name=name,
         pretrained=label,
@@ -144,7 +157,8 @@ def _from_architecture(name: str, pretrained: str | Path | None, trust_pickle: b
         repository = f"; a repository of the Hugging Face hub is {HUB}{name}" if name.count("/") == 1 else ""
         raise InputError(
             f"Unknown model {format_value(name)}; close: {', '.join(close) or EMBEDDED}; "
-            f"all: {EMBEDDED}, local-dir:PATH, hf-hub:ORGANISATION/NAME, or open_clip.list_models(){repository}"
+            f"all: {EMBEDDED}, local-dir:PATH, hf-hub:ORGANISATION/NAME, transformers:NAME_OR_PATH, "
+            f"sentence-transformers:NAME_OR_PATH, or open_clip.list_models(){repository}"
         )
     tag = _tag_of(name, pretrained)
     if tag and like not in (None, ARCHITECTURE):

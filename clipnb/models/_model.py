@@ -71,7 +71,7 @@ class Model:
         holds none of them) and the preprocessing. Equal fingerprints mean equal vectors, up to rounding. Versions of
         libraries are left out: they change the last bits, and an update would then discard every store.
         """
-        return _fingerprint(_tensors(self.module), [_structure(self.module), self.config, repr(self.preprocess)])
+        return fingerprint_of(tensors_of(self.module), [_structure(self.module), self.config, repr(self.preprocess)])
 
     @cached_property
     def text_fingerprint(self) -> str:
@@ -79,9 +79,9 @@ class Model:
 
         That is everything except the image tower, with the tokenizer and the kind of device.
         """
-        weights = {name: tensor for name, tensor in _tensors(self.module).items() if not name.startswith("visual.")}
+        weights = {name: tensor for name, tensor in tensors_of(self.module).items() if not name.startswith("visual.")}
         config = {part: self.config.get(part) for part in ("architecture", "text")}
-        return _fingerprint(
+        return fingerprint_of(
             weights, [_structure(self.module, without="visual"), config, self._tokenizer_identity(), self.device.type]
         )
 
@@ -113,6 +113,17 @@ class Model:
             **{name: preprocessing.get(name) for name in ("mean", "std", "interpolation", "resize_mode")},
             "context_length": self.config.get("text", {}).get("context_length"),
         }
+
+    @cached_property
+    def logit_scale(self) -> float:
+        """What a cosine is multiplied by to give a logit."""
+        return float(self.module.logit_scale.exp())
+
+    @cached_property
+    def logit_bias(self) -> float | None:
+        """What is added to a logit by a model that was trained with a sigmoid (SigLIP); None for the others."""
+        bias = getattr(self.module, "logit_bias", None)
+        return None if bias is None else float(bias)
 
     @property
     def dtype(self) -> torch.dtype:
@@ -183,12 +194,12 @@ def _structure(module: torch.nn.Module, without: str = "") -> list[str]:
     return [type(module).__name__, *(f"{name}: {part!r}" for name, part in module.named_children() if name != without)]
 
 
-def _tensors(module: torch.nn.Module) -> dict[str, torch.Tensor]:
+def tensors_of(module: torch.nn.Module) -> dict[str, torch.Tensor]:
     """All weights and buffers, also those that no checkpoint holds, such as the mask of a causal text tower."""
     return dict(module.named_parameters()) | dict(module.named_buffers())
 
 
-def _fingerprint(weights: dict[str, torch.Tensor], other: object) -> str:
+def fingerprint_of(weights: dict[str, torch.Tensor], other: object) -> str:
     digest = hashlib.sha256(json.dumps(other, sort_keys=True, default=repr).encode())
     for key, tensor in sorted(weights.items()):
         digest.update(key.encode())

@@ -21,6 +21,7 @@ from clipnb.encode import encode_texts
 from clipnb.errors import InputError
 from clipnb.evaluation import EvaluationResult, evaluate
 from clipnb.models import Model
+from clipnb.paper import corrections
 from clipnb.prompts import DRAWING_TEMPLATES, check_templates, template_set
 from clipnb.zeroshot import prompt_vectors
 
@@ -56,6 +57,7 @@ class Experiment:
     texts: Mapping[str, Mapping[int, np.ndarray]]  # kind of texts -> {class: (P_c, D)}
     worst_k: int
     temperature: float
+    logit_scale: float  # factor of the cosines in the model's softmax
     seed: int
 
     def score(self, classifier: np.ndarray) -> EvaluationResult:
@@ -94,6 +96,14 @@ class Experiment:
     def enrich_on_halves(self, kind: str) -> Outcome:
         """Score each half of the images with texts weighted on the other half."""
         return self._on_halves(lambda vectors: self._enriched(kind, vectors, None)[0])
+
+    def correct(self, name: str) -> Outcome:
+        """Score a row of `clipnb.paper.corrections` on the bare names."""
+        images = self.images
+        result = corrections.corrected(
+            name, images.vectors, self.bare, images.labels, self.bank, self.logit_scale, self.seed, self.fit.vectors
+        )
+        return Outcome(result)
 
     def _enriched(self, kind: str, vectors: np.ndarray | None, labels: np.ndarray | None) -> tuple[np.ndarray, dict]:
         return ensemble.description_classifier(self.bare, self.texts[kind], vectors, labels, self.temperature)
@@ -151,7 +161,17 @@ _TEXT_ROWS = (
     _text_row("random-letters", lambda e: e.enrich("random-letters"), "random-letters", family="random"),
     _text_row("shuffled", lambda e: e.enrich("shuffled"), "shuffled"),
 )
-ROWS = (BARE, *_TEMPLATE_ROWS, *_TEXT_ROWS)
+# Later methods start from the bare names; only CARPRT, which weights prompts, needs the templates.
+_CORRECTION_ROWS = tuple(
+    Row(
+        name,
+        name.removesuffix(corrections.HALF),
+        frozenset(["templates"] if name.startswith("carprt") else []),
+        lambda experiment, name=name: experiment.correct(name),
+    )
+    for name in (*corrections.NAMES, *corrections.HALVES)
+)
+ROWS = (BARE, *_TEMPLATE_ROWS, *_CORRECTION_ROWS, *_TEXT_ROWS)
 TEMPLATE_ROWS = tuple(row.name for row in _TEMPLATE_ROWS)
 TEXT_ROWS = tuple(row.name for row in _TEXT_ROWS)
 METHODS = ("all", *dict.fromkeys(row.family for row in ROWS[1:]))
@@ -207,6 +227,9 @@ def compare_methods(
         over the
     worst classes only, per class, and as a plain mean of the better half of the templates; cmm-half, where each half
     of the images is weighted by the other half; greedy and oracle, which use the labels of `fit`.
+
+    Corrections of class bias and transductive methods (`clipnb.paper.corrections`): carprt, nnn, frolic, sinkhorn and
+    mlls, each also with each half of the images corrected by the other half; transclip and stata.
 
     Rows from texts, for the `enrich` classes that look worst without labels on `fit` (`margin.find_worst`), weighted by
     `ensemble.description_classifier`: descriptions; descriptions with equal weights, with each half weighted by the
@@ -270,6 +293,7 @@ def compare_methods(
         texts=_encoded(model, groups),
         worst_k=worst_k,
         temperature=temperature,
+        logit_scale=_logit_scale(model),
         seed=seed,
     )
     available = {"single", "templates", *groups, *(["labels"] if (fit_images.labels >= 0).any() else [])}
@@ -295,6 +319,12 @@ def compare_methods(
         flagged=flagged,
         not_run=not_run,
     )
+
+
+def _logit_scale(model: Model) -> float:
+    """Factor of the cosines in the model's softmax; that of CLIP for a model that has none of its own."""
+    scale = getattr(model.module, "logit_scale", None)
+    return 100.0 if scale is None else float(scale.exp())
 
 
 def _prompt_bank(

@@ -10,6 +10,7 @@ from clipnb._format import percent
 from clipnb.evaluation import EvaluationResult
 from clipnb.prompts import Finding
 from clipnb.report._page import first_names, short
+from clipnb.report._routing import routing_advice
 
 # What to do about classes with a verdict of `explain`; {} is filled with their names.
 BY_VERDICT = {
@@ -28,12 +29,15 @@ def give_advice(
     bad: pd.DataFrame,
     wordings: pd.DataFrame,
     result: EvaluationResult,
+    correction: str | None = None,
 ) -> list[str]:
     """Return what to do first, in plain words; each sentence rests on a number of the report."""
     steps = _about_data(summary, left_out, findings)
     if not result.n:
         return steps + _without_labels(summary, bad)
     steps += _about_model(summary, bad, wordings, result)
+    if correction:
+        steps.append(correction)
     nothing = "Nothing stands out: no class is at 0 %, no name collides, and no other wording is better beyond chance."
     return steps or [nothing]
 
@@ -90,6 +94,7 @@ def _about_model(summary: dict, bad: pd.DataFrame, wordings: pd.DataFrame, resul
             f"Do not rely on the model for the {summary['classes_at_zero']} classes of which no image was recognised; "
             "route them to a person."
         )
+    steps += routing_advice(summary)
     for verdict, text in BY_VERDICT.items():
         rows = bad.query(f"verdict == {verdict!r}")
         if len(rows):

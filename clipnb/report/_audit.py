@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -25,8 +24,10 @@ from clipnb.explain import SAME_TEXT, explain_classes, order_finding
 from clipnb.intervals import proportion
 from clipnb.models import EMBEDDED, Model, load_model
 from clipnb.report._advice import give_advice
+from clipnb.report._correction import correction_advice
 from clipnb.report._page import plain_text, short
 from clipnb.report._report import Report
+from clipnb.report._routing import route
 from clipnb.similarity import unit_norm
 from clipnb.zeroshot import prompt_vectors
 
@@ -124,6 +125,7 @@ def audit(
     bad = _explained(ranked["class"].to_numpy()[:k], result, named.classnames)
     described = {c: texts[name] for c, name in enumerate(named.classnames) if name in texts}
     wordings = _wordings(model, images.vectors, result, banks, described, k)
+    correction = correction_advice(images.vectors, result, model.logit_scale, k)
     measured_on, reliability_k, reliability = _reliability(model, images.vectors, result, data.name, worst_k)
     remarks = [*data.remarks, unmatched(texts, named.classnames) if descriptions else None]
     precision_check = {key: value for key, value in images.provenance.items() if key == "precision_check"}
@@ -146,6 +148,7 @@ def audit(
         "classes": len(named.classnames),
         "never_predicted": int(np.isnan(result.cmm["pseudo_image"]).sum()),
         **(result.summary(k=worst_k) if result.n else {}),
+        **route(images.vectors, result, model.logit_scale, model.logit_bias),
         "reliability_measured_on": measured_on,
         "reliability_k": reliability_k,
         "made": made or datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
@@ -153,7 +156,7 @@ def audit(
     table = _images(result, named)
     return Report(
         summary=summary,
-        advice=give_advice(summary, named.left_out_line(labelled=True), findings, bad, wordings, result),
+        advice=give_advice(summary, named.left_out_line(labelled=True), findings, bad, wordings, result, correction),
         findings=pd.DataFrame(map(asdict, findings), columns=["what", "where", "advice"]),
         worst=bad,
         classes=ranked,
@@ -163,6 +166,7 @@ def audit(
         images=table,
         left_out=pd.DataFrame(named.left_out_rows(labelled=True), columns=["reason", "count", "examples"]),
         thumbnails=_thumbnails(named, table, bad),
+        result=result,
     )
 
 
@@ -224,8 +228,7 @@ def _reliability(
         name, vectors = "the emoji set", encode_images(model, known).vectors
         result = evaluate(vectors, prompt_vectors(model, known.classnames, ["{}"])[0], known.labels)
     k = min(k, int((~np.isnan(result.per_class_accuracy)).sum()))
-    module: Any = model.module
-    baselines = margin.baseline_scores(vectors, result.classifier, float(module.logit_scale.exp()))
+    baselines = margin.baseline_scores(vectors, result.classifier, model.logit_scale, model.logit_bias)
     scores = {"pseudo_image": result.cmm["pseudo_image"], **baselines}
     table = margin.compare_scores(scores, result.per_class_accuracy, k)
     return name, k, table.rename_axis("score").reset_index()

@@ -19,6 +19,7 @@ from clipnb._files import path_of, read_text
 from clipnb._format import percent
 from clipnb.datasets._images import left_out_line
 from clipnb.errors import InputError
+from clipnb.evaluation import EvaluationResult
 from clipnb.report._page import FORMAT, ReportPage, as_score_table, as_table, cell, short
 
 TABLES = ("findings", "worst", "classes", "wordings", "reliability", "unreadable", "images", "left_out")
@@ -43,6 +44,7 @@ class Report(ReportPage):
         images: every image: id, label, prediction, similarity, margin, rival, and two class indices.
         left_out: other items that no score counts: reason, count, examples.
         thumbnails: images on the page: those of each bad class, and "labels"; not in the JSON.
+        result: scores of each image in the order of `images`; not in the JSON.
     """
 
     findings: pd.DataFrame
@@ -54,6 +56,7 @@ class Report(ReportPage):
     images: pd.DataFrame
     left_out: pd.DataFrame = field(default_factory=pd.DataFrame)
     thumbnails: dict[str, list] = field(default_factory=dict)
+    result: EvaluationResult | None = None
 
     @classmethod
     def load(cls, path: str | Path) -> Report:
@@ -88,6 +91,11 @@ class Report(ReportPage):
         """Deprecated: `thumbnails`."""
         warnings.warn("Report.pictures is now Report.thumbnails", DeprecationWarning, stacklevel=2)
         return self.thumbnails
+
+    @property
+    def ids(self) -> list[str]:
+        """The ids of the images."""
+        return self.images["id"].tolist()
 
     @property
     def labelled(self) -> bool:

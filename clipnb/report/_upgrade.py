@@ -48,7 +48,9 @@ class Upgrade(ReportPage):
     def lead(self) -> str:
         """One sentence: what A and B are."""
         a, b = (
-            f"{side['model']} ({side['pretrained']}) with templates {side['templates']}"
+            side["predictions"]
+            if "predictions" in side
+            else f"{side['model']} ({side['pretrained']}) with templates {side['templates']}"
             for side in (self.summary["a"], self.summary["b"])
         )
         return f"A is {a}; B is {b}; {self.summary['images']} labelled images of {self.summary['a']['dataset']}."
@@ -101,13 +103,29 @@ def compare(a: Report, b: Report) -> Upgrade:
         )
     labels = images_a["label_class"].to_numpy()
     first, second = (images["prediction_class"].to_numpy() for images in (images_a, images_b))
-    num_classes = a.summary["classes"]
-    scores = _scores(first, second, labels, num_classes, k=min(len(a.worst), len(b.worst)))
-    classes = _changes(first, second, labels, b.classes.set_index("class")["classname"].to_dict())
+    about = {side: {key: report.summary.get(key) for key in ABOUT} for side, report in (("a", a), ("b", b))}
+    names = b.classes.sort_values("class")["classname"].tolist()
+    return upgrade_of(first, second, labels, names, min(len(a.worst), len(b.worst)), about)
+
+
+def upgrade_of(
+    first: np.ndarray, second: np.ndarray, labels: np.ndarray, names: list[str], k: int, about: dict[str, dict]
+) -> Upgrade:
+    """Compare the predictions of A and of B on the same images.
+
+    Args:
+        first: (N,) class indices that A predicts.
+        second: (N,) class indices that B predicts.
+        labels: (N,) class indices, -1 = unknown.
+        names: C classnames.
+        k: how many of A's worst classes the comparison of the tail chooses.
+        about: what "a" and "b" are: of each at least "dataset" and "made".
+    """
+    scores = _scores(first, second, labels, len(names), k)
+    classes = _changes(first, second, labels, names)
     killed = classes.query("a > 0 and b == 0")
     revived = classes.query("a == 0 and b > 0")
     sure = classes.query("beyond_chance")
-    about = {side: {key: report.summary[key] for key in ABOUT} for side, report in (("a", a), ("b", b))}
     summary = {
         **about,
         "images": int((labels >= 0).sum()),
@@ -146,26 +164,30 @@ def _scores(first: np.ndarray, second: np.ndarray, labels: np.ndarray, num_class
     return pd.DataFrame(rows)
 
 
-def _changes(first: np.ndarray, second: np.ndarray, labels: np.ndarray, names: dict[int, str]) -> pd.DataFrame:
+def _changes(first: np.ndarray, second: np.ndarray, labels: np.ndarray, names: list[str]) -> pd.DataFrame:
     """The accuracy of each class under both, the greatest loss first."""
-    right_a, right_b = first == labels, second == labels
+    known = labels >= 0
+    right_a, right_b = first[known] == labels[known], second[known] == labels[known]
+    images, both, only_a, only_b = (
+        np.bincount(labels[known], weights, len(names)).astype(int).tolist()
+        for weights in (None, right_a & right_b, right_a & ~right_b, right_b & ~right_a)
+    )
     rows = []
-    for c in np.unique(labels[labels >= 0]):
-        of_class = labels == c
-        n, both = int(of_class.sum()), int((of_class & right_a & right_b).sum())
-        only_a, only_b = int((of_class & right_a & ~right_b).sum()), int((of_class & right_b & ~right_a).sum())
-        score = paired_counts(only_b, only_a, n)
+    for c, n in enumerate(images):
+        if not n:
+            continue
+        score = paired_counts(only_b[c], only_a[c], n)
         rows.append(
             {
-                "class": int(c),
-                "classname": names[int(c)],
+                "class": c,
+                "classname": names[c],
                 "images": n,
-                "a": (both + only_a) / n,
-                "b": (both + only_b) / n,
+                "a": (both[c] + only_a[c]) / n,
+                "b": (both[c] + only_b[c]) / n,
                 "difference": score.value,
                 "low": score.low,
                 "high": score.high,
-                "p": sign_test(only_a, only_b),
+                "p": sign_test(only_a[c], only_b[c]),
             }
         )
     table = pd.DataFrame(rows)

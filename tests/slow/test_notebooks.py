@@ -66,10 +66,11 @@ def write_notebook(path, *sources):
 # The files
 
 
-def test_there_are_ten_chapters_in_order_and_in_the_book():
-    assert [path.name[:2] for path in NOTEBOOKS] == [f"{i:02}" for i in range(1, 11)]
+def test_there_are_twelve_chapters_and_all_are_in_the_book():
+    assert [path.name[:2] for path in NOTEBOOKS] == [f"{i:02}" for i in range(1, 13)]
     listed = re.findall(r"file: notebooks/(\S+)", (ROOT / "book/_toc.yml").read_text("utf-8"))
-    assert listed == [path.stem for path in NOTEBOOKS]
+    # The chapters on real models and on later methods stand before the audit.
+    assert sorted(listed) == [path.stem for path in NOTEBOOKS] and listed[-1].startswith("10_")
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)

@@ -6,6 +6,7 @@ ALLOWED says why not.
 """
 
 import inspect
+import json
 import re
 import tempfile
 import time
@@ -200,7 +201,7 @@ KINDS = {
     "count": "k num_classes resamples seed splits bins n successes worst_k top_m batch_size workers batch_tokens "
     "rivals min_images count words "
     "concurrency attempts retries max_tokens shard_size enrich most max_images columns top per_cell",
-    "number": "confidence floor temperature entropy logit_scale synonym_cosine majority significance name_weight "
+    "number": "confidence floor temperature entropy logit_scale logit_bias synonym_cosine majority significance name_weight "
     "max_cost per_minute timeout "
     "chance mean spearman average_precision base_rate rare_share rare_recall common_accuracy",
     "strings": "classnames texts prompts",
@@ -273,8 +274,19 @@ class Lazy:
     def make_weighing(self):
         return clipnb.widgets.PromptWeightExplorer(["a {}", "b {}"], [0.1, 0.2])
 
+    def make_pairs(self):
+        Image.new("RGB", (8, 8)).save(self.folder / "pair.png")
+        return self.file("pairs.csv", "image,caption\npair.png,a square\n")
+
     def make_report(self):
         return clipnb.audit(self.data, self.model, made="today")
+
+    def make_csv(self):
+        return self.file("p.csv", "id,label,prediction\n1,cat,dog\n2,dog,dog\n")
+
+    def make_run(self):
+        content = {"dataset": "x", "n": 2, "classes": 2, "accuracy": 0.5, "accuracy_ci": [0.1, 0.9]}
+        return self.file("run.json", json.dumps(content))
 
     def file(self, name, text):
         (self.folder / name).write_text(text, "utf-8")
@@ -314,6 +326,10 @@ ROWS = {
         },
     ),
     "load_model": (dict, {"trust_pickle": "truth", "pretrained": "option"}),
+    "wrap_model": (
+        lambda: {"encode_images": np.ones, "encode_texts": np.ones, "name": "mine"},
+        {"encode_images": "thing", "encode_texts": "thing", "name": "text"},
+    ),
     "load_dataset": (dict, {}),
     "load_splits": (dict, {}),
     "encode_images": (lambda: {"model": made.model, "data": made.data}, {}),
@@ -323,6 +339,44 @@ ROWS = {
     "evaluate": (lambda: dict(LABELLED), {}),
     "evaluate_prompts": (lambda: {"vectors": EYE, "bank": BANK, "labels": [0, 1, 2]}, {}),
     "evaluate_store": (lambda: {"folder": made.store, "classifier": EYE}, {}),
+    "evaluate_predictions": (
+        lambda: {
+            "predictions": [0, 1, 1],
+            "labels": [0, 1, 1],
+            "classnames": ["cat", "dog"],
+            "topk": [[0, 1], [1, 0], [1, 0]],
+            "scores": [0.1, 0.2, 0.3],
+        },
+        {"topk": "free"},
+    ),
+    "predictions.read_predictions": (
+        lambda: {"path": made.csv, "classnames": ["cat", "dog"]},
+        {"labels": "free"},
+    ),
+    "predictions.write_predictions": (
+        lambda: {
+            "path": made.folder / "out.parquet",
+            "ids": ["a", "b", "c"],
+            "result": made.result,
+            "classnames": ["cat", "dog", "pig"],
+        },
+        {"ids": "free", "about": "free"},
+    ),
+    "report.audit_predictions": (
+        lambda: {"predictions": made.csv, "classnames": ["cat", "dog"], "made": "today"},
+        {"predictions": "file", "images": "file", "labels": "free"},
+    ),
+    "report.compare_predictions": (
+        lambda: {"a": made.csv, "b": made.csv, "classnames": ["cat", "dog"], "made": "today"},
+        {"a": "file", "b": "file", "labels": "free"},
+    ),
+    "report.tabulate": (lambda: {"paths": [made.run], "k": 1, "made": "today"}, {"paths": "paths"}),
+    "report.model_card": (lambda: {"summary": {"dataset": "x", "accuracy": 0.5}}, {"summary": "thing"}),
+    "report.write_model_card": (
+        lambda: {"path": made.folder / "card.md", "summary": {"dataset": "x", "accuracy": 0.5}},
+        {"summary": "thing"},
+    ),
+    "datasets.read_classnames": (lambda: {"file": made.file("names.txt", "cat\ndog\n")}, {}),
     "EvaluationResult.merge": (lambda: {"parts": [made.result]}, {"parts": "free"}),
     "EvaluationResult.summary": (lambda: {"self": made.result, "k": 1}, {"self": "free"}),
     "EvaluationResult.scores": (lambda: {"self": made.result, "k": 1}, {"self": "free"}),
@@ -355,6 +409,61 @@ ROWS = {
         lambda: {"confidence": [0.2, 0.7, 0.9], "correct": [0, 1, 1]},
         {"confidence": "floats"},
     ),
+    "metrics.risk_coverage_curve": (
+        lambda: {"confidence": [0.2, 0.7, 0.9], "right": [0, 1, 1]},
+        {"confidence": "floats", "right": "truths"},
+    ),
+    "metrics.area_under_risk_coverage": (
+        lambda: {"confidence": [0.2, 0.7, 0.9], "right": [0, 1, 1]},
+        {"confidence": "floats", "right": "truths"},
+    ),
+    "reject.choose_threshold": (
+        lambda: {"confidence": [0.2, 0.7, 0.9], "right": [0, 1, 1]},
+        {"confidence": "floats", "right": "truths", "precision": "number"},
+    ),
+    "reject.confirm": (
+        lambda: {"confidence": [0.2, 0.7, 0.9], "right": [0, 1, 1], "threshold": 0.5},
+        {"confidence": "floats", "right": "truths", "precision": "number", "threshold": "number"},
+    ),
+    "reject.confirm_on_halves": (
+        lambda: {"confidence": [0.2, 0.7, 0.9], "right": [0, 1, 1], "half": [0, 1, 1]},
+        {"confidence": "floats", "right": "truths", "precision": "number", "half": "truths"},
+    ),
+    "reject.accepted_by_class": (
+        lambda: {
+            "confidence": [0.2, 0.7, 0.9],
+            "predictions": [0, 1, 1],
+            "labels": [0, 1, 0],
+            "num_classes": 2,
+            "threshold": 0.5,
+        },
+        {"confidence": "floats", "threshold": "number"},
+    ),
+    "retrieval.evaluate_retrieval": (
+        lambda: {"image_vectors": EYE, "text_vectors": EYE, "image_of_text": [0, 1, 2]},
+        {
+            "image_vectors": "unit vectors",
+            "text_vectors": "unit vectors",
+            "image_of_text": "indices",
+            "fold_size": "count",
+        },
+    ),
+    "datasets.load_pairs": (
+        lambda: {"spec": str(made.pairs)},
+        {"spec": "file", "images": "file", "split": "text"},
+    ),
+    "multilabel.score_valid_labels": (
+        lambda: {"predictions": [0, 1, 1], "valid_labels": [[0], [0, 1], []], "labels": [0, 1, 1], "num_classes": 2},
+        {"valid_labels": "lists"},
+    ),
+    "datasets.load_valid_labels": (
+        lambda: {"file": made.file("valid.json", json.dumps({i: [0] for i in made.data.ids})), "data": made.data},
+        {},
+    ),
+    **{
+        f"metrics.{name}": (lambda: {"scores": EYE, "positives": EYE}, {})
+        for name in ("per_class_average_precision", "mean_average_precision")
+    },
     "worst.worst_classes": (lambda: dict(PER_CLASS, k=1), {}),
     "worst.worst_k_accuracy": (lambda: dict(PER_CLASS, k=1), {}),
     "worst.worst_k_report": (
@@ -401,6 +510,7 @@ ROWS = {
     "margin.worst_auc": (lambda: dict(PER_CLASS, cmm=[0.1, 0.2, 0.3], k=1), {}),
     "margin.margin_intervals": (lambda: dict(LABELLED), {}),
     "margin.softmax_confidence": (lambda: dict(VECTORS), {}),
+    "margin.prediction_confidence": (lambda: dict(VECTORS, logit_bias=-10.0), {}),
     "margin.nearest_text": (lambda: {"classifier": EYE}, {}),
     "margin.baseline_scores": (lambda: dict(VECTORS), {}),
     "margin.compare_scores": (lambda: dict(PER_CLASS, scores={"a": [0.1, 0.2, 0.3]}, k=1), {"scores": "thing"}),
@@ -434,6 +544,39 @@ ROWS = {
     "ensemble.evaluate_on_halves": (
         lambda: {"vectors": EYE, "fit": lambda rows: EYE, "labels": [0, 1, 2]},
         {"fit": "free"},
+    ),
+    "ensemble.class_bias": (
+        lambda: dict(VECTORS, method="sinkhorn", reference=EYE, prior=[0.2, 0.3, 0.5]),
+        {"prior": "floats", "neighbours": "count", "strength": "number"},
+    ),
+    "ensemble.carprt_scores": (lambda: {"vectors": EYE, "bank": BANK}, {}),
+    "ensemble.evaluate_offset_on_halves": (
+        lambda: dict(LABELLED, fit=lambda rows: np.zeros(3)),
+        {"fit": "free"},
+    ),
+    "transductive.transclip": (lambda: dict(VECTORS), {"neighbours": "count", "iterations": "count"}),
+    "transductive.stata": (lambda: dict(VECTORS), {"neighbours": "count", "iterations": "count", "anchor": "number"}),
+    "corrections.corrected": (lambda: dict(LABELLED, method="nnn", bank=BANK, reference=EYE), {"bank": "free"}),
+    "corrections.few_classes": (lambda: {"labels": [0, 1, 2], "num_classes": 3}, {"share": "number"}),
+    "corrections.table": (
+        lambda: dict(LABELLED, bank=BANK, k=1, halves=False),
+        {"bank": "free", "halves": "free"},
+    ),
+    "tails.load": (dict, {"large": "free"}),
+    "tails.right_by_class": (lambda: {"row": clipnb.paper.tails.load().iloc[0]}, {"row": "thing"}),
+    "tails.scores": (
+        lambda: {"right": [0, 25, 50], "k": 1, "estimates": False},
+        {"right": "indices", "estimates": "free"},
+    ),
+    "tails.table": (
+        lambda: {"tails": clipnb.paper.tails.load().head(1)},
+        {"tails": "thing", "estimates": "free"},
+    ),
+    "tails.zeros": (dict, {}),
+    "tails.nearest_names": (dict, {"of": "free"}),
+    "tails.compare_prompts": (
+        lambda: {"tails": clipnb.paper.tails.load(large=True), "before": "bare", "after": "single"},
+        {"tails": "thing", "before": "option", "after": "option"},
     ),
     "margin.find_worst": (lambda: dict(VECTORS, k=2), {}),
     "paired.compare": (
@@ -621,6 +764,17 @@ MUTATIONS["truth"] = {
     "wrong type: number": lambda v: 1,
     "wrong type: None": lambda v: None,
 }
+MUTATIONS["lists"] = {
+    "wrong type: text": lambda v: "text",
+    "wrong type: number": lambda v: 5,
+    "wrong type: None": lambda v: None,
+    "wrong type: None inside": lambda v: [None, *v[1:]],
+    "wrong dtype: fractions inside": lambda v: [[0.5], *v[1:]],
+    "huge": lambda v: [[2**40], *v[1:]],
+    "negative": lambda v: [[-1], *v[1:]],
+    "empty": lambda v: [],
+    "mismatched: longer": lambda v: [*v, *v],
+}
 MUTATIONS["pair"] = {
     "wrong type: text": lambda v: "ab",
     "wrong type: number": lambda v: 1.0,
@@ -628,9 +782,18 @@ MUTATIONS["pair"] = {
     "NaN": lambda v: (NAN, 1.0),
     "mismatched: one": lambda v: (1.0,),
 }
+MUTATIONS["paths"] = {
+    "wrong type: text": lambda v: "text",
+    "wrong type: None": lambda v: None,
+    "wrong type: numbers inside": lambda v: [1],
+    "empty": lambda v: [],
+}
 # classes that `clipnb` fills and people read
 NOT_CALLED = {
     "datasets.LabeledImages": "made by load_dataset",
+    "datasets.ImageTextPairs": "made by load_pairs",
+    "retrieval.RetrievalResult": "made by evaluate_retrieval",
+    "multilabel.ValidLabelResult": "made by score_valid_labels",
     "EvaluationResult": "made by evaluate",
     "Embeddings": "made by encode_images and Embeddings.load",
     "InputError": "an exception",
@@ -645,14 +808,25 @@ NOT_CALLED = {
     "report.ReportPage": "what Report and Upgrade share",
     "report.Report": "made by audit and Report.load",
     "report.Upgrade": "made by report.compare",
+    "report.PredictionsReport": "made by audit_predictions",
+    "report.RunTable": "made by tabulate",
+    "predictions.Predictions": "made by read_predictions",
     "Score": "a named tuple",
     "intervals.Score": "a named tuple",
     "report.audit": "is clipnb.audit",
     "models.load_model": "is clipnb.load_model",
+    "models.wrap_model": "is clipnb.wrap_model",
     "datasets.load_dataset": "is clipnb.load_dataset",
 }
 
 ALLOWED = [  # function, argument, mutation (regular expressions), and why it is valid
+    (r"ensemble.class_bias", "neighbours|strength|k", "huge", "all images, if there are fewer"),
+    (r"transductive.*", "neighbours", "huge", "all other images, if there are fewer"),
+    (r"transductive.*|ensemble.class_bias|corrections.*", "vectors", "mismatched: longer", "any number of images"),
+    (r"ensemble.carprt_scores", "vectors", "mismatched: longer", "any number of images"),
+    (r"tails.scores", "right", "mismatched: longer", "any number of classes"),
+    (r"tails.nearest_names", "count", "huge", "all that there are"),
+    (r"corrections.table", "k", "huge", "all, if there are fewer"),
     (r"intervals.mean_over_classes", "images", "huge.*", "any number of images"),
     (r"intervals.mean_with_t", "values", "mismatched.*", "any number of values"),
     (
@@ -669,6 +843,14 @@ ALLOWED = [  # function, argument, mutation (regular expressions), and why it is
         "any number of samples; NaN is a resample without a value",
     ),
     (r".*", "seed", "huge", "seeds are of any size"),
+    (r"evaluate_predictions", "labels", "wrong dtype: objects", "None is an unknown label"),
+    (r"report.*", "k|worst_k", "huge", "all, if there are fewer"),
+    (
+        r"predictions.*|report.*_predictions|evaluate_predictions",
+        "classnames",
+        "mismatched.*",
+        "classes may have no images",
+    ),
     (
         r"metrics.(recall_at_k|label_rank)|similarity.top_k",
         "similarity",
@@ -732,13 +914,17 @@ ALLOWED = [  # function, argument, mutation (regular expressions), and why it is
         "NaN|infinity",
         "NaN is a class that is never predicted, infinity ranks",
     ),
+    (r"reject.*|metrics.*risk.*", "confidence", "huge.*", "only the order counts"),
+    (r"retrieval.*", "image_vectors", "mismatched: longer", "any number of images"),
+    (r"reject.*", "threshold", "huge|infinity|negative", "no image, or all, are answered"),
+    (r".*", "logit_bias", "negative", "SigLIP's is negative"),
     (r"margin.worst_first", "cmm", "mismatched.*|empty", "any number of classes"),
     (r"similarity.*", ".*", "mismatched.*", "any number of rows and columns"),
     (r"similarity.unit_norm", ".*", "empty|wrong shape: a dimension more", "rows in any arrangement"),
     (r"similarity.top_k", "k", "huge", "k counts as C if it is larger"),
     (r"(?!explain|describe).*", "classifier", "mismatched: longer", "more classes than images have labels"),
     (
-        r"margin.(softmax|baseline).*|margin.find_worst|ensemble.(pseudo_labels|zpe_scores|autoclip_weights)",
+        r"margin.(softmax|prediction|baseline).*|margin.find_worst|ensemble.(pseudo_labels|zpe_scores|autoclip_weights)",
         "vectors",
         "mismatched: longer",
         "any number of images",
@@ -774,7 +960,14 @@ def calls():
                 yield name, argument, mutation
 
 
-WINGS = {"methods": "paper", "reproduce": "paper", "rehearsal": "paper", "llm": "describe"}
+WINGS = {
+    "corrections": "paper",
+    "tails": "paper",
+    "methods": "paper",
+    "reproduce": "paper",
+    "rehearsal": "paper",
+    "llm": "describe",
+}
 
 
 def function_of(name):
@@ -868,12 +1061,15 @@ def fault(name, argument, mutation):
 
 LONG = "a" * 5000
 OF_OPTIONS = {  # option: values that no run may take; counts, numbers and choices have theirs by type
-    "--model": ["", "no-such-model", "local-dir:no/such", LONG],
+    "--model": ["", "no-such-model", "local-dir:no/such", "transformers:", "transformers:/no/such", LONG],
     "--pretrained": ["no-such-tag", "no/such.safetensors", LONG],
     "--device": ["", "gpu", "cuda:99"],
     "--precision": ["", "int8", "auto"],
     "--like": ["no-such-tag", LONG],
     "--dataset": ["", "emojis", "emoji:none", "folder:", "folder:/no/such", "table:none.csv", f"folder:{LONG}"],
+    "--valid-labels": ["no/such.json", __file__, LONG],
+    "--images": ["no/such", __file__, LONG],
+    "--split": [""],
     "--store": [LONG, __file__],
     "--templates": ["", "no-such-set", LONG, __file__],
     "--json": ["no/such/x.json", ".", LONG],
@@ -888,7 +1084,16 @@ OF_OPTIONS = {  # option: values that no run may take; counts, numbers and choic
     "--api-base": ["http://me:secret@host/v1"],
     "--price": ["x", "1", "-1,0", "nan,0"],
     "--fail-under": ["accuracy", "no_such_score=1", "accuracy=x"],
+    "--reject-at": ["", "0.95", "precision", "precision=x", "precision=0", "precision=1.1", "risk=1", "recall=0.9"],
     "--compare": [("no/a.json", "no/b.json")],
+    "--predictions": ["", "no/such.csv", ".", LONG],
+    "--compare-predictions": ["no/such.csv"],
+    "--images": ["no/such"],
+    "--labels": ["no/such.npy"],
+    "--predictions-out": ["no/such/x", ".", LONG],
+    "--model-card": ["no/such/x", ".", LONG],
+    "--latex": ["no/such/x", ".", LONG],
+    "--html": ["no/such/x", ".", LONG],
     "--imagenet": ["no/such", LONG],
     "--check": ["no/such.json", __file__, LONG],
     "--method": ["", "no-such-method"],

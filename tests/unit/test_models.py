@@ -600,6 +600,7 @@ def zipped(names):
         ("w.bin", b"\x1f\x8b\x08\x00" + bytes(50), "it is a gzip archive: unpack it first"),
         ("w.pt", b"\x89HDF\r\n\x1a\n" + bytes(50), "it is an HDF5 file"),
     ],
+    ids=lambda value: "content" if isinstance(value, bytes) else None,  # a zip archive holds the time it was made
 )
 def test_a_file_that_is_no_checkpoint_is_named_for_what_it_is(tiny_weights, tmp_path, name, content, text):
     (tmp_path / name).write_bytes(content)

@@ -1,0 +1,174 @@
+"""The reject option against formulas, brute force over orders of ties, and scikit-learn."""
+
+import json
+from itertools import permutations
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+from PIL import Image
+from sklearn.metrics import precision_recall_curve
+
+import clipnb
+from clipnb import InputError, margin, metrics, reject
+from clipnb.cli import main
+
+
+def example(seed, n=60, levels=12):
+    """Confidences with many ties, higher where the answer is right more often."""
+    rng = np.random.default_rng(seed)
+    confidence = rng.integers(levels, size=n) / levels
+    return confidence, rng.random(n) < 0.3 + 0.6 * confidence
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_the_curve_is_one_minus_the_precision_of_scikit_learn(seed):
+    confidence, right = example(seed)
+    coverage, risk, thresholds = metrics.risk_coverage_curve(confidence, right)
+    precision, _, at = precision_recall_curve(right, confidence)
+    assert np.allclose(thresholds[::-1], at) and np.allclose(1 - risk[::-1], precision[:-1])
+    assert np.allclose(coverage, [(confidence >= threshold).mean() for threshold in thresholds])
+    assert coverage[-1] == 1 and risk[-1] == pytest.approx(1 - right.mean())
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_the_area_is_the_mean_over_all_orders_of_ties(seed):
+    rng = np.random.default_rng(seed)
+    confidence, right = rng.integers(3, size=6) / 3, rng.random(6) < 0.5
+    areas = []
+    for order in map(list, permutations(range(6))):
+        ranked = sorted(order, key=lambda i: -confidence[i])  # sorted is stable: ties stay in this order
+        areas.append(np.mean(np.cumsum(~right[ranked]) / np.arange(1, 7)))
+    assert metrics.area_under_risk_coverage(confidence, right) == pytest.approx(np.mean(areas), abs=1e-12)
+
+
+def test_the_area_of_known_cases():
+    n = 1000
+    right = np.arange(n) < 700
+    area = metrics.area_under_risk_coverage
+    best = np.mean(np.maximum(np.arange(1, n + 1) - 700, 0) / np.arange(1, n + 1))
+    assert area(-np.arange(n), right) == pytest.approx(best)
+    assert area(np.zeros(n), right) == pytest.approx(0.3)
+    assert area(np.arange(n), right) > 0.3
+    confidence = np.random.default_rng(0).random(n)
+    assert area(confidence, right) == pytest.approx(area(10 * confidence - 3, right))  # only the order counts
+
+
+@pytest.mark.parametrize("seed", range(8))
+@pytest.mark.parametrize("wanted", [0.5, 0.75, 0.9, 1.0])
+def test_the_threshold_answers_the_most_images_at_the_wanted_precision(seed, wanted):
+    confidence, right = example(seed)
+    threshold = reject.choose_threshold(confidence, right, wanted)
+    fitting = [t for t in np.unique(confidence) if right[confidence >= t].mean() >= wanted - 1e-12]
+    assert threshold == (min(fitting) if fitting else np.inf)
+
+
+def test_a_threshold_is_confirmed_on_other_images():
+    confidence, right = example(0, 4000, 200)
+    threshold = reject.choose_threshold(*example(1, 4000, 200), 0.8)
+    found = reject.confirm(confidence, right, threshold, 0.8)
+    kept = confidence >= threshold
+    assert (found.n, found.answered) == (4000, kept.sum())
+    assert found.coverage.value == pytest.approx(kept.mean()) and found.precision.value == pytest.approx(
+        right[kept].mean()
+    )
+    assert found.rejected.value == pytest.approx(1 - kept.mean())
+    assert found.rejected.low < found.rejected.value < found.rejected.high
+    assert abs(found.precision.value - 0.8) < 0.03  # the truth is known: 0.3 + 0.6 x confidence
+
+
+def test_the_verdict_follows_from_the_interval():
+    sure = np.ones(400)
+
+    def verdict(right, threshold=0.5):
+        return reject.confirm(sure, np.arange(400) < right, threshold, 0.9).verdict
+
+    assert [verdict(390), verdict(362), verdict(300)] == ["kept", "open", "missed"]
+    assert verdict(400, np.inf) == "nothing answered"
+
+
+def test_halves_answer_each_other():
+    confidence, right = example(3, 400, 50)
+    half = np.arange(400) % 2 == 1
+    found = reject.confirm_on_halves(confidence, right, half, 0.7)
+    first, second = (reject.choose_threshold(confidence[~side], right[~side], 0.7) for side in (half, ~half))
+    kept = np.where(half, confidence >= first, confidence >= second)
+    assert found.answered == kept.sum() and found.precision.value == pytest.approx(right[kept].mean())
+    swapped = reject.confirm_on_halves(confidence, right, ~half, 0.7)
+    assert swapped.answered == found.answered
+
+
+def test_classes_under_a_threshold():
+    rng = np.random.default_rng(0)
+    labels, predictions, confidence = rng.integers(-1, 4, 200), rng.integers(0, 4, 200), rng.random(200)
+    table = reject.accepted_by_class(confidence, predictions, labels, 5, 0.6)
+    for c in range(4):
+        mine, named = labels == c, (predictions == c) & (confidence >= 0.6) & (labels >= 0)
+        row = table.iloc[c]
+        assert (row["images"], row["answered"]) == (mine.sum(), (mine & (confidence >= 0.6)).sum())
+        assert row["named"] == named.sum() and row["precision"] == pytest.approx((labels[named] == c).mean())
+        assert row["precision_low"] < row["precision"] < row["precision_high"]
+    assert np.isnan(table.iloc[4][["coverage", "precision"]].astype(float)).all()
+
+
+@pytest.mark.parametrize("precision", [0, -0.1, 1.01, float("nan"), "0.9", None])
+def test_a_wrong_precision_is_refused(precision):
+    with pytest.raises(InputError, match=r"^Expected `precision`"):
+        reject.choose_threshold([0.5], [True], precision)
+
+
+@pytest.fixture
+def noisy(tmp_path):
+    """A set of three colours; where the colour is faint, half of the images show the next one."""
+    rng = np.random.default_rng(0)
+    for c, name in enumerate(("blue", "green", "red")):
+        (tmp_path / "images" / name).mkdir(parents=True)
+        for i in range(40):
+            lead = rng.uniform(5, 150)
+            pixel = np.full(3, 60.0)
+            pixel[2 - (c + (lead < 50 and i % 4 < 2)) % 3] += lead
+            Image.fromarray(np.tile(pixel.astype(np.uint8), (8, 8, 1))).save(tmp_path / "images" / name / f"{i}.png")
+    return f"folder:{tmp_path / 'images'}"
+
+
+def colours():
+    channels = {"red": [1, 0, 0], "green": [0, 1, 0], "blue": [0, 0, 1]}
+    return clipnb.wrap_model(
+        lambda images: np.array([np.asarray(image).mean(axis=(0, 1)) for image in images]),
+        lambda texts: np.array([next((v for n, v in channels.items() if n in text), [1, 1, 0]) for text in texts]),
+        name="colours",
+        logit_scale=5.0,
+    )
+
+
+def test_the_command_confirms_on_images_that_did_not_choose(noisy, monkeypatch, tmp_path):
+    monkeypatch.setattr("clipnb.load_model", lambda name, **options: colours())
+    arguments = ["evaluate", "--dataset", noisy, "--json", str(tmp_path / "r.json"), "--reject-at"]
+    results = []
+    for wanted in ("precision=0.95", "risk=0.05"):
+        run = CliRunner().invoke(main, [*arguments, wanted])
+        assert run.exit_code == 0, run.output
+        assert "reject_verdict" in run.stdout and "reject_classes " not in run.stdout
+        results.append(json.loads((tmp_path / "r.json").read_text()))
+    assert results[0]["reject_threshold"] == results[1]["reject_threshold"]
+    found, data, model = results[0], clipnb.load_dataset(noisy), colours()
+    vectors, classifier = clipnb.encode_images(model, data).vectors, clipnb.zero_shot_classifier(model, data.classnames)
+    sure = margin.softmax_confidence(vectors, classifier, 5.0)
+    right, half = (vectors @ classifier.T).argmax(axis=1) == data.labels, np.arange(120) % 2 == 1
+    threshold = reject.choose_threshold(sure[half], right[half], 0.95)
+    kept = ~half & (sure >= threshold)
+    assert found["reject_threshold"] == pytest.approx(threshold)
+    assert found["reject_chosen_on"].startswith("every second image of each class, 60 images")
+    assert found["reject_n"] == 60 and found["reject_answered"] == pytest.approx(kept.sum() / 60)
+    assert found["reject_precision"] == pytest.approx(right[kept].mean())
+    low, high = found["reject_precision_ci"]
+    assert low <= found["reject_precision"] <= high and 0 < kept.sum() < 60
+    assert [row["images"] for row in found["reject_classes"]] == [20] * 3
+
+
+def test_an_audit_says_what_to_send_to_a_person(noisy):
+    report = clipnb.audit(noisy, colours(), made="today")
+    share, kept = report.summary["to_a_person_for_95"], report.summary["precision_of_the_rest_95"]
+    assert 0 < share < 1 and kept > report.summary["accuracy"]
+    assert any(line.startswith(f"Send the {share:.0%} of the images") for line in report.advice)
+    assert {"to_a_person_for_95", "precision_of_the_rest_95"} <= set(report.scores["score"])
