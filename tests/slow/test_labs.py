@@ -91,6 +91,7 @@ def open_page(browser, site):
         page.goto((site / f"{name}.html").as_uri())
         return page
 
+    opened.problems = problems
     yield opened
     for context in contexts:
         context.close()
@@ -450,10 +451,12 @@ def test_a_page_loads_little_until_the_button_is_pressed_and_names_the_size(open
     assert sum(file.stat().st_size for file in files) / 1e6 == pytest.approx(promised, abs=1)
 
 
-def test_a_missing_file_is_reported_and_the_button_works_again(open_page, site):
+def test_a_missing_file_is_reported_and_the_button_works_again(open_page):
     page = open_page("draw")
-    page.evaluate("clipnb.imageTower = () => Promise.reject(new Error('The file could not be loaded.'))")
+    page.route("**/image-tower.js", lambda route: route.abort())
     page.locator("[data-lab-start]").click()
-    lab = page.locator("#draw-lab")
-    spoken(lab, "did not work: The file could not be loaded")
-    assert lab.locator("[data-lab-start]").get_attribute("aria-disabled") is None
+    spoken(page.locator("#draw-lab"), "did not work: The file lab/image-tower.js could not be loaded")
+    assert open_page.problems, "the browser reports the missing file too"
+    open_page.problems.clear()
+    page.unroute("**/image-tower.js")
+    started(page, "draw")
