@@ -178,7 +178,7 @@ def images(model: Model, count: int, count_rounds: int) -> dict:
         classifier = unit_norm(means - means.mean(axis=0))
         columns, kept = torch.from_numpy(classifier).T, {}
         for chosen in (half, model):
-            chosen.fingerprint  # computed once for a model
+            assert chosen.fingerprint  # computed once for a model
 
         def ours(chosen, decoder="pillow"):
             return clipnb.evaluate(

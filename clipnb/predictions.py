@@ -486,11 +486,9 @@ class _Vocabulary:
                 f"Expected one name or number a row in the column {self.column!r} of {self.path}, got {values.type}"
             )
         if pa.types.is_floating(values.type):
-            values = pc.if_else(pc.is_nan(values), None, values)
-        encoded = pc.dictionary_encode(
-            values
-        )  # numbers are encoded before they become texts, which is a few of them then
-        texts = pc.utf8_trim_whitespace(encoded.dictionary.cast(pa.string())).to_pylist()
+            values = pa.array(values.to_numpy(zero_copy_only=False), from_pandas=True)  # NaN becomes null
+        encoded = values.dictionary_encode()  # before numbers become texts, so that only a few of them do
+        texts = [text and text.strip() for text in encoded.dictionary.cast(pa.string()).to_pylist()]
         new = [-1 if not text else self.place.setdefault(text, len(self.place)) for text in texts]
         if len(self.place) > MAX_CLASSES:
             raise InputError(
@@ -637,7 +635,7 @@ class _Reader:
 
     def _keys(self, ids: pa.ChunkedArray, before: int) -> npt.NDArray[np.uint64]:
         if ids.null_count:
-            row = before + int(pc.index(pc.is_null(ids), True).as_py()) + 1
+            row = before + int(pc.index(ids.is_null(), True).as_py()) + 1
             raise InputError(f"Expected an id in each row of {self.path}, got none in row {row} (column {self.id!r})")
         return keys_of(ids)
 
@@ -682,8 +680,12 @@ class _Reader:
         topk = joined["topk"]
         if topk is not None and not self.by_class:
             topk = of_predictions[topk]
-        best = topk[:, 0] if joined["predictions"] is None else of_predictions[joined["predictions"]]
-        topk = best[:, None] if topk is None else topk
+        if joined["predictions"] is not None:
+            best = of_predictions[joined["predictions"]]
+            topk = best[:, None] if topk is None else topk
+        else:
+            assert topk is not None  # a file without predictions has scores or lists
+            best = topk[:, 0]
         keys = joined["keys"] if self.id else np.arange(rows, dtype=np.uint64)
         found = Predictions(
             str(self.path), classnames, codes, np.ascontiguousarray(best), topk, joined["scores"], keys,
@@ -777,9 +779,10 @@ def keys_of(ids: pa.Array | pa.ChunkedArray) -> npt.NDArray[np.uint64]:
     >>> len(set(keys_of(pa.array(["a", "b", "a"])).tolist()))
     2
     """
-    import pandas as pd
+    from pandas.util import hash_array
 
-    return pd.util.hash_array(_as_texts(ids).to_numpy(zero_copy_only=False), categorize=False)
+    texts = _as_texts(ids).to_numpy(zero_copy_only=False)
+    return hash_array(texts, categorize=False)  # pyright: ignore[reportCallIssue]
 
 
 def _as_texts(ids: pa.Array | pa.ChunkedArray) -> pa.Array:
@@ -789,7 +792,7 @@ def _as_texts(ids: pa.Array | pa.ChunkedArray) -> pa.Array:
 
 def _width(column: pa.Array, name: str, path: Path, before: int) -> int:
     """The length that all lists of a column share."""
-    lengths = pc.fill_null(pc.list_value_length(column), 0).to_numpy(zero_copy_only=False)
+    lengths = pc.fill_null(pc.call_function("list_value_length", [column]), 0).to_numpy(zero_copy_only=False)
     if (lengths != lengths[0]).any() or not lengths[0]:
         row = before + int((lengths != lengths[0]).argmax()) + 1
         raise InputError(f"Expected lists of one length in the column {name!r} of {path}, got another one in row {row}")

@@ -1,4 +1,4 @@
-"""Notebooks are written in plain Markdown, which JupyterLab, Colab and VS Code show as it is meant; the page adds to it.
+"""Notebooks in plain Markdown, which JupyterLab, Colab and VS Code show as it is meant, and what the page adds.
 
 A quotation that begins with a bold title becomes a box, a term of the glossary in italics becomes a link to its entry,
 and "(Radford et al., 2021)" becomes a link to the bibliography. Text that cells show (`clipnb.notebook.say`) is read in

@@ -173,7 +173,8 @@ def check_answer(
         question: the question that it answers.
         count: how many descriptions are needed; further ones are dropped.
         allow_rivals: whether a description may name a rival.
-        too_long: texts -> those that the CLIP model would cut off, for example `prompts.truncated_prompts`; None: not checked.
+        too_long: texts -> those that the CLIP model would cut off, for example `prompts.truncated_prompts`; None: not
+            checked.
 
     Raises:
         AnswerError: the answer cannot be used.

@@ -201,8 +201,8 @@ KINDS = {
     "count": "k num_classes resamples seed splits bins n successes worst_k top_m batch_size workers batch_tokens "
     "rivals min_images count words "
     "concurrency attempts retries max_tokens shard_size enrich most max_images columns top per_cell",
-    "number": "confidence floor temperature entropy logit_scale logit_bias synonym_cosine majority significance name_weight "
-    "max_cost per_minute timeout "
+    "number": "confidence floor temperature entropy logit_scale logit_bias synonym_cosine majority significance "
+    "name_weight max_cost per_minute timeout "
     "chance mean spearman average_precision base_rate rare_share rare_recall common_accuracy",
     "strings": "classnames texts prompts",
     "templates": "templates pool",
@@ -873,6 +873,7 @@ ALLOWED = [  # function, argument, mutation (regular expressions), and why it is
     ),
     (r".*", "ks", "wrong type: list", "a list of depths is valid"),
     (r"explain.*", "classes", "empty|mismatched.*", "any classes in any order"),
+    (r"explain.explain_classes", "cmm|classifier", "wrong type: None", "not known, as for predictions from a file"),
     (r"explain.*", "cmm", "NaN|infinity|huge.*", "shown as it is; NaN without images"),
     (r"explain.*|plots.*", "confusion|num_classes", "huge.*", "a count of any size"),
     (r"explain.*", "min_images", "huge", "all classes have too few then"),
@@ -1088,7 +1089,6 @@ OF_OPTIONS = {  # option: values that no run may take; counts, numbers and choic
     "--compare": [("no/a.json", "no/b.json")],
     "--predictions": ["", "no/such.csv", ".", LONG],
     "--compare-predictions": ["no/such.csv"],
-    "--images": ["no/such"],
     "--labels": ["no/such.npy"],
     "--predictions-out": ["no/such/x", ".", LONG],
     "--model-card": ["no/such/x", ".", LONG],

@@ -71,7 +71,8 @@ def test_unknown_names_are_reported_with_close_ones():
     assert "clipnb-mini" in refuses("Unknown model 'clipnb-min'; close: ", "clipnb-min")
     refuses(
         "Unknown model ''; close: clipnb-mini; all: clipnb-mini, local-dir:PATH, "
-        "hf-hub:ORGANISATION/NAME, or open_clip.list_models()",
+        "hf-hub:ORGANISATION/NAME, transformers:NAME_OR_PATH, sentence-transformers:NAME_OR_PATH, "
+        "or open_clip.list_models()",
         "",
     )
 
@@ -577,7 +578,8 @@ def zipped(names):
         (
             "w.safetensors",
             LFS_POINTER,
-            f"it is a Git LFS pointer of {len(LFS_POINTER)} bytes, which is a placeholder for the file: run `git lfs pull`",
+            f"it is a Git LFS pointer of {len(LFS_POINTER)} bytes, which is a placeholder for the file: "
+            "run `git lfs pull`",
         ),
         ("w.bin", LFS_POINTER, "it is a Git LFS pointer"),
         ("w.pt", b"<!DOCTYPE html>\n<html><body>404", "it is a web page (HTML)"),

@@ -471,8 +471,8 @@ def test_the_report_holds_every_number_that_needs_no_model(data, tmp_path):
     assert report.classes["accuracy"].is_monotonic_increasing and len(report.classes) == 6
     assert report.confusions["count"].sum() == result.n - np.trace(result.confusion)
     assert len(report.images) == 60 and {"id", "label", "prediction", "score"} <= set(report.images)
-    assert report.remarks if hasattr(report, "remarks") else report.summary["remarks"]
-    page = report.html()
+    assert report.summary["remarks"]
+    page = report.to_html()
     for heading in ("Scores", "The worst classes", "What is taken for what", "All classes"):
         assert f">{heading}<" in page
     assert "margin" not in page.casefold().replace("margin:", "").replace("margin-top", "").replace("and margins", "")
@@ -487,7 +487,7 @@ def test_images_of_a_folder_are_shown_and_nothing_outside_it(data, tmp_path, pic
         Image.new("RGB", (40, 30), (200, 10, 10)).save(folder / name)
     write_csv(data, tmp_path / "a.csv")
     report = audit_predictions(tmp_path / "a.csv", images=folder, made="today")
-    assert report.html().count("data:image/webp") >= 6
+    assert report.to_html().count("data:image/webp") >= 6
     assert any("are not in photos, such as" in line for line in report.summary["remarks"])
     Image.new("RGB", (4, 4)).save(tmp_path / "secret.png")
     frame(data, id=["../secret.png#" * 0 + f"../x{i}/../secret.png" for i in range(60)]).to_csv(tmp_path / "b.csv")
