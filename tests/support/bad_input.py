@@ -929,7 +929,7 @@ ALLOWED = [  # function, argument, mutation (regular expressions), and why it is
     (r"similarity.unit_norm", ".*", "empty|wrong shape: a dimension more", "rows in any arrangement"),
     (r"similarity.top_k", "k", "huge", "k counts as C if it is larger"),
     (
-        r"(?!explain|describe|ensemble.evaluate_offset).*",
+        r"(?!explain|describe|ensemble.evaluate_offset|zeroshot.hard_views).*",
         "classifier",
         "mismatched: longer",
         "more classes than images have labels",
