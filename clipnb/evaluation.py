@@ -758,9 +758,9 @@ def margin_summary(
         reduction: of the margin, as in `margin.class_wise_matching_margin`.
 
     Returns:
-        "never_predicted" (a count), "worst_by_margin" (rows, worst first) and, for labelled images, the rank correlations
-        of margin and accuracy "spearman_labels" and "spearman_pseudo_labels" (`Score`), "worst_k_classes" (a count), and
-        "worst_<k>_found", the share of the k worst classes that is among the k listed.
+        "never_predicted" (a count), "worst_by_margin" (rows, worst first) and, for labelled images, the rank
+        correlations of margin and accuracy "spearman_labels" and "spearman_pseudo_labels" (`Score`), "worst_k_classes"
+        (a count), and "worst_<k>_found", the share of the k worst classes that is among the k listed.
 
     Raises:
         InputError: `classnames` are not C strings, or `vectors` do not fit the classifier.

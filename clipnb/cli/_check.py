@@ -50,7 +50,7 @@ def check(json_file: str | None) -> None:
 
         data = load_dataset()
         counts = f"{len(data)} test images in {len(data.classnames)} classes"
-        return f"the emoji set, {counts}, the first is {data[0][0].size}"
+        return f"the icon set, {counts}, the first is {data[0][0].size}"
 
     probe("python", platform.python_version)
     with_models = find_spec("torch") is not None

@@ -42,8 +42,8 @@ from clipnb.prompts import load_templates, template_provenance
 )
 @click.option(
     "--descriptions",
-    show_default="emoji for the emoji set, none for others",
-    help="emoji (the shipped descriptions), or a JSON file of descriptions by class.",
+    show_default="the shipped ones for the icon and emoji sets, none for others",
+    help="icons or emoji (the shipped descriptions), or a JSON file of descriptions by class.",
 )
 @click.option(
     "--enrich",

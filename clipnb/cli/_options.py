@@ -83,9 +83,9 @@ def model_options(command: Callable) -> Callable:
 
 dataset_option = click.option(
     "--dataset",
-    default="emoji",
+    default="icons",
     show_default=True,
-    help="emoji, emoji:validation, emoji:hard, icons, icons:validation, folder:PATH, imagenet:PATH, "
+    help="icons, icons:validation, emoji, emoji:validation, emoji:hard, folder:PATH, imagenet:PATH, "
     "imagenet-partial:PATH, table:FILE, torchvision:NAME:PATH, webdataset:PATTERN.",
 )
 fix_names_option = click.option(

@@ -34,7 +34,7 @@ SPECS = (
 )
 
 
-def load_dataset(spec: str = "emoji") -> LabeledImages:
+def load_dataset(spec: str = "icons") -> LabeledImages:
     """Open a labelled image set by its spec.
 
     Every item of the source is an image of the set, or listed in its `left_out` with the reason. Classnames are read
@@ -42,9 +42,9 @@ def load_dataset(spec: str = "emoji") -> LabeledImages:
     their EXIF tag says; the others are read as in published runs, which ignore the tag.
 
     Args:
-        spec: "emoji" (the embedded test split; also "emoji:validation", "emoji:train-sample", "emoji:hard" with
-            rotated, shrunk and tinted views of the test drawings, "emoji:unseen" with other concepts),
-            "icons" (embedded: fewer classes, each with 12 images or more; also "icons:validation"),
+        spec: "icons" (the embedded test split: 294 classes, each with 12 images or more; also "icons:validation"),
+            "emoji" (embedded: 628 classes of three images; also "emoji:validation", "emoji:train-sample", "emoji:hard"
+            with rotated, shrunk and tinted views of the test drawings, "emoji:unseen" with other concepts),
             "folder:PATH" (one folder a class; its name is the classname, "_" read as a space; a folder of images
             alone is an unlabelled set; links are followed, hidden files are not images),
             "imagenet:PATH" (`open_imagenet`: the validation set, complete; "imagenet-partial:PATH": any number of

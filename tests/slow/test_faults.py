@@ -691,18 +691,18 @@ def test_a_flipped_bit_in_a_shard_is_found(tmp_path):
 
 def embedded(name):
     """The command of that name on the shipped model and images."""
-    return [name, *{"encode": ["--store", "s"], "reproduce": ["--dataset", "emoji"]}.get(name, [])]
+    return [name, *{"encode": ["--store", "s"], "reproduce": ["--dataset", "icons"]}.get(name, [])]
 
 
 @pytest.mark.parametrize("name", COMMANDS)
 def test_a_flipped_bit_in_what_is_shipped_is_found(tmp_path, monkeypatch, name):
-    for file in ("clipnb-mini/open_clip_model.safetensors", "emoji/test.parquet"):
+    for file in ("clipnb-mini/open_clip_model.safetensors", "icons/test.parquet"):
         (tmp_path / file).parent.mkdir()
         shutil.copy(datasets.ASSETS / file, tmp_path / file)
         flip(tmp_path / file, 300_000)
     shutil.copy(datasets.ASSETS / "SHA256SUMS", tmp_path)
     monkeypatch.setattr("clipnb.datasets._assets.ASSETS", tmp_path)
-    monkeypatch.setattr("clipnb.datasets._emoji.EMOJI_DIR", tmp_path / "emoji")
+    monkeypatch.setattr("clipnb.datasets._icons.ICONS_DIR", tmp_path / "icons")
     monkeypatch.setattr("clipnb.models._loading.EMBEDDED_DIR", tmp_path / "clipnb-mini")
     for read in (clipnb.load_dataset, clipnb.load_model):
         with pytest.raises(

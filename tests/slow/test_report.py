@@ -163,9 +163,9 @@ def test_synonyms_of_a_class_are_averaged(tiny, pictures, tmp_path):
 
 
 def test_without_labels_it_ranks_and_says_how_far_to_trust_that(tiny, pictures, tmp_path, monkeypatch):
-    few = load_dataset("emoji").take(60)
+    few = load_dataset("icons").take(60)
     monkeypatch.setattr(
-        "clipnb.report._audit.load_dataset", lambda spec: few if spec == "emoji" else load_dataset(spec)
+        "clipnb.report._audit.load_dataset", lambda spec: few if spec == "icons" else load_dataset(spec)
     )  # fewer to encode
     names = tmp_path / "names.txt"
     names.write_text("cat\ndog\nfire truck\nсобака\n犬\n", "utf-8")
@@ -173,7 +173,7 @@ def test_without_labels_it_ranks_and_says_how_far_to_trust_that(tiny, pictures, 
         file.rename(pictures / f"{file.parent.name}{file.name}")
     report = clipnb.audit(f"folder:{pictures}", tiny, classes=names)
     assert not report.labelled and "accuracy" not in report.summary and report.images["label"].isna().all()
-    assert report.summary["reliability_measured_on"] == "the emoji set" and report.summary["classes"] == 5
+    assert report.summary["reliability_measured_on"] == "the icon set" and report.summary["classes"] == 5
     assert {"pseudo_image", "frequency", "chance"} <= set(report.reliability["score"])
     predicted = report.classes["predicted"]
     assert (

@@ -23,7 +23,7 @@ ROWS = {
 
 def table() -> str:
     """The Markdown table of the embedded model on the embedded test split."""
-    model, data = clipnb.load_model(), clipnb.load_dataset("emoji")
+    model, data = clipnb.load_model(), clipnb.load_dataset("icons")
     images = clipnb.encode_images(model, data)
     summary = clipnb.evaluate(
         images.vectors, clipnb.zero_shot_classifier(model, data.classnames), images.labels
