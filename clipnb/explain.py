@@ -54,8 +54,7 @@ def explain_classes(
     2. "near-synonym": at least `majority` of them are such classes, or classes whose text has a cosine above
        `synonym_cosine` to its own.
     3. "visual confusion": one rival takes more wrong answers than chance explains. Under chance, each wrong answer is
-    drawn
-       from those of all other classes, so that a class which attracts all kinds of images is no evidence; the
+       drawn from those of all other classes, so that a class which attracts all kinds of images is no evidence; the
        probability that some rival is as strong (binomial, Bonferroni over the rivals) is below `significance`.
     4. "too few images": it has fewer than `min_images`.
     5. "unclear": none of these.
@@ -78,8 +77,7 @@ def explain_classes(
     Returns:
         DataFrame, one row for each class in the order of `classes`, with classname, verdict, sentence, and the
         evidence: images, accuracy, margin, wrong (number of wrong answers), rivals (the most frequent: list of
-            (classname, count)),
-        rival, rival_count, rival_p and rival_cosine (the rival that chance explains least, the probability in 3, the
+        (classname, count)), rival, rival_count, rival_p and rival_cosine (the rival that chance explains least, the probability in 3, the
         cosine of the texts), same_name (list of (class, classname)), to_same_name and to_synonyms (wrong answers that
         count in 1 and in 2), nearest_text (classname) and nearest_cosine. The thresholds are in its `attrs`.
 

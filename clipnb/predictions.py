@@ -97,15 +97,12 @@ def read_predictions(
 ) -> Predictions:
     r"""Read a file of predictions, block by block.
 
-    - CSV (with any of , ; tab |), Parquet, Arrow, JSON lines, JSON (a list of rows): columns `id` (or filepath, image
-      ...), `label` (or
-      target, ground_truth.label ...) and `prediction` (or predicted, predictions.label ...); optional `score` (or
-      confidence) and a list
-      column `top5`. Without a column of predictions: one column a class, or a list column such as `logits`, with the
-      score of each class.
+    - CSV (separated by a comma, semicolon, tab or bar), Parquet, Arrow, JSON lines, JSON (a list of rows): columns `id`
+      (or filepath, image ...), `label` (or target, ground_truth.label ...) and `prediction` (or predicted,
+      predictions.label ...); optional `score` (or confidence) and a list column `top5`. Without a column of
+      predictions: one column a class, or a list column such as `logits`, with the score of each class.
     - `.npy`: scores (N, C), with `labels`. `.npz`: scores under a name such as predict_proba, probabilities or
-      logits, or `predictions`;
-      `labels` (or target, y_true) and, if they are there, `classnames` (or classes) and `id`.
+      logits, or `predictions`; `labels` (or target, y_true) and, if they are there, `classnames` (or classes) and `id`.
     - FiftyOne's `samples.json` or CSV, files of Hugging Face datasets (the names of ClassLabel are known), and
       `--predictions-out`.
 

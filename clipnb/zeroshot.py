@@ -79,7 +79,7 @@ def hard_views(model: Model, classifier: npt.ArrayLike) -> dict:
     >>> model = load_model()
     >>> scores = hard_views(model, zero_shot_classifier(model, load_dataset("emoji").classnames))
     >>> scores["n"], f"{scores['accuracy']:.0%}"
-    (5652, '50 % [48, 52]')
+    (5652, '21 % [20, 23]')
     """
     require_attribute(model, "model", "encode_pixels", "clipnb.load_model")
     data = load_dataset("emoji:hard")

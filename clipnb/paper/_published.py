@@ -69,7 +69,7 @@ def compare_published(results: Mapping[str, Any]) -> list[dict]:
     >>> run = {"dataset": "imagenet:x", "complete": True, "model": "ViT-B-16", "pretrained": "openai", "templates": [],
     ...        "images": 50_000, "images_per_class": 1000 * [50], "tables": {"as named": [row]}}
     >>> [(line["published"], line["verdict"]) for line in compare_published(run)][:2]
-    [(0.641, 'agrees'), (10, 'not run')]
+    [(0.641, 'agrees'), (10.0, 'not run')]
     """
     if not isinstance(results, Mapping):
         raise InputError(f"Expected `results` of `reproduce`, got {type(results).__name__}")
@@ -155,8 +155,7 @@ def check_agreement(path: str | Path) -> dict:
 
     Returns:
         A dict ready for JSON: "model", "pretrained", "dataset", "images", "agrees" (some figure agrees and none
-            differs) and
-        "published".
+        differs) and "published".
 
     Raises:
         InputError: as `check_results`.

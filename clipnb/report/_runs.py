@@ -114,8 +114,7 @@ def tabulate(paths: Sequence[str | Path], k: int = 10, made: str | None = None) 
     """Put runs on the same images into one table, each held against the first.
 
     Runs are tested where their predictions are known: a run names the file that `--predictions-out` wrote, and an
-        audit lists its
-    images. All p-values and intervals of one statistic are corrected for the number of runs held against the first
+    audit lists its images. All p-values and intervals of one statistic are corrected for the number of runs held against the first
     (Bonferroni).
 
     Args:

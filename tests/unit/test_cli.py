@@ -256,7 +256,7 @@ def test_check_says_ok_line_by_line(model):
 
 def test_check_says_what_fails(monkeypatch, tmp_path):
     monkeypatch.setattr("clipnb.models._loading.EMBEDDED_DIR", tmp_path)
-    monkeypatch.setattr("clipnb.datasets._emoji.EMOJI_DIR", tmp_path)
+    monkeypatch.setattr("clipnb.datasets._icons.ICONS_DIR", tmp_path)
     result = CliRunner().invoke(main, ["check"])
     failed = [line for line in result.stdout.splitlines() if line.startswith("FAIL ")]
     assert result.exit_code == 1 and [line.split(":")[0] for line in failed] == ["FAIL model", "FAIL images"]

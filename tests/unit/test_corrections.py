@@ -43,7 +43,7 @@ def test_table_holds_every_row_and_every_control(world):
     assert list(table.index) == ["bare", *corrections.NAMES, *corrections.HALVES]
     assert set(corrections.HALVES) == {f"{name}-half" for name in ("carprt", "nnn", "frolic", "sinkhorn", "mlls")}
     assert table.loc["sinkhorn", "difference"] > 0 and table.loc["sinkhorn", "verdict"] in ("better", "no")
-    assert table.loc["mlls", "difference"] < 0 and table.loc["sinkhorn-half", "difference"] > 0
+    assert table.loc["mlls", "difference"] < 0 <= table.loc["sinkhorn-half", "difference"]
     inside = table.accuracy.between(table.accuracy_low, table.accuracy_high)
     assert inside.all() and table.difference[1:].notna().all()
 
