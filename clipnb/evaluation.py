@@ -726,7 +726,7 @@ def worst_class_rows(result: EvaluationResult, classnames: Sequence[str], k: int
                 "classname": classnames[c],
                 "accuracy": float(result.per_class_accuracy[c]),
                 "images": int(result.confusion[c].sum()),
-                "cmm": number_or_none(result.cmm["image"][c]),
+                "cmm": number_or_none(float(result.cmm["image"][c])),
                 "top_rival": classnames[int(wrong.argmax())] if wrong.any() else None,
             }
         )
@@ -758,9 +758,9 @@ def margin_summary(
         reduction: of the margin, as in `margin.class_wise_matching_margin`.
 
     Returns:
-        "never_predicted" (a count), "worst_by_margin" (rows, worst first) and, for labelled images, the rank correlations
-        of margin and accuracy "spearman_labels" and "spearman_pseudo_labels" (`Score`), "worst_k_classes" (a count), and
-        "worst_<k>_found", the share of the k worst classes that is among the k listed.
+        "never_predicted" (a count), "worst_by_margin" (rows, worst first) and, for labelled images, the rank
+        correlations of margin and accuracy "spearman_labels" and "spearman_pseudo_labels" (`Score`), "worst_k_classes"
+        (a count), and "worst_<k>_found", the share of the k worst classes that is among the k listed.
 
     Raises:
         InputError: `classnames` are not C strings, or `vectors` do not fit the classifier.
@@ -780,7 +780,7 @@ def margin_summary(
     summary: dict[str, Any] = {
         "never_predicted": int(np.isnan(cmm).sum()),
         "worst_by_margin": [
-            {"classname": classnames[c], "cmm": number_or_none(cmm[c]), "predicted": int(predicted[c])}
+            {"classname": classnames[c], "cmm": number_or_none(float(cmm[c])), "predicted": int(predicted[c])}
             for c in order[: whole_number(k, "k", 1)]
         ],
     }

@@ -16,6 +16,7 @@ import zipfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import numpy.typing as npt
@@ -486,11 +487,10 @@ class _Vocabulary:
                 f"Expected one name or number a row in the column {self.column!r} of {self.path}, got {values.type}"
             )
         if pa.types.is_floating(values.type):
-            values = pc.if_else(pc.is_nan(values), None, values)
-        encoded = pc.dictionary_encode(
-            values
-        )  # numbers are encoded before they become texts, which is a few of them then
-        texts = pc.utf8_trim_whitespace(encoded.dictionary.cast(pa.string())).to_pylist()
+            values = pc.call_function("if_else", [values.is_nan(), pa.scalar(None, values.type), values])
+        # Numbers are encoded before they become texts, so that only the distinct ones are converted.
+        encoded = values.dictionary_encode()
+        texts = pc.call_function("utf8_trim_whitespace", [encoded.dictionary.cast(pa.string())]).to_pylist()
         new = [-1 if not text else self.place.setdefault(text, len(self.place)) for text in texts]
         if len(self.place) > MAX_CLASSES:
             raise InputError(
@@ -637,7 +637,7 @@ class _Reader:
 
     def _keys(self, ids: pa.ChunkedArray, before: int) -> npt.NDArray[np.uint64]:
         if ids.null_count:
-            row = before + int(pc.index(pc.is_null(ids), True).as_py()) + 1
+            row = before + int(pc.index(ids.is_null(), True).as_py()) + 1
             raise InputError(f"Expected an id in each row of {self.path}, got none in row {row} (column {self.id!r})")
         return keys_of(ids)
 
@@ -680,10 +680,12 @@ class _Reader:
         classnames, of_labels, of_predictions = self._classes(labels, predicted, joined)
         codes = of_labels[joined["labels"]]  # the last, for -1, is -1
         topk = joined["topk"]
-        if topk is not None and not self.by_class:
-            topk = of_predictions[topk]
-        best = topk[:, 0] if joined["predictions"] is None else of_predictions[joined["predictions"]]
-        topk = best[:, None] if topk is None else topk
+        if topk is None:
+            best = of_predictions[joined["predictions"]]
+            topk = best[:, None]
+        else:
+            topk = topk if self.by_class else of_predictions[topk]
+            best = topk[:, 0] if joined["predictions"] is None else of_predictions[joined["predictions"]]
         keys = joined["keys"] if self.id else np.arange(rows, dtype=np.uint64)
         found = Predictions(
             str(self.path), classnames, codes, np.ascontiguousarray(best), topk, joined["scores"], keys,
@@ -777,9 +779,11 @@ def keys_of(ids: pa.Array | pa.ChunkedArray) -> npt.NDArray[np.uint64]:
     >>> len(set(keys_of(pa.array(["a", "b", "a"])).tolist()))
     2
     """
-    import pandas as pd
+    from pandas import util
 
-    return pd.util.hash_array(_as_texts(ids).to_numpy(zero_copy_only=False), categorize=False)
+    # pandas gives the function on demand, which hides its type.
+    hash_array = cast("Callable[..., npt.NDArray[np.uint64]]", util.hash_array)
+    return hash_array(_as_texts(ids).to_numpy(zero_copy_only=False), categorize=False)
 
 
 def _as_texts(ids: pa.Array | pa.ChunkedArray) -> pa.Array:
@@ -789,7 +793,7 @@ def _as_texts(ids: pa.Array | pa.ChunkedArray) -> pa.Array:
 
 def _width(column: pa.Array, name: str, path: Path, before: int) -> int:
     """The length that all lists of a column share."""
-    lengths = pc.fill_null(pc.list_value_length(column), 0).to_numpy(zero_copy_only=False)
+    lengths = pc.fill_null(pc.call_function("list_value_length", [column]), 0).to_numpy(zero_copy_only=False)
     if (lengths != lengths[0]).any() or not lengths[0]:
         row = before + int((lengths != lengths[0]).argmax()) + 1
         raise InputError(f"Expected lists of one length in the column {name!r} of {path}, got another one in row {row}")

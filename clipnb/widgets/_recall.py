@@ -49,9 +49,8 @@ class RecallAtKExplorer(LiveFigure):
         labelled = np.flatnonzero(labels >= 0)
         count = whole_number(count, "count", 1)
         rng = generator(seed)
-        if indices is None:
-            indices = np.sort(rng.choice(labelled, size=min(count, len(labelled)), replace=False)).tolist()
-        chosen = unique_indices(indices, "indices", len(data)).tolist()
+        sample = np.sort(rng.choice(labelled, size=min(count, len(labelled)), replace=False))
+        chosen = unique_indices(sample if indices is None else indices, "indices", len(data)).tolist()
         if (labels[chosen] < 0).any():
             raise InputError("Expected `indices` of labelled images, got some whose label is -1")
         hits = result.topk == labels[:, None]

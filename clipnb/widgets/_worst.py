@@ -49,10 +49,9 @@ class WorstStrip(LiveFigure):
         accuracy = result.per_class_accuracy
         per_class = whole_number(per_class, "per_class", 1)
         count = whole_number(count, "count", 1)
-        if classes is None:
-            with_images = int((~np.isnan(accuracy)).sum())
-            classes = np.argsort(accuracy, kind="stable")[: min(count, with_images)].tolist()
-        worst = unique_indices(classes, "classes", len(accuracy)).tolist()
+        with_images = int((~np.isnan(accuracy)).sum())
+        first = np.argsort(accuracy, kind="stable")[: min(count, with_images)]
+        worst = unique_indices(first if classes is None else classes, "classes", len(accuracy)).tolist()
         empty = [data.classnames[c] for c in worst if np.isnan(accuracy[c])]
         if empty:
             raise InputError(f"Expected `classes` that have images, got without any: {empty}")
