@@ -16,7 +16,6 @@ import zipfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import cast
 
 import numpy as np
 import numpy.typing as npt
@@ -487,10 +486,9 @@ class _Vocabulary:
                 f"Expected one name or number a row in the column {self.column!r} of {self.path}, got {values.type}"
             )
         if pa.types.is_floating(values.type):
-            values = pc.call_function("if_else", [values.is_nan(), pa.scalar(None, values.type), values])
-        # Numbers are encoded before they become texts, so that only the distinct ones are converted.
-        encoded = values.dictionary_encode()
-        texts = pc.call_function("utf8_trim_whitespace", [encoded.dictionary.cast(pa.string())]).to_pylist()
+            values = pa.array(values.to_numpy(zero_copy_only=False), from_pandas=True)  # NaN becomes null
+        encoded = values.dictionary_encode()  # before numbers become texts, so that only a few of them do
+        texts = [text and text.strip() for text in encoded.dictionary.cast(pa.string()).to_pylist()]
         new = [-1 if not text else self.place.setdefault(text, len(self.place)) for text in texts]
         if len(self.place) > MAX_CLASSES:
             raise InputError(
@@ -680,12 +678,14 @@ class _Reader:
         classnames, of_labels, of_predictions = self._classes(labels, predicted, joined)
         codes = of_labels[joined["labels"]]  # the last, for -1, is -1
         topk = joined["topk"]
-        if topk is None:
+        if topk is not None and not self.by_class:
+            topk = of_predictions[topk]
+        if joined["predictions"] is not None:
             best = of_predictions[joined["predictions"]]
-            topk = best[:, None]
+            topk = best[:, None] if topk is None else topk
         else:
-            topk = topk if self.by_class else of_predictions[topk]
-            best = topk[:, 0] if joined["predictions"] is None else of_predictions[joined["predictions"]]
+            assert topk is not None  # a file without predictions has scores or lists
+            best = topk[:, 0]
         keys = joined["keys"] if self.id else np.arange(rows, dtype=np.uint64)
         found = Predictions(
             str(self.path), classnames, codes, np.ascontiguousarray(best), topk, joined["scores"], keys,
@@ -779,11 +779,10 @@ def keys_of(ids: pa.Array | pa.ChunkedArray) -> npt.NDArray[np.uint64]:
     >>> len(set(keys_of(pa.array(["a", "b", "a"])).tolist()))
     2
     """
-    from pandas import util
+    from pandas.util import hash_array
 
-    # pandas gives the function on demand, which hides its type.
-    hash_array = cast("Callable[..., npt.NDArray[np.uint64]]", util.hash_array)
-    return hash_array(_as_texts(ids).to_numpy(zero_copy_only=False), categorize=False)
+    texts = _as_texts(ids).to_numpy(zero_copy_only=False)
+    return hash_array(texts, categorize=False)  # pyright: ignore[reportCallIssue]
 
 
 def _as_texts(ids: pa.Array | pa.ChunkedArray) -> pa.Array:

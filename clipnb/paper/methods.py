@@ -293,7 +293,7 @@ def compare_methods(
         texts=_encoded(model, groups),
         worst_k=worst_k,
         temperature=temperature,
-        logit_scale=_logit_scale(model),
+        logit_scale=model.logit_scale,
         seed=seed,
     )
     available = {"single", "templates", *groups, *(["labels"] if (fit_images.labels >= 0).any() else [])}
@@ -319,14 +319,6 @@ def compare_methods(
         flagged=flagged,
         not_run=not_run,
     )
-
-
-def _logit_scale(model: Model | WrappedModel) -> float:
-    """Factor of the cosines in the model's softmax; that of CLIP for a model that has none of its own."""
-    if isinstance(model, WrappedModel):
-        return model.logit_scale
-    scale = getattr(model.module, "logit_scale", None)
-    return 100.0 if scale is None else float(scale.exp())
 
 
 def _prompt_bank(

@@ -282,6 +282,7 @@ class _PlantedTexts(torch.nn.Module):
         self.plan: dict[str, tuple[np.ndarray, float]] = {}
         self.cosines: dict[str, np.ndarray] = {}
         self.width = named.shape[1]
+        self.logit_scale = torch.tensor(100.0).log()  # that of CLIP
         self.register_buffer("named", torch.from_numpy(named))  # the fingerprint is computed from it
 
     def encode_text(self, tokens: torch.Tensor) -> torch.Tensor:

@@ -51,6 +51,7 @@ FLOW = [
     "transductive",
     "ensemble",
     "plots",
+    "notebook",
     "datasets",
     "models",
     "encode",
