@@ -89,10 +89,8 @@ class WorstStrip(LiveFigure):
         rows = self.content["rows"][: self.shown]
         figure = new_figure(6.4, 1.9 * len(rows))
         for ax, row in zip(np.atleast_1d(figure.subplots(len(rows), 1)), rows, strict=True):
-            titles = [f"said {picture['guess']}\nmargin {picture['margin']:.3f}" for picture in row["pictures"]]
-            plots.image_strip(
-                [decode(picture["src"]) for picture in row["pictures"]], titles, ax=ax, columns=len(titles)
-            )
+            titles = [f"said {image['guess']}\nmargin {image['margin']:.3f}" for image in row["pictures"]]
+            plots.image_strip([decode(image["src"]) for image in row["pictures"]], titles, ax=ax, columns=len(titles))
             ax.set_title(
                 f"{row['name']}: {percent(row['accuracy'])} ({row['right']} of {row['count']} right)",
                 loc="left",
