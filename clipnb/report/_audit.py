@@ -39,7 +39,7 @@ SIDE = 112  # pixels of a thumbnail's longer side
 
 
 def audit(
-    dataset: str | LabeledImages = "emoji",
+    dataset: str | LabeledImages = "icons",
     model: str | Model | WrappedModel = EMBEDDED,
     pretrained: str | None = None,
     *,
@@ -222,10 +222,10 @@ def _banks(model: Model | WrappedModel, data: LabeledImages, sets: dict[str, lis
 def _reliability(
     model: Model | WrappedModel, vectors: np.ndarray, result: EvaluationResult, name: str, k: int
 ) -> tuple[str, int, pd.DataFrame]:
-    """Where, at which k and how well bad classes can be found without labels; measured on the emoji set if need be."""
+    """Where, at which k and how well bad classes can be found without labels; measured on the icon set if need be."""
     if not result.n:
-        known = load_dataset("emoji")
-        name, vectors = "the emoji set", encode_images(model, known).vectors
+        known = load_dataset("icons")
+        name, vectors = "the icon set", encode_images(model, known).vectors
         result = evaluate(vectors, prompt_vectors(model, known.classnames, ["{}"])[0], known.labels)
     k = min(k, int((~np.isnan(result.per_class_accuracy)).sum()))
     baselines = margin.baseline_scores(vectors, result.classifier, model.logit_scale, model.logit_bias)
