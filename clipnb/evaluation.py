@@ -726,7 +726,7 @@ def worst_class_rows(result: EvaluationResult, classnames: Sequence[str], k: int
                 "classname": classnames[c],
                 "accuracy": float(result.per_class_accuracy[c]),
                 "images": int(result.confusion[c].sum()),
-                "cmm": number_or_none(result.cmm["image"][c]),
+                "cmm": number_or_none(float(result.cmm["image"][c])),
                 "top_rival": classnames[int(wrong.argmax())] if wrong.any() else None,
             }
         )
@@ -780,7 +780,7 @@ def margin_summary(
     summary: dict[str, Any] = {
         "never_predicted": int(np.isnan(cmm).sum()),
         "worst_by_margin": [
-            {"classname": classnames[c], "cmm": number_or_none(cmm[c]), "predicted": int(predicted[c])}
+            {"classname": classnames[c], "cmm": number_or_none(float(cmm[c])), "predicted": int(predicted[c])}
             for c in order[: whole_number(k, "k", 1)]
         ],
     }

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from clipnb import _wordnet
 from clipnb._checks import listed, text_of
@@ -21,12 +21,16 @@ if TYPE_CHECKING:
 
 
 class TokenizingModel(Protocol):
-    """The part of a model from `clipnb.load_model` that counts tokens."""
+    """The part of a model from `clipnb.load_model` or `clipnb.wrap_model` that counts tokens."""
 
     @property
     def tokenizer(self) -> Any:
-        """Function of texts and `context_length` that returns (N, L) tokens."""
+        """Function of texts and `context_length` that returns (N, L) tokens; None for a model that takes strings."""
         ...
+
+
+class _CountingModel(TokenizingModel, Protocol):
+    """A model with a tokenizer."""
 
     @property
     def padding_id(self) -> int:
@@ -359,6 +363,7 @@ def truncated_prompts(model: TokenizingModel, prompts: Sequence[str]) -> dict[st
     """
     if model.tokenizer is None:  # a wrapped function takes strings, and it is unknown where it cuts them
         return {}
+    model = cast("_CountingModel", model)
     context = model.tokenizer(["a"]).shape[1]
     prompts = [text_of(prompt, "prompts") for prompt in listed(prompts, "prompts")]
     # A token stands for at least one byte, except for a few that mark start and end: most prompts need no counting.

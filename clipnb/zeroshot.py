@@ -14,14 +14,16 @@ from clipnb.datasets import load_dataset
 from clipnb.encode import encode_images, encode_texts
 from clipnb.errors import InputError
 from clipnb.intervals import clustered_accuracy
-from clipnb.models import Model
+from clipnb.models import Model, WrappedModel
 from clipnb.prompts import check_classnames, check_templates
 from clipnb.similarity import check_classifier, unit_norm
 
 _MOVED = ("evaluate", "evaluate_prompts", "evaluate_store", "EvaluationResult", "PromptResults")
 
 
-def prompt_vectors(model: Model, classnames: Sequence[str], templates: Sequence[str]) -> npt.NDArray[np.float32]:
+def prompt_vectors(
+    model: Model | WrappedModel, classnames: Sequence[str], templates: Sequence[str]
+) -> npt.NDArray[np.float32]:
     """Text vectors of every template filled with every classname: (P, C, D) float32, unit norm.
 
     Args:
@@ -40,7 +42,7 @@ def prompt_vectors(model: Model, classnames: Sequence[str], templates: Sequence[
 
 
 def zero_shot_classifier(
-    model: Model, classnames: Sequence[str], templates: Sequence[str] = ("{}",)
+    model: Model | WrappedModel, classnames: Sequence[str], templates: Sequence[str] = ("{}",)
 ) -> npt.NDArray[np.float32]:
     """One unit-norm class vector per classname: the renormalised mean of its prompts' vectors (CLIP, section 3.1.4).
 
@@ -59,7 +61,7 @@ def zero_shot_classifier(
     return unit_norm(prompt_vectors(model, classnames, templates).mean(axis=0))
 
 
-def hard_views(model: Model, classifier: npt.ArrayLike) -> dict:
+def hard_views(model: Model | WrappedModel, classifier: npt.ArrayLike) -> dict:
     """Score a classifier on the harder views of the emoji set (turned, shrunk and moved test drawings, `emoji:hard`).
 
     The views of one drawing tend to be right or wrong together, which the intervals allow for

@@ -109,7 +109,7 @@ def describe(
     allow_rivals: bool,
     dry_run: bool,
     json_file: str | None,
-    **settings: Any,
+    **options: Any,
 ) -> None:
     """Find the worst classes without labels and get descriptions of them: shipped ones, or a language model's."""
     from clipnb import describe as texts
@@ -125,7 +125,7 @@ def describe(
     if llm is not None:
         text_of(llm, "--llm")
     template = texts.load_query(query_file) if query_file else default
-    settings = _settings(llm, settings)
+    settings = _settings(llm, options)
     run = encode_dataset(source, own, store, fix_names)
     names = run.data.classnames
     lint = run.lint(("{}",))
@@ -158,11 +158,11 @@ def describe(
     )
 
 
-def _settings(llm: str | None, settings: Mapping[str, Any]) -> LLMSettings | None:
+def _settings(llm: str | None, options: Mapping[str, Any]) -> LLMSettings | None:
     """Return the settings of the language model, or None without one."""
     from clipnb.describe.llm import LLMSettings
 
-    return LLMSettings(llm, **settings) if llm else None
+    return LLMSettings(llm, **options) if llm else None
 
 
 def _estimate(settings: LLMSettings, questions: list[Question], count: int, template: str) -> None:

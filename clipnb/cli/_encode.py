@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from clipnb.cli._options import dataset_option, json_option, model_options
 from clipnb.cli._output import facts_text, note, report_precision, rows_text, write_result
 from clipnb.cli._run import announce, load, report_left_out
+
+if TYPE_CHECKING:
+    from clipnb.encode._images import BadImages, Decoder
 
 
 @click.command()
@@ -43,7 +47,13 @@ from clipnb.cli._run import announce, load, report_left_out
 )
 @json_option
 def encode(
-    source: dict, dataset: str, store: Path, bad_images: str, decoder: str | None, engine: str, json_file: str | None
+    source: dict,
+    dataset: str,
+    store: Path,
+    bad_images: BadImages,
+    decoder: Decoder | None,
+    engine: str,
+    json_file: str | None,
 ) -> None:
     """Encode the images of a data set once, into a folder of Parquet shards."""
     from clipnb import load_dataset

@@ -67,7 +67,7 @@ def rejection_summary(precision: float, run: Run, classifier: np.ndarray, result
         chosen_on = f"every second image of each class, {int(half.sum())} images; confirmed on the others"
     found = reject.confirm(sure[rest], right[rest], threshold, precision)
     classes = reject.accepted_by_class(sure[rest], predictions[rest], labels[rest], len(data.classnames), threshold)
-    present = classes[classes["images"] > 0]
+    present = classes.loc[classes["images"] > 0]
     rows = [
         {"classname": data.classnames[row["class"]]} | {str(key): _number(row[key]) for key in row if key != "class"}
         for row in present.sort_values(by="coverage", kind="stable").to_dict(orient="records")

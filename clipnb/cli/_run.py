@@ -15,7 +15,7 @@ from clipnb.cli._output import note, report_precision
 if TYPE_CHECKING:
     from clipnb.datasets import LabeledImages
     from clipnb.embeddings import Embeddings
-    from clipnb.models import Model
+    from clipnb.models import Model, WrappedModel
 
 RUN_AS = ("model_fingerprint", "model_settings", "precision", "precision_check")
 
@@ -24,7 +24,7 @@ RUN_AS = ("model_fingerprint", "model_settings", "precision", "precision_check")
 class Run:
     """A data set encoded by a model, under the classnames that are scored."""
 
-    model: Model
+    model: Model | WrappedModel
     data: LabeledImages
     images: Embeddings
     facts: dict[str, Any]  # what the JSON says about the source: images left out, remarks, repaired classnames
@@ -45,7 +45,7 @@ class Run:
         return [asdict(finding) for finding in findings]
 
 
-def load(source: Mapping[str, Any]) -> Model:
+def load(source: Mapping[str, Any]) -> Model | WrappedModel:
     """Load the model that the options name."""
     from clipnb import load_model
 
@@ -53,7 +53,7 @@ def load(source: Mapping[str, Any]) -> Model:
     return load_model(settings.pop("model"), **settings)
 
 
-def announce(source: Mapping[str, Any], model: Model, data: LabeledImages) -> bool:
+def announce(source: Mapping[str, Any], model: Model | WrappedModel, data: LabeledImages) -> bool:
     """Print on a terminal what is going to be encoded; return whether stderr is one, where progress bars are shown."""
     watched = sys.stderr.isatty()
     if watched:
@@ -81,7 +81,7 @@ def encode_dataset(
     store: Path | None,
     fix_names: bool = False,
     labelled: bool = False,
-    model: Model | None = None,
+    model: Model | WrappedModel | None = None,
 ) -> Run:
     """Open a data set, load the model (unless it is given) and encode the images."""
     from clipnb import encode_images, load_dataset, prompts

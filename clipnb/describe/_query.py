@@ -6,7 +6,7 @@ import json
 import re
 import string
 import unicodedata
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -164,7 +164,7 @@ def check_answer(
     question: Question,
     count: int = 5,
     allow_rivals: bool = False,
-    too_long: Callable[[list[str]], Sequence[str]] | None = None,
+    too_long: Callable[[list[str]], Iterable[str]] | None = None,
 ) -> list[str]:
     """The descriptions in a language model's raw answer.
 

@@ -12,7 +12,7 @@ import re
 import threading
 import time
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
@@ -155,7 +155,7 @@ def ask(
     count: int = 5,
     template: str = QUERY,
     allow_rivals: bool = False,
-    too_long: Callable[[list[str]], Sequence[str]] | None = None,
+    too_long: Callable[[list[str]], Iterable[str]] | None = None,
     log: Callable[[str], None] = lambda line: None,
 ) -> Answers:
     """Ask about every class until its answer can be used (`describe.check_answer`), at most `settings.attempts` times.
@@ -293,7 +293,8 @@ class _Run:
             with self.lock:
                 self.next_start = max(self.next_start, time.monotonic() + wait)
             error = state.outcome.exception() if state.outcome else None
-            self.log(f"{_described(error)}; continuing in {wait:.1f} s")
+            if error is not None:
+                self.log(f"{_described(error)}; continuing in {wait:.1f} s")
 
         retrying = tenacity.Retrying(
             retry=tenacity.retry_if_exception(_is_temporary),
@@ -413,7 +414,7 @@ def _retry_after(error: BaseException | None) -> float | None:
     return None
 
 
-def _described(error: BaseException | None) -> str:
+def _described(error: BaseException) -> str:
     """An error in one line, without keys."""
     return f"{type(error).__name__}: {without_keys(first_line(error))}"
 

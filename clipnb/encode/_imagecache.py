@@ -16,13 +16,13 @@ import numpy as np
 from clipnb._files import write_atomically
 from clipnb.datasets import LabeledImages
 from clipnb.encode._textcache import cache_folder
-from clipnb.models import Model
+from clipnb.models import Model, WrappedModel
 
 VERSION = 1  # part of every key; raise it when vectors of the same images are computed in another way
 MAX_FILES = 24  # the files that were not read for the longest time are removed; each has up to 10 MB
 
 
-def read_vectors(model: Model, data: LabeledImages) -> np.ndarray | None:
+def read_vectors(model: Model | WrappedModel, data: LabeledImages) -> np.ndarray | None:
     """(N, D) vectors of a shipped set, or of a part of one, that this model encoded before; None if there are none."""
     path = _path(model, data)
     if path is None:
@@ -37,7 +37,7 @@ def read_vectors(model: Model, data: LabeledImages) -> np.ndarray | None:
     return vectors if data.positions is None else vectors[data.positions]
 
 
-def keep_vectors(model: Model, data: LabeledImages, vectors: np.ndarray) -> None:
+def keep_vectors(model: Model | WrappedModel, data: LabeledImages, vectors: np.ndarray) -> None:
     """Keep the vectors of a whole shipped set; of a part, or where nothing can be written, nothing is kept."""
     path = _path(model, data)
     if path is None or data.positions is not None:
@@ -51,7 +51,7 @@ def keep_vectors(model: Model, data: LabeledImages, vectors: np.ndarray) -> None
             old.unlink(missing_ok=True)
 
 
-def _path(model: Model, data: LabeledImages) -> Path | None:
+def _path(model: Model | WrappedModel, data: LabeledImages) -> Path | None:
     folder = cache_folder() if getattr(data, "shipped", False) else None
     if folder is None or model.text_fingerprint is None:  # nothing tells whether a wrapped function has changed
         return None

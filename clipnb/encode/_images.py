@@ -23,7 +23,7 @@ from clipnb.encode._plausible import warn_if_alike
 from clipnb.encode._precision import check_precision
 from clipnb.encode._readers import DevicePixels, Pixels
 from clipnb.errors import InputError
-from clipnb.models import Model
+from clipnb.models import Model, WrappedModel
 from clipnb.similarity import parallel_map
 
 SHARD_SIZE = 4096  # images a shard: small enough to lose little on a kill, large enough for few files
@@ -38,7 +38,7 @@ EncodedBatch = tuple[list[int], np.ndarray, dict[str, str]]
 
 
 def encode_images(
-    model: Model,
+    model: Model | WrappedModel,
     data: LabeledImages,
     store: str | Path | None = None,
     batch_size: int | None = None,
@@ -99,7 +99,7 @@ def encode_images(
 
 
 def encode_to_store(
-    model: Model,
+    model: Model | WrappedModel,
     data: LabeledImages,
     store: str | Path,
     batch_size: int | None = None,
@@ -127,7 +127,7 @@ def encode_to_store(
 class EncodingJob:
     """An encoding job with all choices made."""
 
-    model: Model
+    model: Model | WrappedModel
     provenance: dict[str, Any]
     bad_images: BadImages
     writer: StoreWriter | None
@@ -135,7 +135,7 @@ class EncodingJob:
 
 
 def prepare(
-    model: Model,
+    model: Model | WrappedModel,
     data: LabeledImages,
     store: str | Path | None,
     bad_images: BadImages,
@@ -296,7 +296,7 @@ def encode_shards(
             )
 
 
-def _encode_pixels(model: Model, pixels: Any, size: int) -> tuple[np.ndarray, int]:
+def _encode_pixels(model: Model | WrappedModel, pixels: Any, size: int) -> tuple[np.ndarray, int]:
     """Vectors of a batch, at most `size` images at once, and the size that fitted into memory."""
     while True:
         try:

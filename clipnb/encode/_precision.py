@@ -9,13 +9,13 @@ import numpy as np
 from clipnb.datasets import LabeledImages
 from clipnb.encode._readers import Pixels
 from clipnb.encode._texts import encode_texts
-from clipnb.models import Model
+from clipnb.models import Model, WrappedModel
 from clipnb.similarity import parallel_map
 
 PRECISION_SAMPLE = 64  # images on which a half precision is compared with fp32
 
 
-def check_precision(model: Model, data: LabeledImages) -> dict[str, Any]:
+def check_precision(model: Model | WrappedModel, data: LabeledImages) -> dict[str, Any]:
     """How a half precision differs from fp32 on a sample of the images.
 
     Returns:

@@ -12,11 +12,11 @@ from clipnb.datasets import load_dataset
 from clipnb.embeddings import StoreWriter, read_skipped
 from clipnb.encode._images import BadImages, Decoder, EncodingJob, encode_shards, prepare, require_some_readable
 from clipnb.errors import InputError
-from clipnb.models import Model
+from clipnb.models import Model, WrappedModel
 
 
 def encode_with_ray(
-    load: Callable[[], Model],
+    load: Callable[[], Model | WrappedModel],
     spec: str,
     store: str | Path,
     bad_images: BadImages = "stop",
@@ -77,7 +77,7 @@ def encode_with_ray(
 class _Worker:
     """Encodes and writes shards; it loads the model and the data set for itself."""
 
-    def __init__(self, load: Callable[[], Model], spec: str, choices: tuple[Any, ...]) -> None:
+    def __init__(self, load: Callable[[], Model | WrappedModel], spec: str, choices: tuple[Any, ...]) -> None:
         self.data = load_dataset(spec)
         self.job = EncodingJob(load(), *choices)
 

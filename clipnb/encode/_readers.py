@@ -10,7 +10,7 @@ import torch
 
 from clipnb.datasets._images import LabeledImages, orientation
 from clipnb.errors import InputError
-from clipnb.models import Model
+from clipnb.models import Model, WrappedModel
 
 Item = tuple[int, Any, str | None]  # (position, pixels, None), or (position, None, why it cannot be read)
 # The pixels are one tensor, or a list of images where a model takes them as they are.
@@ -35,7 +35,7 @@ def _batch(pixels: list[Any]) -> Any:
 class Pixels(torch.utils.data.Dataset[Item]):
     """Images decoded by Pillow and transformed; item i is (i, pixels, None) or (i, None, why not)."""
 
-    def __init__(self, data: LabeledImages, model: Model) -> None:
+    def __init__(self, data: LabeledImages, model: Model | WrappedModel) -> None:
         self.data = data
         self.model = model
 
@@ -62,7 +62,7 @@ class DevicePixels(Pixels):
     are left to Pillow, and so are batches with a file that torchcodec refuses.
     """
 
-    def __init__(self, data: LabeledImages, model: Model) -> None:
+    def __init__(self, data: LabeledImages, model: Model | WrappedModel) -> None:
         super().__init__(data, model)
         try:
             decoders: Any = importlib.import_module("torchcodec.decoders")

@@ -20,7 +20,7 @@ from clipnb.embeddings import Embeddings
 from clipnb.encode import encode_texts
 from clipnb.errors import InputError
 from clipnb.evaluation import EvaluationResult, evaluate
-from clipnb.models import Model
+from clipnb.models import Model, WrappedModel
 from clipnb.paper import corrections
 from clipnb.prompts import DRAWING_TEMPLATES, check_templates, template_set
 from clipnb.zeroshot import prompt_vectors
@@ -208,7 +208,7 @@ class MethodResults:
 
 
 def compare_methods(
-    model: Model,
+    model: Model | WrappedModel,
     images: Embeddings,
     classnames: Sequence[str],
     fit: Embeddings | None = None,
@@ -321,7 +321,7 @@ def compare_methods(
 
 
 def _prompt_bank(
-    model: Model, classnames: Sequence[str], templates: list[str], needs: frozenset[str]
+    model: Model | WrappedModel, classnames: Sequence[str], templates: list[str], needs: frozenset[str]
 ) -> dict[str, np.ndarray]:
     """Text vectors (C, D) of the bare names and of the templates that some row needs."""
     single = [SINGLE] if "single" in needs else []
@@ -364,7 +364,9 @@ def _texts_by_kind(
     return groups, np.array([index[name] for name in described])
 
 
-def _encoded(model: Model, groups: Mapping[str, Mapping[int, list[str]]]) -> dict[str, dict[int, np.ndarray]]:
+def _encoded(
+    model: Model | WrappedModel, groups: Mapping[str, Mapping[int, list[str]]]
+) -> dict[str, dict[int, np.ndarray]]:
     """Text vectors of all kinds of texts, each text encoded once."""
     texts = list(dict.fromkeys(text for group in groups.values() for listed in group.values() for text in listed))
     vectors = dict(zip(texts, encode_texts(model, texts))) if texts else {}

@@ -7,6 +7,7 @@ accuracy is a normal probability (a probit model), for one template as for any w
 from __future__ import annotations
 
 import zlib
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, cast
@@ -14,6 +15,7 @@ from typing import Any, cast
 import numpy as np
 import numpy.typing as npt
 import torch
+from PIL import Image
 from scipy.stats import norm
 
 from clipnb._checks import generator, whole_number
@@ -242,7 +244,8 @@ def make_benchmark(classes: int = 1000, per_class: int = 50, seed: int = 0) -> P
             ]  # marks of its own, so that shuffled texts mean nothing
             tower.plan |= dict.fromkeys(texts[:-1], (seen[c], 0.95))
             descriptions[spelling[c]] = texts
-    model = Model("planted", f"seed {seed}", tower, None, _tokens, torch.device("cpu"), "fp32")
+    no_preprocess = cast("Callable[[Image.Image], torch.Tensor]", None)  # the planted model never reads an image
+    model = Model("planted", f"seed {seed}", tower, no_preprocess, _tokens, torch.device("cpu"), "fp32")
     provenance = {
         "model": model.name,
         "model_fingerprint": model.fingerprint,

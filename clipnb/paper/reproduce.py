@@ -27,7 +27,7 @@ from clipnb.embeddings import Embeddings
 from clipnb.encode import encode_images
 from clipnb.errors import InputError
 from clipnb.evaluation import EvaluationResult, evaluate
-from clipnb.models import Model, load_model
+from clipnb.models import Model, Precision, WrappedModel, load_model
 from clipnb.paper import methods
 from clipnb.paper._published import (
     FORMAT,
@@ -98,7 +98,7 @@ def template_pool(more: Sequence[str] = ()) -> list[str]:
     (['a blurry {}.', '{}'], True)
     """
     named = (template for name in ("bare", "single", "openai-80", "openai-7") for template in template_set(name))
-    more = check_templates(dict.fromkeys(listed(more, "more")), "more") if more or more is None else []
+    more = check_templates(list(dict.fromkeys(listed(more, "more"))), "more") if more or more is None else []
     return list(dict.fromkeys([*more, *named, *DRAWING_TEMPLATES]))
 
 
@@ -134,7 +134,7 @@ def pool_results(
 
 
 def reproduce(
-    model: Model,
+    model: Model | WrappedModel,
     images: Embeddings,
     classnames: Sequence[str],
     templates: Sequence[str],
@@ -244,7 +244,7 @@ def run(
     model: str = "clipnb-mini",
     pretrained: str | None = None,
     device: str = "auto",
-    precision: str = "fp32",
+    precision: Precision = "fp32",
     trust_pickle: bool = False,
     like: str | None = None,
     templates: str | None = None,

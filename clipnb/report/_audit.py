@@ -22,7 +22,7 @@ from clipnb.encode import encode_images, encode_texts
 from clipnb.evaluation import EvaluationResult, evaluate
 from clipnb.explain import SAME_TEXT, explain_classes, order_finding
 from clipnb.intervals import proportion
-from clipnb.models import EMBEDDED, Model, load_model
+from clipnb.models import EMBEDDED, Model, Precision, WrappedModel, load_model
 from clipnb.report._advice import give_advice
 from clipnb.report._correction import correction_advice
 from clipnb.report._page import plain_text, short
@@ -40,7 +40,7 @@ SIDE = 112  # pixels of a thumbnail's longer side
 
 def audit(
     dataset: str | LabeledImages = "icons",
-    model: str | Model = EMBEDDED,
+    model: str | Model | WrappedModel = EMBEDDED,
     pretrained: str | None = None,
     *,
     classes: str | Path | None = None,
@@ -49,7 +49,7 @@ def audit(
     worst_k: int = 10,
     store: str | Path | None = None,
     device: str = "auto",
-    precision: str = "fp32",
+    precision: Precision = "fp32",
     trust_pickle: bool = False,
     like: str | None = None,
     made: str | None = None,
@@ -206,7 +206,7 @@ def _repaired(data: LabeledImages) -> tuple[LabeledImages, list[tuple[str, str]]
     return replace(data, classnames=names, synonyms=synonyms), changes
 
 
-def _banks(model: Model, data: LabeledImages, sets: dict[str, list[str]]) -> dict[str, np.ndarray]:
+def _banks(model: Model | WrappedModel, data: LabeledImages, sets: dict[str, list[str]]) -> dict[str, np.ndarray]:
     """(P, C, D) text vectors of each set of templates; the vector of a class with synonyms is the mean over its
     names.
     """
@@ -220,7 +220,7 @@ def _banks(model: Model, data: LabeledImages, sets: dict[str, list[str]]) -> dic
 
 
 def _reliability(
-    model: Model, vectors: np.ndarray, result: EvaluationResult, name: str, k: int
+    model: Model | WrappedModel, vectors: np.ndarray, result: EvaluationResult, name: str, k: int
 ) -> tuple[str, int, pd.DataFrame]:
     """Where, at which k and how well bad classes can be found without labels; measured on the icon set if need be."""
     if not result.n:
@@ -288,7 +288,7 @@ def _explained(chosen: np.ndarray, result: EvaluationResult, names: list[str]) -
 
 
 def _wordings(
-    model: Model,
+    model: Model | WrappedModel,
     vectors: np.ndarray,
     base: EvaluationResult,
     banks: dict[str, np.ndarray],

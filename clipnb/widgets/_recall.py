@@ -49,9 +49,8 @@ class RecallAtKExplorer(LiveFigure):
         labelled = np.flatnonzero(labels >= 0)
         count = whole_number(count, "count", 1)
         rng = generator(seed)
-        if indices is None:
-            indices = np.sort(rng.choice(labelled, size=min(count, len(labelled)), replace=False)).tolist()
-        chosen = unique_indices(indices, "indices", len(data)).tolist()
+        sample = np.sort(rng.choice(labelled, size=min(count, len(labelled)), replace=False))
+        chosen = unique_indices(sample if indices is None else indices, "indices", len(data)).tolist()
         if (labels[chosen] < 0).any():
             raise InputError("Expected `indices` of labelled images, got some whose label is -1")
         hits = result.topk == labels[:, None]
@@ -96,9 +95,9 @@ class RecallAtKExplorer(LiveFigure):
         curve, strip = figure.subplots(2, 1, height_ratios=(2.6, height))
         plots.recall_curve(dict(enumerate(content["recall"], start=1)), content["num_classes"], ax=curve)
         marks = [
-            f"guess {picture['rank']}" if 0 < picture["rank"] <= self.k else f"not in top {self.k}"
-            for picture in content["pictures"]
+            f"guess {image['rank']}" if 0 < image["rank"] <= self.k else f"not in top {self.k}"
+            for image in content["pictures"]
         ]
-        titles = [f"{picture['name']}\n{mark}" for picture, mark in zip(content["pictures"], marks, strict=True)]
-        plots.image_strip([decode(picture["src"]) for picture in content["pictures"]], titles, ax=strip)
+        titles = [f"{image['name']}\n{mark}" for image, mark in zip(content["pictures"], marks, strict=True)]
+        plots.image_strip([decode(image["src"]) for image in content["pictures"]], titles, ax=strip)
         return figure

@@ -49,10 +49,9 @@ class WorstStrip(LiveFigure):
         accuracy = result.per_class_accuracy
         per_class = whole_number(per_class, "per_class", 1)
         count = whole_number(count, "count", 1)
-        if classes is None:
-            with_images = int((~np.isnan(accuracy)).sum())
-            classes = np.argsort(accuracy, kind="stable")[: min(count, with_images)].tolist()
-        worst = unique_indices(classes, "classes", len(accuracy)).tolist()
+        with_images = int((~np.isnan(accuracy)).sum())
+        first = np.argsort(accuracy, kind="stable")[: min(count, with_images)]
+        worst = unique_indices(first if classes is None else classes, "classes", len(accuracy)).tolist()
         empty = [data.classnames[c] for c in worst if np.isnan(accuracy[c])]
         if empty:
             raise InputError(f"Expected `classes` that have images, got without any: {empty}")
@@ -90,10 +89,8 @@ class WorstStrip(LiveFigure):
         rows = self.content["rows"][: self.shown]
         figure = new_figure(6.4, 1.9 * len(rows))
         for ax, row in zip(np.atleast_1d(figure.subplots(len(rows), 1)), rows, strict=True):
-            titles = [f"said {picture['guess']}\nmargin {picture['margin']:.3f}" for picture in row["pictures"]]
-            plots.image_strip(
-                [decode(picture["src"]) for picture in row["pictures"]], titles, ax=ax, columns=len(titles)
-            )
+            titles = [f"said {image['guess']}\nmargin {image['margin']:.3f}" for image in row["pictures"]]
+            plots.image_strip([decode(image["src"]) for image in row["pictures"]], titles, ax=ax, columns=len(titles))
             ax.set_title(
                 f"{row['name']}: {percent(row['accuracy'])} ({row['right']} of {row['count']} right)",
                 loc="left",
