@@ -77,9 +77,10 @@ def explain_classes(
     Returns:
         DataFrame, one row for each class in the order of `classes`, with classname, verdict, sentence, and the
         evidence: images, accuracy, margin, wrong (number of wrong answers), rivals (the most frequent: list of
-        (classname, count)), rival, rival_count, rival_p and rival_cosine (the rival that chance explains least, the probability in 3, the
-        cosine of the texts), same_name (list of (class, classname)), to_same_name and to_synonyms (wrong answers that
-        count in 1 and in 2), nearest_text (classname) and nearest_cosine. The thresholds are in its `attrs`.
+        (classname, count)), rival, rival_count, rival_p and rival_cosine (the rival that chance explains least, the
+        probability in 3, the cosine of the texts), same_name (list of (class, classname)), to_same_name and to_synonyms
+        (wrong answers that count in 1 and in 2), nearest_text (classname) and nearest_cosine. The thresholds are in its
+        `attrs`.
 
     Raises:
         InputError: shapes differ, or an index or a threshold is out of range.

@@ -38,8 +38,8 @@ class Capabilities:
     """The width of a model's vectors, and which short ways through its towers leave them unchanged.
 
     - `dimensions`: D, the width of a vector.
-    - `shares_prefixes`: prompts can be read as trees (`_prefixes`). True for causal towers built as open_clip builds its
-      own, which pool at the end-of-text token.
+    - `shares_prefixes`: prompts can be read as trees (`_prefixes`). True for causal towers built as open_clip builds
+      its own, which pool at the end-of-text token.
     - `trims_exactly`: padding can be cut off short prompts. True for towers of transformers, which mask padding;
       open_clip's own accept their full context only.
     - `skips_unread`: the last block of the image tower can be computed for the class token alone. True for vision

@@ -224,8 +224,8 @@ def compare_methods(
     """Score the bare names and one method, or all of them with their controls, on the same images.
 
     Rows from templates: single ("a photo of a {}."), uniform, zpe, autoclip, cmm; cmm by the margin of class means,
-    over the worst classes only, per class, and as a plain mean of the better half of the templates; cmm-half, where each half
-    of the images is weighted by the other half; greedy and oracle, which use the labels of `fit`.
+    over the worst classes only, per class, and as a plain mean of the better half of the templates; cmm-half, where
+    each half of the images is weighted by the other half; greedy and oracle, which use the labels of `fit`.
 
     Corrections of class bias and transductive methods (`clipnb.paper.corrections`): carprt, nnn, frolic, sinkhorn and
     mlls, each also with each half of the images corrected by the other half; transclip and stata.

@@ -165,9 +165,9 @@ def reproduce(
 
     Returns:
         A dict ready for JSON: "format", what was run ("model", "dataset", ...), "tables" {"as named" and perhaps
-        "repaired": rows with every score, its `_ci`, and "right", the number of right images of each class}, "images_per_class",
-        "flagged" (classes that got texts), "duplicates" (accuracies of classes with duplicate names, before and
-        after), "published" (`compare_published`), "not_run" {row: why}, "steps".
+        "repaired": rows with every score, its `_ci`, and "right", the number of right images of each class},
+        "images_per_class", "flagged" (classes that got texts), "duplicates" (accuracies of classes with duplicate
+        names, before and after), "published" (`compare_published`), "not_run" {row: why}, "steps".
 
     Raises:
         InputError: no image has a label, or names and images do not fit.

@@ -113,9 +113,9 @@ class RunTable(ReportPage):
 def tabulate(paths: Sequence[str | Path], k: int = 10, made: str | None = None) -> RunTable:
     """Put runs on the same images into one table, each held against the first.
 
-    Runs are tested where their predictions are known: a run names the file that `--predictions-out` wrote, and an
-    audit lists its images. All p-values and intervals of one statistic are corrected for the number of runs held against the first
-    (Bonferroni).
+    Runs are tested where their predictions are known: a run names the file that `--predictions-out` wrote, and an audit
+    lists its images. All p-values and intervals of one statistic are corrected for the number of runs held against the
+    first (Bonferroni).
 
     Args:
         paths: files that `clipnb evaluate --json` or `clipnb audit --json` wrote.
