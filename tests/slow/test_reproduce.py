@@ -204,7 +204,7 @@ def test_the_layouts_are_the_same_set(folder, small, tmp_path):
     shutil.rmtree(tmp_path / imagenet.DEVKIT)
     refused(
         tmp_path / "flat",
-        r"Expected the development kit \(ILSVRC2012_devkit_t12\) beside .*ILSVRC2012_img_val, found none: nothing "
+        r"Expected the development kit \(ILSVRC2012_devkit_t12\) beside .*ILSVRC2012_img_val, got no such folder: nothing "
         r"says which synset ILSVRC",
     )
 
