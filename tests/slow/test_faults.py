@@ -85,7 +85,7 @@ FAULTS = {  # what happens: (what comes of it, {the test that proves it: for whi
         "a shard is named and, deleted, made again; the record is made again",
         {
             "test_faults.py::test_what_is_kept_and_broken_is_named_or_made_again": COMMANDS,
-            "test_embeddings.py::test_a_broken_store_is_told": ("encode",),
+            "test_embeddings.py::test_a_broken_store_raises": ("encode",),
             "test_faults.py::test_a_build_of_the_notebooks_in_which_all_goes_wrong": ("book",),
         },
     ),
