@@ -204,8 +204,8 @@ def test_the_layouts_are_the_same_set(folder, small, tmp_path):
     shutil.rmtree(tmp_path / imagenet.DEVKIT)
     refused(
         tmp_path / "flat",
-        r"Expected the development kit \(ILSVRC2012_devkit_t12\) beside .*ILSVRC2012_img_val, got no such folder: nothing "
-        r"says which synset ILSVRC",
+        r"Expected the development kit \(ILSVRC2012_devkit_t12\) beside .*ILSVRC2012_img_val, got no such folder: "
+        r"nothing says which synset ILSVRC",
     )
 
 
