@@ -257,6 +257,11 @@ class EvaluationResult:
         """
         return self._scores(k, seed)[0]
 
+    @cached_property
+    def _worst_reports(self) -> dict[tuple[int, int], worst.WorstKReport]:
+        """Reports by (k, seed): half a second each for 300 classes, and both `scores` and `summary` need them."""
+        return {}
+
     def _scores(self, k: int, seed: int) -> tuple[dict[str, Score], worst.WorstKReport | None]:
         k = whole_number(k, "k", 1)
         whole_number(seed, "seed", 0)
@@ -277,7 +282,9 @@ class EvaluationResult:
         scores["worst_k"] = Score(worst.worst_k_accuracy(self.per_class_accuracy, k))
         report = None
         if int((images >= 2).sum()) >= k:
-            report = worst.reports_of_counts(right, images, [k], seed=seed)[0]
+            if (k, seed) not in self._worst_reports:
+                self._worst_reports[k, seed] = worst.reports_of_counts(right, images, [k], seed=seed)[0]
+            report = self._worst_reports[k, seed]
             for name in ("truly_worst", "listed", "split_half"):
                 scores[f"worst_k_{name}"] = getattr(report, name)
         # The number of heads of unlike coins varies less than that of equal coins (Hoeffding 1956), so the interval

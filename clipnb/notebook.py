@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from clipnb import _format
+
 if TYPE_CHECKING:
     from IPython.display import Markdown
     from matplotlib.typing import RcKeyType
@@ -44,7 +46,7 @@ def percent(fraction: float, digits: int = 1) -> str:
     >>> percent(0.6988), percent(float("nan"))
     ('69.9 %', 'undefined')
     """
-    return "undefined" if np.isnan(fraction) else f"{100 * fraction:.{digits}f} %"
+    return _format.percent(fraction, digits, none="undefined")
 
 
 def span(interval: Sequence[float], digits: int = 1) -> str:

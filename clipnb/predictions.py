@@ -24,6 +24,7 @@ import pyarrow.compute as pc
 
 from clipnb._checks import as_numpy, format_value, listed, require_attribute, texts_of
 from clipnb._files import new_file, path_of, read_text, write_atomically
+from clipnb._format import first_line
 from clipnb.errors import InputError
 from clipnb.evaluation import EvaluationResult, result_of_predictions
 from clipnb.metrics import MAX_CLASSES
@@ -134,15 +135,11 @@ def read_predictions(
     except InputError:
         raise
     except OSError as error:
-        raise InputError(f"Expected a file of predictions, got {path}: {error.strerror or _first(error)}") from None
+        raise InputError(f"Expected a file of predictions, got {path}: {error.strerror or first_line(error)}") from None
     except UnicodeDecodeError:
         raise InputError(f"Cannot read the predictions in {path}: it is not text in UTF-8") from None
     except (pa.ArrowException, ValueError, TypeError, KeyError, csv.Error, zipfile.BadZipFile, RecursionError) as error:
-        raise InputError(f"Cannot read the predictions in {path}: {_first(error)}") from None
-
-
-def _first(error: BaseException) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0][:300]
+        raise InputError(f"Cannot read the predictions in {path}: {first_line(error)}") from None
 
 
 # Sources: columns and blocks ------------------------------------------------------------------------------------------
@@ -446,10 +443,10 @@ def _given_labels(labels) -> np.ndarray:
             array = np.load(file, allow_pickle=False)
         except OSError as error:
             raise InputError(
-                f"Expected `labels` in a .npy file, got {file}: {error.strerror or _first(error)}"
+                f"Expected `labels` in a .npy file, got {file}: {error.strerror or first_line(error)}"
             ) from None
         except (ValueError, EOFError) as error:
-            raise InputError(f"Expected `labels` in a .npy file, got {file}: {_first(error)}") from None
+            raise InputError(f"Expected `labels` in a .npy file, got {file}: {first_line(error)}") from None
         if not isinstance(array, np.ndarray):
             raise InputError(f"Expected `labels` in a .npy file, got {file}, which holds several arrays")
     elif hasattr(labels, "detach"):

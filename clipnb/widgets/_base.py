@@ -102,11 +102,3 @@ def new_figure(width: float, height: float) -> Figure:
 def decode(src: str) -> Image.Image:
     """The image in a data URI."""
     return Image.open(io.BytesIO(base64.b64decode(src.partition(",")[2])))
-
-
-def ratio(part: npt.ArrayLike, whole: npt.ArrayLike) -> npt.NDArray[np.float64]:
-    """Part by whole, element by element; NaN where the whole is 0."""
-    numerator = np.asarray(part, dtype=float)
-    denominator = np.asarray(whole, dtype=float)
-    undefined = np.full(np.broadcast(numerator, denominator).shape, np.nan)
-    return np.divide(numerator, denominator, out=undefined, where=denominator > 0)

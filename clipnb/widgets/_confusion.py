@@ -10,12 +10,13 @@ import traitlets
 from matplotlib.figure import Figure
 
 from clipnb import plots
+from clipnb._arrays import divide_or_nan
 from clipnb._checks import unique_indices, whole_number
 from clipnb._format import number_or_none, thumbnail
 from clipnb.datasets import LabeledImages
 from clipnb.errors import InputError
 from clipnb.evaluation import EvaluationResult
-from clipnb.widgets._base import SIDE, LiveFigure, evaluated, in_range, new_figure, ratio, read_module
+from clipnb.widgets._base import SIDE, LiveFigure, evaluated, in_range, new_figure, read_module
 
 
 def _most_confused(confusion: np.ndarray, count: int) -> list[int]:
@@ -82,8 +83,8 @@ class ConfusionExplorer(LiveFigure):
                 "counts": confusion[np.ix_(group, group)].tolist(),
                 "actual_totals": actual_totals.tolist(),
                 "predicted_totals": predicted_totals.tolist(),
-                "precision": [number_or_none(x) for x in ratio(right, predicted_totals)],
-                "recall": [number_or_none(x) for x in ratio(right, actual_totals)],
+                "precision": [number_or_none(x) for x in divide_or_nan(right, predicted_totals)],
+                "recall": [number_or_none(x) for x in divide_or_nan(right, actual_totals)],
                 "pictures": [
                     {
                         "src": thumbnail(data[i][0], SIDE),

@@ -10,11 +10,12 @@ import traitlets
 from matplotlib.figure import Figure
 
 from clipnb import plots
+from clipnb._arrays import divide_or_nan
 from clipnb._checks import booleans, floats, text_of, unique_indices
 from clipnb._format import number_or_none, percent, thumbnail
 from clipnb.datasets import LabeledImages
 from clipnb.errors import InputError
-from clipnb.widgets._base import SIDE, LiveFigure, aligned, new_figure, ratio, read_module
+from clipnb.widgets._base import SIDE, LiveFigure, aligned, new_figure, read_module
 
 
 class ThresholdExplorer(LiveFigure):
@@ -74,7 +75,7 @@ class ThresholdExplorer(LiveFigure):
                 "fp": (found - tp).tolist(),
                 "fn": (wanted - tp).tolist(),
                 "tn": (total - found - wanted + tp).tolist(),
-                "precision": [number_or_none(x) for x in ratio(tp, found)],
+                "precision": [number_or_none(x) for x in divide_or_nan(tp, found)],
                 "recall": (tp / wanted).tolist(),
                 "f1": f1.tolist(),
                 "base_rate": wanted / total,

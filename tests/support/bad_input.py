@@ -835,7 +835,8 @@ ALLOWED = [  # function, argument, mutation (regular expressions), and why it is
     (r"intervals.mean_over_classes", "images", "huge.*", "any number of images"),
     (r"intervals.mean_with_t", "values", "mismatched.*", "any number of values"),
     (
-        r"(?!.*(calibration|mean_with_t))(metrics|intervals)\..*|margin\.worst.*|margin\.compare.*|similarity.top_k|ensemble.softmax_weights",
+        r"(?!.*(calibration|mean_with_t))(metrics|intervals)\..*|margin\.worst.*|margin\.compare.*|similarity.top_k"
+        r"|ensemble.softmax_weights",
         "(?!vectors|classifier|bank|right).*",
         "huge: beyond single precision",
         "computed in double precision",
@@ -865,7 +866,8 @@ ALLOWED = [  # function, argument, mutation (regular expressions), and why it is
     (r"widgets.*", "temperature", "huge", "equal weights"),
     (r"(?!widgets).*", "temperature", "huge|infinity", "equal weights"),
     (
-        r"EvaluationResult.(summary|scores)|evaluation.*|paired.*|ensemble.(prompt_weights|softmax_weights)|audit|methods.*|explain.*|describe.*|plots.*",
+        r"EvaluationResult.(summary|scores)|evaluation.*|paired.*|ensemble.(prompt_weights|softmax_weights)|audit"
+        r"|methods.*|explain.*|describe.*|plots.*",
         "k|worst_k|top_m|rivals|enrich|top|most|columns",
         "huge",
         "all, if there are fewer",
@@ -935,7 +937,8 @@ ALLOWED = [  # function, argument, mutation (regular expressions), and why it is
         "more classes than images have labels",
     ),
     (
-        r"margin.(softmax|prediction|baseline).*|margin.find_worst|ensemble.(pseudo_labels|zpe_scores|autoclip_weights)",
+        r"margin.(softmax|prediction|baseline).*|margin.find_worst"
+        r"|ensemble.(pseudo_labels|zpe_scores|autoclip_weights)",
         "vectors",
         "mismatched: longer",
         "any number of images",

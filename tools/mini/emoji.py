@@ -264,7 +264,8 @@ def licences(sources: dict) -> str:
         "`test-openmoji.parquet` is share-alike and therefore kept in a file of its own: whoever passes it on, "
         "changed or not, does so under CC BY-SA 4.0. No model was trained on it.",
         "",
-        "Class names and keywords: Unicode CLDR (Unicode License v3), through emojibase-data (MIT), <https://emojibase.dev>.",
+        "Class names and keywords: Unicode CLDR (Unicode License v3), through emojibase-data (MIT), "
+        "<https://emojibase.dev>.",
         "",
         "## Pictures in this folder",
         "",

@@ -102,7 +102,10 @@ def write_shell(minilm: Path, folder: Path, needed_texts: list[str], pieces: int
         "cls_token": "[CLS]",
         "mask_token": "[MASK]",
     }
-    write = lambda name, value, indent=1: (folder / name).write_text(json.dumps(value, indent=indent) + "\n")  # noqa: E731
+
+    def write(name, value, indent=1):
+        (folder / name).write_text(json.dumps(value, indent=indent) + "\n")
+
     write("config.json", config)
     write("tokenizer.json", prune_tokenizer(full, kept), None)
     write("tokenizer_config.json", tokenizer_config)

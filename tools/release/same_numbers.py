@@ -21,7 +21,8 @@ TOLERANCE = 1e-6
 VOLATILE = re.compile(r"(^|\.)(made|platform|cores|versions|steps|seconds|cpu_seconds|peak_mb|gpu_peak_mb)(\.|\[|$)")
 # Texts may be reworded between versions; their numbers stand elsewhere in the same file.
 TEXTS = re.compile(
-    r"(^|\.)(advice|sentence|what|reason|not_run|remarks)(\.|\[|$)|^templates_provenance\.|^checks\[\d+\]\.(planted|found)"
+    r"(^|\.)(advice|sentence|what|reason|not_run|remarks)(\.|\[|$)"
+    r"|^templates_provenance\.|^checks\[\d+\]\.(planted|found)"
 )
 # Old path (a regular expression) and new path.
 RENAMED = [(r"^twins\[", "duplicates[")]
