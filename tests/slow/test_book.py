@@ -23,7 +23,7 @@ from pypdf.generic import IndirectObject
 
 import clipnb
 from clipnb import widgets
-from clipnb.widgets._base import LIMIT
+from clipnb.widgets._base import MAX_BYTES
 from tests.support.shared import PATIENCE
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -350,7 +350,7 @@ def test_data_of_live_figures_is_small():
         for source in SOURCES
         for state in figures_of(source)
     }
-    assert len(sizes) >= 9 and max(sizes.values()) < LIMIT
+    assert len(sizes) >= 9 and max(sizes.values()) < MAX_BYTES
 
 
 def test_recall_at_k_in_the_page_is_pythons(chapter, emoji):
