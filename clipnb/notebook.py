@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import pandas as pd
 
 from clipnb import _format
 
@@ -38,6 +39,30 @@ def say(text: str) -> Markdown:
     from IPython.display import Markdown
 
     return Markdown(text.strip("\n"))
+
+
+def show(table: pd.DataFrame, percent: Sequence[str] = (), digits: int = 2) -> pd.DataFrame:
+    """A table for the page: numbers as text, "undefined" for NaN, one header row, no row numbers.
+
+    Args:
+        table: any result; without an index of its own, its first column heads the rows.
+        percent: columns of fractions that are shown as percentages.
+        digits: decimals of the other numbers that are not whole.
+
+    >>> print(show(pd.DataFrame({"class": ["cat", "dog"], "images": [3, 4], "recall": [1 / 3, np.nan]}), ["recall"]))
+    class  images     recall
+    cat         3     33.3 %
+    dog         4  undefined
+    """
+    if isinstance(table.index, pd.RangeIndex):
+        table = table.set_index(table.columns[0])
+    shown = table.copy()
+    for column in shown:
+        if column in percent:
+            shown[column] = [_format.percent(value, none="undefined") for value in shown[column]]
+        elif pd.api.types.is_float_dtype(shown[column]):
+            shown[column] = ["undefined" if np.isnan(x) else f"{x:.{digits}f}" for x in shown[column]]
+    return shown.rename_axis(index=None, columns=shown.index.name)
 
 
 def percent(fraction: float, digits: int = 1) -> str:
