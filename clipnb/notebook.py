@@ -46,7 +46,7 @@ def show(table: pd.DataFrame, percent: Sequence[str] = (), digits: int = 2) -> p
 
     Args:
         table: any result; without an index of its own, its first column heads the rows.
-        percent: columns of fractions that are shown as percentages.
+        percent: columns of fractions that are shown as percentages; text among them stays as it is.
         digits: decimals of the other numbers that are not whole.
 
     >>> print(show(pd.DataFrame({"class": ["cat", "dog"], "images": [3, 4], "recall": [1 / 3, np.nan]}), ["recall"]))
@@ -54,14 +54,16 @@ def show(table: pd.DataFrame, percent: Sequence[str] = (), digits: int = 2) -> p
     cat         3     33.3 %
     dog         4  undefined
     """
-    if isinstance(table.index, pd.RangeIndex):
-        table = table.set_index(table.columns[0])
     shown = table.copy()
     for column in shown:
+        if not pd.api.types.is_numeric_dtype(shown[column]):
+            continue
         if column in percent:
             shown[column] = [_format.percent(value, none="undefined") for value in shown[column]]
         elif pd.api.types.is_float_dtype(shown[column]):
             shown[column] = ["undefined" if np.isnan(x) else f"{x:.{digits}f}" for x in shown[column]]
+    if isinstance(table.index, pd.RangeIndex):
+        shown = shown.set_index(table.columns[0])
     return shown.rename_axis(index=None, columns=shown.index.name)
 
 
