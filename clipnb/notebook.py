@@ -95,6 +95,30 @@ def points(difference: float) -> str:
     return f"{100 * difference:+.1f}".replace("-", "−")
 
 
+def difference_chart(rows: Sequence[dict[str, Any]], parts: dict[str, str]) -> None:
+    """Each method's paired difference from the baseline as a dot with its interval, in points, the best on top.
+
+    Args:
+        rows: from `paired.compare` or `compare_methods`; the baseline's row has no "difference".
+        parts: scores in "difference" -> title; one panel each, ordered by the last one.
+    """
+    import matplotlib.pyplot as plt
+
+    rows = [row for row in rows if set(parts) <= set(row.get("difference", {}))]
+    rows = sorted(rows, key=lambda row: row["difference"][list(parts)[-1]]["value"])
+    size = (3.2 + 2.4 * len(parts), 0.9 + 0.26 * len(rows))
+    panels = plt.subplots(1, len(parts), sharey=True, squeeze=False, figsize=size)[1][0]
+    for ax, (part, title) in zip(panels, parts.items(), strict=True):
+        for place, row in enumerate(rows):
+            found = row["difference"][part]
+            colour = {"better": "#0072b2", "worse": "#c4500a"}.get(found["verdict"], "#8a949e")
+            ax.hlines(place, 100 * found["ci"][0], 100 * found["ci"][1], color=colour)
+            ax.plot(100 * found["value"], place, "o", color=colour, fillstyle="full" if colour != "#8a949e" else "none")
+        ax.axvline(0, color="#24292f", linestyle=":", linewidth=1)
+        ax.set(title=title, xlabel="points against the bare name")
+    panels[0].set_yticks(range(len(rows)), [row["method"] for row in rows])
+
+
 def listed(names: Sequence[str], none: str = "none") -> str:
     """Names as a list in a sentence.
 
