@@ -145,9 +145,9 @@ class ClassAtlas(LiveFigure):
         ax = figure.subplots()
         for place, position in enumerate(order):
             corner = (place % columns, -(place // columns))
-            frame = {"edgecolor": plots.ORANGE, "linewidth": 2} if position in flagged else {"edgecolor": plots.GREY}
+            edge, width = (plots.ORANGE, 2.0) if position in flagged else (plots.GREY, 0.8)
             ax.add_patch(Rectangle(corner, 0.8, 0.8 * shares[position], facecolor=plots.BLUE))
-            ax.add_patch(Rectangle(corner, 0.8, 0.8, facecolor="none", **frame))
+            ax.add_patch(Rectangle(corner, 0.8, 0.8, facecolor="none", edgecolor=edge, linewidth=width))
         ax.set(xlim=(-0.3, columns), ylim=(0.3 - rows, 1.1), aspect="equal")
         ax.axis("off")
         ax.set_title(
