@@ -301,7 +301,10 @@ def test_data_over_the_limit_is_refused():
         (lambda d, r: widgets.ClassAtlas(d, r, sort="name"), "`sort`"),
         (lambda d, r: setattr(widgets.ClassAtlas(d, r), "flagged", 4), "`flagged` from 1 to 3, got 4"),
         (lambda d, r: widgets.ConfusionEditor([[1, 2]], ["a", "b"]), r"`confusion` of shape \(C, C\)"),
-        (lambda d, r: widgets.ConfusionEditor([[1, 2], [0.5, 1]], ["a", "b"]), "`confusion` of whole numbers from 0 to 9999, got 0.5 to 2"),
+        (
+            lambda d, r: widgets.ConfusionEditor([[1, 2], [0.5, 1]], ["a", "b"]),
+            "`confusion` of whole numbers from 0 to 9999, got 0.5 to 2",
+        ),
         (lambda d, r: setattr(widgets.LuckExplorer(), "images", 9), "`images` from 0 to 5, got 9"),
         (lambda d, r: widgets.TransferExplorer([0.1], TWO_SETS[1]), r"`chosen_on` as a pair \(scores, positives\)"),
         (lambda d, r: widgets.TransferExplorer(([0.1], [1]), TWO_SETS[1]), "positives and others in `chosen_on`"),
