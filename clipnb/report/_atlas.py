@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 
 from clipnb._format import percent, score_text
+from clipnb.margin import worst_first
 from clipnb.report._page import MAX_ROWS, short
 
 ANSWERS = 3  # most frequent wrong answers of a class
@@ -27,10 +28,10 @@ def class_atlas(
     labelled = "accuracy" in classes
     # A column that was None throughout comes back from JSON as objects.
     classes = classes.astype({"margin_no_labels": float})
-    shown = classes[classes["accuracy"].notna()] if labelled else classes
-    by_margin = shown["margin_no_labels"].sort_values(kind="stable", na_position="first").index
-    flagged = set(shown.loc[by_margin[:flags], "class"])
-    highest = shown["margin_no_labels"].max()
+    shown = classes.dropna(subset=["accuracy"]) if labelled else classes
+    margins = shown["margin_no_labels"].to_numpy()
+    flagged = set(shown["class"].to_numpy()[worst_first(margins)[:flags]])
+    highest = float(np.nan_to_num(margins).max(initial=0))
     answers = _wrong_answers(images) if labelled else {}
     squares = []
     for row in shown.head(MAX_ROWS).to_dict("records"):
@@ -46,7 +47,7 @@ def class_atlas(
                 f"predicted {row['predicted']} times. Most frequent wrong answers: {taken_for}."
             )
         else:
-            share = 0.0 if never or not highest > 0 else row["margin_no_labels"] / highest
+            share = 0.0 if never or not highest else row["margin_no_labels"] / highest
             words = margin_text
             text = f"{margin_text}; predicted {row['predicted']} times."
         squares.append(
@@ -66,8 +67,8 @@ def class_atlas(
 def _wrong_answers(images: pd.DataFrame) -> dict[int, str]:
     """Class index -> its most frequent wrong answers, with counts."""
     wrong = images[(images["label_class"] >= 0) & (images["label_class"] != images["prediction_class"])]
-    counts = wrong.groupby("label_class")["prediction"].value_counts()
-    return {
-        int(c): ", ".join(f"{short(name, 40)} ({count})" for (_, name), count in group.head(ANSWERS).items())
-        for c, group in counts.groupby(level=0)
-    }
+    answers = {}
+    for c in wrong["label_class"].unique():
+        counts = wrong.loc[wrong["label_class"] == c, "prediction"].value_counts().head(ANSWERS)
+        answers[int(c)] = ", ".join(f"{short(name, 40)} ({count})" for name, count in counts.items())
+    return answers
