@@ -43,10 +43,15 @@ def test_the_last_of_overlapping_runs_puts_the_setting_of_products_back():
     assert products.fp32_precision == "none"
 
 
-def test_a_setting_of_products_that_the_caller_chose_stays(monkeypatch):
-    monkeypatch.setattr(torch.backends.mkldnn.matmul, "fp32_precision", "ieee")
-    with _runtime.onednn_products():
-        assert torch.backends.mkldnn.matmul.fp32_precision == "ieee"
+def test_a_setting_of_products_that_the_caller_chose_stays():
+    products = torch.backends.mkldnn.matmul
+    products.fp32_precision = "ieee"
+    try:
+        with _runtime.onednn_products():
+            assert products.fp32_precision == "ieee"
+        assert products.fp32_precision == "ieee"
+    finally:
+        products.fp32_precision = "none"
 
 
 def test_products_that_would_be_bf16_are_left_to_mkl(monkeypatch):
