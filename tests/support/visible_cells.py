@@ -1,6 +1,6 @@
 """Run only the cells whose code a chapter's page shows, in order, in a fresh namespace.
 
-    python visible_cells.py NOTEBOOK
+    python -m tests.support.visible_cells NOTEBOOK
 
 Prints one line for the first cell that fails, and ends with exit code 1 then.
 """
@@ -11,15 +11,21 @@ import sys
 from pathlib import Path
 
 HIDDEN = {"remove-cell", "remove-input"}
+FOLDED = {"hide-cell", "hide-input"}
 
 
-def visible(path: Path) -> list[tuple[str, str]]:
+def visible(path: Path, without: set[str] = HIDDEN) -> list[tuple[str, str]]:
     """Id and source of each cell whose code is on the page, folded or not."""
     return [
         (cell["id"], "".join(cell["source"]))
         for cell in json.loads(path.read_text("utf-8"))["cells"]
-        if cell["cell_type"] == "code" and not HIDDEN & set(cell["metadata"].get("tags", []))
+        if cell["cell_type"] == "code" and not without & set(cell["metadata"].get("tags", []))
     ]
+
+
+def unfolded(path: Path) -> list[tuple[str, str]]:
+    """The same without the cells whose code is folded: what a reader sees without a click."""
+    return visible(path, HIDDEN | FOLDED)
 
 
 def main(path: Path) -> str:
