@@ -1,4 +1,4 @@
-"""The book's own rules, held by its pages: intervals, bands, undefined scores, one number for one quantity, one form."""
+"""The book's own rules, held by its pages: intervals, bands, undefined scores, one number for one quantity."""
 
 import json
 import re
