@@ -19,20 +19,20 @@ from clipnb._format import percent, plain
 
 FORMAT = "clipnb-report-1"
 MAX_ROWS = 1000  # the page shows this many rows of a table; JSON and CSV have all of them
+COUNTS = {"classes_at_zero", "classes_at_zero_change"}  # an estimate and the ends of an interval need not be whole
 # Columns of numbers that are no fractions: cosines, correlations, probabilities and counts.
-NOT_PERCENT = {
+NOT_PERCENT = COUNTS | {
     "margin",
     "margin_no_labels",
     "similarity",
     "rival_cosine",
     "nearest_cosine",
+    "word_cosine",
     "rho",
     "rho_low",
     "rho_high",
     "auc",
     "p",
-    "classes_at_zero",
-    "classes_at_zero_change",
 }
 
 
@@ -164,6 +164,8 @@ def cell(column: str, value: Any) -> dict:
 def _number(column: str, value: float) -> str:
     if column not in NOT_PERCENT:
         return percent(value)
+    if column in COUNTS:
+        return f"{value:.1f}"
     return f"{value:.0f}" if abs(value) > 1 and value.is_integer() else f"{value:.3f}"
 
 

@@ -6,6 +6,7 @@ import numpy as np
 
 from clipnb.datasets import every_second
 from clipnb.evaluation import EvaluationResult
+from clipnb.intervals import Score
 from clipnb.margin import prediction_confidence
 from clipnb.reject import confirm_on_halves
 
@@ -40,11 +41,10 @@ def routing_advice(summary: dict) -> list[str]:
     if not share:
         return []
     if kept is None:
-        return [f"No level of the model's confidence keeps {WANTED:.0%} of its answers right: all need a second look."]
-    low, high = summary[f"to_a_person_for_{NAME}_ci"]
-    ends = summary[f"precision_of_the_rest_{NAME}_ci"]
+        return [f"No level of the model's confidence keeps {NAME} % of its answers right: all need a second look."]
+    sent = Score(share, *summary[f"to_a_person_for_{NAME}_ci"])
+    right = Score(kept, *summary[f"precision_of_the_rest_{NAME}_ci"])
     return [
-        f"Send the {share:.0%} of the images that the model is least sure of to a person ({low:.0%} to {high:.0%}) if "
-        f"its answers are to be right on {WANTED:.0%}: of those that are left, {kept:.1%} were "
-        f"({ends[0]:.1%} to {ends[1]:.1%})."
+        f"Send the {sent:.0%} of the images that the model is least sure of to a person if its answers are to be right "
+        f"on {NAME} %: of those that are left, {right:.1%} were."
     ]
