@@ -15,16 +15,17 @@ import numpy as np
 import numpy.typing as npt
 import scipy  # scipy.stats and scipy.cluster load when they are first used
 
-from clipnb._checks import booleans, class_indices, real_number
+from clipnb._checks import booleans, class_indices, floats, real_number
 from clipnb.errors import InputError
 from clipnb.intervals import Score, proportion
-from clipnb.similarity import check_vectors
+from clipnb.similarity import unit_rows
 
 __all__ = ["Slice", "SliceSearch", "find_slices"]
 
 MIN_GROUP = 5  # images that a group, and the rest of its class, must have in each half
 NUM_CLUSTERS = (2, 3, 4)  # into which the images of a class are divided
 MAX_CLUSTERED = 2000  # images of a half from which clusters are made: memory grows with the square
+MIN_GAP = 0.1  # by which a group's accuracy must be lower: with many images, chance explains almost no difference
 SAME_GROUP = 0.5  # Jaccard index from which two groups count as one
 
 
@@ -47,7 +48,7 @@ class Slice:
 class SliceSearch:
     """What `find_slices` found, and where it looked."""
 
-    slices: list[Slice]  # by class in the given order, then by `p`
+    slices: list[Slice]  # first those whose lower accuracy costs the most right answers
     classes: list[int]  # classes with enough images for at least one group
     tried: int  # groups that were tested
 
@@ -73,8 +74,8 @@ def find_slices(
     Fisher's exact test compares a group with the rest of its class, in each half. If a group is no different, the
     larger one of the two p-values is below t with a probability of at most t squared: that is `p`, and Holm's
     correction over all groups decides. So a search that reports any group where there is none has a probability of at
-    most `significance`. Images that belong together (frames of one film) must be in one half, or the halves agree by
-    themselves.
+    most `significance`. The accuracy of a group must also be at least 10 points lower. Images that belong together
+    (frames of one film) must be in one half, or the halves agree by themselves.
 
     Args:
         predictions: (N,) class indices.
@@ -84,9 +85,9 @@ def find_slices(
         rivals: (N,) the best class other than the label, -1 = unknown (`EvaluationResult.rivals`). None: no groups by
             rival.
         vectors: (N, D) unit-norm image vectors. None: no clusters.
-        words: (W, D) unit-norm text vectors, with `vectors`. A slice is named by the word with the highest cosine to
-            the mean of its members minus the mean of the rest, in the half where that is lower; a word that is not
-            positive in both is none.
+        words: (W, D) unit-norm text vectors, not used without `vectors`. A slice is named by the word with the highest
+            cosine to the mean of its members minus the mean of the rest, in the half where that is lower; no word, if
+            none is positive in both.
         significance: in (0, 1).
 
     Raises:
@@ -107,59 +108,101 @@ def find_slices(
         rivals = class_indices(rivals, "rivals", len(labels), unknown=True)
     if not 0 < real_number(significance, "significance") < 1:
         raise InputError(f"Expected `significance` above 0 and below 1, got {significance}")
-    if vectors is None:
-        if words is not None:
-            raise InputError("Expected `vectors` with `words`, got words only")
-        images = None
-    else:
-        images, words = check_vectors(vectors, vectors if words is None else words), words
-        images, words = images[0], None if words is None else images[1]
-        if len(images) != len(labels):
-            raise InputError(f"Expected `vectors` with N = {len(labels)} rows, got {len(images)}")
+    images = None if vectors is None else _unit_rows(vectors, "vectors")
+    texts = None if words is None or images is None else _unit_rows(words, "words")
+    if images is not None and len(images) != len(labels):
+        raise InputError(f"Expected `vectors` with N = {len(labels)} rows, got {len(images)}")
+    if images is not None and texts is not None and texts.shape[1] != images.shape[1]:
+        raise InputError(f"Expected `vectors` and `words` of one width D, got {images.shape[1]} and {texts.shape[1]}")
 
-    groups = []
-    for c in classes:
-        rows = np.flatnonzero(labels == c)
-        for kind, rival, members in _groups(rows, half[rows], rivals, images):
-            if _large_enough(members, half[rows]):
-                groups.append((int(c), kind, rival, rows, members))
-    tried = len(groups)
-    tests = [_p_value(predictions[rows] == c, members, half[rows]) for c, _, _, rows, members in groups]
+    right = predictions == labels
+    rows_of = _split(np.arange(len(labels)), labels)
+    groups: list[_Group] = []
+    for c in dict.fromkeys(classes.tolist()):
+        rows = rows_of.get(c, np.arange(0))
+        cells = _cells(rows, half, right)
+        for kind, rival, members in _groups(rows, half, rivals, images):
+            inside = _cells(members, half, right)
+            if min(inside.sum(axis=1).min(), (cells - inside).sum(axis=1).min()) >= MIN_GROUP:
+                groups.append(_Group(c, kind, rival, members, inside, cells - inside))
     slices: list[Slice] = []
-    for place, i in enumerate(np.argsort(tests, kind="stable")):
-        if tests[i] > significance / (tried - place):
-            break
-        c, kind, rival, rows, members = groups[i]
-        if any(part.label == c and part.kind == kind and _overlap(rows[members], part.members) for part in slices):
-            continue
-        right = predictions[rows] == c
-        word, cosine = (-1, float("nan")) if words is None else _word(images[rows], members, half[rows], words)
+    for group, p in _passing(groups, significance):
+        same = (part.members for part in slices if (part.label, part.kind) == (group.label, group.kind))
         accuracy, rest = (
-            proportion(int(right[part].sum()), int(part.sum()), 1 - significance / tried)
-            for part in (members, ~members)
+            proportion(int(counts[:, 1].sum()), int(counts.sum()), 1 - significance / len(groups))
+            for counts in (group.inside, group.outside)
         )
-        slices.append(Slice(c, kind, rows[members], rival, accuracy, rest, tests[i], word, cosine))
-    order = {int(c): place for place, c in enumerate(classes)}
-    slices.sort(key=lambda part: (order[part.label], part.p))
-    return SliceSearch(slices, list(dict.fromkeys(group[0] for group in groups)), tried)
+        if rest.value - accuracy.value < MIN_GAP or any(_overlap(group.members, others) for others in same):
+            continue
+        word, cosine = -1, float("nan")
+        if images is not None and texts is not None:
+            others = np.setdiff1d(rows_of[group.label], group.members, assume_unique=True)
+            word, cosine = _word(images, group.members, others, half, texts)
+        slices.append(Slice(group.label, group.kind, group.members, group.rival, accuracy, rest, p, word, cosine))
+    slices.sort(key=lambda part: -len(part.members) * (part.rest.value - part.accuracy.value))
+    return SliceSearch(slices, list(dict.fromkeys(group.label for group in groups)), len(groups))
+
+
+def _unit_rows(values: npt.ArrayLike, name: str) -> np.ndarray:
+    rows = floats(values, name, 2, finite=False)
+    if not rows.size:
+        raise InputError(f"Expected `{name}` with at least one row, got shape {rows.shape}")
+    return unit_rows(rows, name)
+
+
+@dataclass(frozen=True)
+class _Group:
+    """A group to be tested; counts are (2, 2), [half, wrong or right]."""
+
+    label: int
+    kind: Literal["rival", "cluster"]
+    rival: int
+    members: np.ndarray  # rows, ascending
+    inside: np.ndarray
+    outside: np.ndarray  # of the other images of the class
+
+
+def _split(rows: np.ndarray, values: np.ndarray) -> dict[int, np.ndarray]:
+    """The rows with each value."""
+    order = np.argsort(values, kind="stable")
+    distinct, starts = np.unique(values[order], return_index=True)
+    return dict(zip(distinct.tolist(), np.split(rows[order], starts[1:])))
+
+
+def _cells(rows: np.ndarray, half: np.ndarray, right: np.ndarray) -> np.ndarray:
+    return np.bincount(2 * half[rows] + right[rows], minlength=4).reshape(2, 2)
 
 
 def _groups(
     rows: np.ndarray, half: np.ndarray, rivals: np.ndarray | None, vectors: np.ndarray | None
 ) -> Iterator[tuple[Literal["rival", "cluster"], int, np.ndarray]]:
-    """Kind, rival and members (booleans over the rows of a class) of every group of one class."""
+    """Kind, rival and rows of every group of a class."""
     if rivals is not None:
-        for rival in np.unique(rivals[rows]):
+        for rival, members in _split(rows, rivals[rows]).items():
             if rival >= 0:
-                yield "rival", int(rival), rivals[rows] == rival
-    if vectors is not None and min(half.sum(), (~half).sum()) >= 2 * MIN_GROUP:
-        for members in _clusters(vectors[rows], half):
-            yield "cluster", -1, members
+                yield "rival", rival, members
+    if vectors is not None and min(half[rows].sum(), (~half[rows]).sum()) >= 2 * MIN_GROUP:
+        for inside in _clusters(vectors[rows].astype(np.float64), half[rows]):
+            yield "cluster", -1, rows[inside]
+
+
+def _passing(groups: list[_Group], significance: float) -> Iterator[tuple[_Group, float]]:
+    """The groups that pass Holm's correction, the lowest p first."""
+    if not groups:
+        return
+    inside, outside = (np.array([getattr(group, name) for group in groups]) for name in ("inside", "outside"))
+    both = inside + outside
+    # (G, 2): the probability that so few members are right by chance, in each half.
+    tails = scipy.stats.hypergeom.cdf(inside[:, :, 1], both.sum(axis=2), both[:, :, 1], inside.sum(axis=2))
+    p = tails.max(axis=1) ** 2
+    for place, i in enumerate(np.argsort(p, kind="stable")):
+        if p[i] > significance / (len(p) - place):
+            return
+        yield groups[i], float(p[i])
 
 
 def _clusters(vectors: np.ndarray, half: np.ndarray) -> Iterator[np.ndarray]:
     """Members of each cluster that both halves have: each half is divided by the clusters of the other."""
-    vectors = vectors.astype(np.float64)
     for mine, others in zip(_centers(vectors[half]), _centers(vectors[~half])):
         by_mine, by_others = _nearest(vectors, mine), _nearest(vectors, others)
         for i in range(len(mine)):
@@ -184,32 +227,19 @@ def _nearest(vectors: np.ndarray, centers: np.ndarray) -> np.ndarray:
     return (vectors @ centers.T - (centers**2).sum(axis=1) / 2).argmax(axis=1)
 
 
-def _large_enough(members: np.ndarray, half: np.ndarray) -> bool:
-    cells = (members & half, members & ~half, ~members & half, ~members & ~half)
-    return min(int(cell.sum()) for cell in cells) >= MIN_GROUP
-
-
-def _p_value(right: np.ndarray, members: np.ndarray, half: np.ndarray) -> float:
-    """The probability that in both halves so few members are right by chance."""
-    tails = [
-        scipy.stats.hypergeom.cdf(
-            (right & members & part).sum(), part.sum(), (right & part).sum(), (members & part).sum()
-        )
-        for part in (half, ~half)
-    ]
-    return float(max(tails)) ** 2
-
-
 def _overlap(a: np.ndarray, b: np.ndarray) -> bool:
     shared = len(np.intersect1d(a, b, assume_unique=True))
     return shared >= SAME_GROUP * (len(a) + len(b) - shared)
 
 
-def _word(vectors: np.ndarray, members: np.ndarray, half: np.ndarray, words: np.ndarray) -> tuple[int, float]:
+def _word(
+    vectors: np.ndarray, members: np.ndarray, others: np.ndarray, half: np.ndarray, words: np.ndarray
+) -> tuple[int, float]:
     """The word that is nearest to what distinguishes the members in both halves, and the lower one of its cosines."""
     cosines = []
     for part in (half, ~half):
-        difference = vectors[members & part].mean(axis=0) - vectors[~members & part].mean(axis=0)
+        inside, outside = (vectors[rows[part[rows]]].mean(axis=0) for rows in (members, others))
+        difference = inside - outside
         cosines.append(words @ difference / max(float(np.linalg.norm(difference)), 1e-12))
     lower = np.minimum(*cosines)
     word = int(lower.argmax())

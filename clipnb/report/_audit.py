@@ -35,7 +35,7 @@ from clipnb.report._correction import correction_advice
 from clipnb.report._page import plain_text, short
 from clipnb.report._report import Report
 from clipnb.report._routing import route
-from clipnb.report._slices import examples_of, slice_summary, slice_table
+from clipnb.report._slices import MAX_SHOWN, examples_of, slice_summary, slice_table
 from clipnb.similarity import unit_norm
 from clipnb.slices import find_slices
 from clipnb.zeroshot import prompt_vectors
@@ -151,7 +151,10 @@ def audit(
         vectors=images.vectors,
         words=result.classifier if words is None else unit_norm(prompt_vectors(model, words, chosen).mean(axis=0)),
     )
-    slices = slice_table(search, result, named.classnames, named.ids, words or named.classnames)
+    slices = slice_table(
+        search, result, named.classnames, lambda rows: [named.ids[row] for row in rows], words or named.classnames
+    )
+    confidence = margin.prediction_confidence(images.vectors, result.classifier, model.logit_scale, model.logit_bias)
     measured_on, reliability_k, reliability = _reliability(model, images.vectors, result, data.name, worst_k)
     remarks = [*data.remarks, unmatched(texts, named.classnames) if descriptions else None]
     precision_check = {key: value for key, value in images.provenance.items() if key == "precision_check"}
@@ -174,7 +177,7 @@ def audit(
         "classes": len(named.classnames),
         "never_predicted": int(np.isnan(result.cmm["pseudo_image"]).sum()),
         **(result.summary(k=worst_k) if result.n else {}),
-        **route(images.vectors, result, model.logit_scale, model.logit_bias),
+        **route(confidence, result.predictions, result.labels),
         **(slice_summary(search) if result.n else {}),
         "reliability_measured_on": measured_on,
         "reliability_k": reliability_k,
@@ -195,7 +198,7 @@ def audit(
         unreadable=unreadable,
         images=table,
         left_out=pd.DataFrame(named.left_out_rows(labelled=True), columns=["reason", "count", "examples"]),
-        thumbnails=_thumbnails(named, table, bad, [examples_of(part, result) for part in search.slices]),
+        thumbnails=_thumbnails(named, table, bad, [examples_of(part, result) for part in search.slices[:MAX_SHOWN]]),
         result=result,
     )
 
@@ -388,8 +391,7 @@ def _thumbnails(
     order = np.argsort(images["margin"].to_numpy(), kind="stable")
     classes = images["label_class" if labelled else "prediction_class"].to_numpy()[order]
     chosen = {str(c): order[classes == c][:IMAGES_PER_CLASS] for c in bad["class"].head(MAX_IMAGES // IMAGES_PER_CLASS)}
-    room = MAX_IMAGES // IMAGES_PER_CLASS - len(chosen)
-    chosen |= {f"slice {i}": rows for i, rows in enumerate(slices[:room])}
+    chosen |= {f"slice {i}": rows for i, rows in enumerate(slices)}
     if labelled:
         chosen["labels"] = order[images["margin"].to_numpy()[order] < 0][: 2 * IMAGES_PER_CLASS]
     rows = images.to_dict("records")

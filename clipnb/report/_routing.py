@@ -5,27 +5,24 @@ from __future__ import annotations
 import numpy as np
 
 from clipnb.datasets import every_second
-from clipnb.evaluation import EvaluationResult
 from clipnb.intervals import Score
-from clipnb.margin import prediction_confidence
 from clipnb.reject import confirm_on_halves
 
 WANTED = 0.95  # share of right answers among those that the model keeps
 NAME = f"{100 * WANTED:.0f}"
 
 
-def route(vectors: np.ndarray, result: EvaluationResult, logit_scale: float, logit_bias: float | None) -> dict:
+def route(confidence: np.ndarray, predictions: np.ndarray, labels: np.ndarray) -> dict:
     """The entries of an audit's summary: share of images to send to a person, and how right the others are.
 
     Each half of every class is answered by the threshold of the confidence that the other half chooses. Empty where
     there are too few labelled images for two halves.
     """
-    known = result.labels >= 0
-    half = every_second(result.labels[known])
+    known = labels >= 0
+    half = every_second(labels[known])
     if not half.any():
         return {}
-    confidence = prediction_confidence(vectors[known], result.classifier, logit_scale, logit_bias)
-    found = confirm_on_halves(confidence, (result.predictions == result.labels)[known], half, WANTED)
+    found = confirm_on_halves(confidence[known], (predictions == labels)[known], half, WANTED)
     kept = found.precision if found.answered else None
     return {
         f"to_a_person_for_{NAME}": found.rejected.value,

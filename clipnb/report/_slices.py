@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import pandas as pd
@@ -13,9 +13,10 @@ from clipnb.report._page import cell, plain_text, short
 from clipnb.slices import Slice, SliceSearch
 
 COLUMNS = (
-    "class classname kind rival images accuracy accuracy_low accuracy_high rest_images rest_accuracy rest_low rest_high "
-    "p word word_cosine sentence examples"
+    "class classname kind rival images accuracy accuracy_low accuracy_high rest_images rest_accuracy rest_low "
+    "rest_high p word word_cosine sentence examples"
 ).split()
+MAX_SHOWN = 24  # slices on the page; JSON and CSV have all of them
 EXAMPLES = 4  # wrong images of each slice that are named and shown
 
 
@@ -23,7 +24,7 @@ def slice_table(
     search: SliceSearch,
     result: EvaluationResult,
     classnames: Sequence[str],
-    ids: Sequence[str],
+    ids_of: Callable[[np.ndarray], Sequence[str]],
     words: Sequence[str] = (),
 ) -> pd.DataFrame:
     """The slices as rows."""
@@ -34,7 +35,8 @@ def slice_table(
         images = len(part.members)
         others = int((result.labels == part.label).sum()) - images
         if part.kind == "rival":
-            group = f"For {images} of its {images + others} images the strongest rival is {classnames[part.rival]!r}"
+            rival = classnames[part.rival]
+            group = f"For {images} of its {images + others} images the strongest rival is {rival!r}"
         else:
             like = "" if word is None else f" (nearest word: {word!r})"
             group = f"{images} of its {images + others} images are alike{like}"
@@ -57,7 +59,7 @@ def slice_table(
                 "word_cosine": part.word_cosine,
                 "sentence": f"{group}: {percent(part.accuracy.value, 0)} of them are right, "
                 f"{percent(part.rest.value, 0)} of the other {others}.",
-                "examples": [plain_text(ids[row]) for row in examples_of(part, result)],
+                "examples": [plain_text(text) for text in ids_of(examples_of(part, result))],
             }
         )
     return pd.DataFrame(rows, columns=pd.Index(COLUMNS))
@@ -83,10 +85,10 @@ def slice_section(slices: pd.DataFrame, summary: dict, thumbnails: dict[str, lis
     if "slice_groups_tried" not in summary:
         return {"title": "Inside the classes"}
     text = (
-        f"Groups of images that are right less often than the rest of their class. {summary['slice_groups_tried']} groups "
-        f"in the {summary['slice_classes_searched']} classes with enough images were tried: the images with one strongest "
-        "rival and, where there are image vectors, clusters. Shown are those on which two halves of the images agree, "
-        "with a correction for all groups; the intervals hold for all of them at once."
+        "Groups of images that are right less often than the rest of their class: images with one strongest rival and, "
+        f"where there are image vectors, clusters. {summary['slice_groups_tried']} groups were tried in the "
+        f"{summary['slice_classes_searched']} classes with enough images. Shown are those on which two halves of the "
+        "images agree, with a correction for all groups; the intervals hold for all of them at once."
     )
     cards = [
         {
@@ -100,10 +102,13 @@ def slice_section(slices: pd.DataFrame, summary: dict, thumbnails: dict[str, lis
             ],
             "thumbnails": thumbnails.get(f"slice {i}", []),
         }
-        for i, row in enumerate(slices.to_dict("records"))
+        for i, row in enumerate(slices.head(MAX_SHOWN).to_dict("records"))
     ]
-    none = "" if cards else " No group passes."
-    return {"title": "Inside the classes", "text": text + none, "cards": cards, "always": True}
+    if not cards:
+        text += " No group passes."
+    elif len(slices) > len(cards):
+        text += f" {len(cards)} of {len(slices)} groups are shown; the JSON and CSV files have all of them."
+    return {"title": "Inside the classes", "text": text, "cards": cards, "always": True}
 
 
 def _with_ends(row: dict, value: str, ends: str) -> dict:
@@ -112,13 +117,12 @@ def _with_ends(row: dict, value: str, ends: str) -> dict:
 
 
 def slice_advice(slices: pd.DataFrame) -> list[str]:
-    """What to do about the slice that matters most: the one with the most wrong answers."""
+    """What to do about the slice that costs the most right answers."""
     if slices.empty:
         return []
-    wrong = (slices["images"] * (1 - slices["accuracy"])).to_numpy(float)
-    row = slices.iloc[int(np.argmax(wrong))]
+    row = slices.iloc[0]
     more = f" ({len(slices) - 1} more below)" if len(slices) > 1 else ""
     return [
-        f"Look inside the class {short(row['classname'], 40)!r}{more}. {short(row['sentence'], 300)} Give such images a class of "
-        "their own, another name or more examples."
+        f"Look inside the class {short(row['classname'], 40)!r}{more}. {short(row['sentence'], 300)} "
+        "Give such images a class of their own, another name or more examples."
     ]
