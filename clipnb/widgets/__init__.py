@@ -10,6 +10,7 @@ from clipnb.widgets._confusion import ConfusionExplorer
 from clipnb.widgets._paradox import ParadoxExplorer
 from clipnb.widgets._prompts import PromptWeightExplorer
 from clipnb.widgets._recall import RecallAtKExplorer
+from clipnb.widgets._reject import RejectExplorer
 from clipnb.widgets._threshold import ThresholdExplorer
 from clipnb.widgets._worst import WorstStrip
 
@@ -19,6 +20,7 @@ __all__ = [
     "ParadoxExplorer",
     "PromptWeightExplorer",
     "RecallAtKExplorer",
+    "RejectExplorer",
     "ThresholdExplorer",
     "WorstStrip",
 ]

@@ -741,6 +741,16 @@ ROWS = {
         lambda: {"data": made.data, "result": made.scored, "indices": [0, 1]},
         dict(UNCHECKED),
     ),
+    "widgets.RejectExplorer": (
+        lambda: {
+            "data": made.data,
+            "confidence": [0.1, 0.2, 0.3, 0.4],
+            "right": [0, 0, 1, 1],
+            "indices": [0, 1],
+            "precision": 0.9,
+        },
+        {"data": "free", "confidence": "floats", "right": "truths", "precision": "number"},
+    ),
     "widgets.ConfusionExplorer": (
         lambda: {"data": made.data, "result": made.scored, "classes": [0, 1]},
         dict(UNCHECKED),

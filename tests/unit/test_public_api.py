@@ -230,6 +230,7 @@ PUBLIC = {
     ],
     "widgets": [
         "RecallAtKExplorer",
+        "RejectExplorer",
         "ConfusionExplorer",
         "ThresholdExplorer",
         "ParadoxExplorer",
