@@ -43,9 +43,8 @@ function render({ model, el }) {
       ["answered", "answered by the model", answered[t], String(answered[t])],
       ["person", "sent to a person", person, String(person)],
       ["right", "right answers", right[t], String(right[t])],
-      ["precision", "right among the answers", precision[t], percent(precision[t])],
-      ["low", "lowest, 95\u00a0% interval", low[t], percent(low[t])],
-      ["high", "highest, 95\u00a0% interval", high[t], percent(high[t])],
+      ["precision", "right among the answers, 95\u00a0% interval", precision[t],
+        `${percent(precision[t])} [${fixed(100 * low[t], 1)}, ${fixed(100 * high[t], 1)}]`],
     ]);
     const [x, y] = at(t, precision[t]);
     dot.setAttribute("cx", x);
