@@ -5,22 +5,34 @@ module. It needs no kernel: in a static page the same numbers are looked up. Wit
 reader.
 """
 
+from clipnb._moved import renamed
+from clipnb.widgets._atlas import ClassAtlas
 from clipnb.widgets._base import LiveFigure
 from clipnb.widgets._confusion import ConfusionExplorer
+from clipnb.widgets._editor import ConfusionEditor
+from clipnb.widgets._guess import CurveGuess, NumberGuess
+from clipnb.widgets._luck import LuckExplorer
 from clipnb.widgets._paradox import ParadoxExplorer
 from clipnb.widgets._prompts import PromptWeightExplorer
 from clipnb.widgets._recall import RecallAtKExplorer
 from clipnb.widgets._reject import RejectExplorer
 from clipnb.widgets._threshold import ThresholdExplorer
-from clipnb.widgets._worst import WorstStrip
+from clipnb.widgets._transfer import TransferExplorer
 
 __all__ = [
+    "ClassAtlas",
+    "ConfusionEditor",
     "ConfusionExplorer",
+    "CurveGuess",
     "LiveFigure",
+    "LuckExplorer",
+    "NumberGuess",
     "ParadoxExplorer",
     "PromptWeightExplorer",
     "RecallAtKExplorer",
     "RejectExplorer",
     "ThresholdExplorer",
-    "WorstStrip",
+    "TransferExplorer",
 ]
+
+__getattr__ = renamed(__name__, {"WorstStrip": "ClassAtlas"})
