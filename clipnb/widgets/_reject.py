@@ -61,9 +61,8 @@ class RejectExplorer(LiveFigure):
         answered = total - np.searchsorted(np.sort(values), thresholds)
         hits = int(correct.sum()) - np.searchsorted(np.sort(values[correct]), thresholds)
         scores = [proportion(int(k), int(n)) for k, n in zip(hits, answered)]
-        if indices is None:
-            indices = np.sort(generator(0).choice(total, size=min(SHOWN, total), replace=False)).tolist()
-        chosen = unique_indices(indices, "indices", total).tolist()
+        sample = np.sort(generator(0).choice(total, size=min(SHOWN, total), replace=False))
+        chosen = unique_indices(sample if indices is None else indices, "indices", total).tolist()
         super().__init__(
             {
                 "dataset": data.name,
