@@ -47,7 +47,7 @@ def class_bias(
     *,
     logit_scale: float = 100.0,
     prior: npt.ArrayLike | None = None,
-    neighbours: int = 16,
+    neighbours: int = 128,
     strength: float = 0.75,
 ) -> npt.NDArray[np.float64]:
     """Offset of each class that corrects a classifier's bias, for `evaluate(..., offset=...)`; no labels are used.
@@ -56,7 +56,8 @@ def class_bias(
 
     - "nnn" (arXiv 2410.24114; code: nnn/nnn_retriever.py): b_c = -strength * mean of the `neighbours` largest s(x, t_c)
       over the images, so a text that is near many images is pushed away. It assumes that the images look like the
-      task's; with few neighbours, these are mostly a class's own images, which are no bias.
+      task's. The authors recommend 128 and 0.75; if a class has as many images of its own, these are the nearest, and
+      a class that occurs is punished for it.
     - "frolic" (the bias step of arXiv 2410.19294; code: main_zeroshot.py): b_c -= log(beta_c), eleven times, where
       beta is the fixed point of P beta = beta and column j of P is the mean of p over the images predicted as j. It
       assumes that every candidate class occurs.

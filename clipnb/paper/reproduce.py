@@ -140,6 +140,7 @@ def reproduce(
     templates: Sequence[str],
     pool: Sequence[str] = (),
     descriptions: Mapping[str, Sequence[str]] | None = None,
+    name_counts: Mapping[str, Mapping[str, int]] | None = None,
     repaired: Sequence[str] | None = None,
     complete: bool = False,
     steps: Timings | None = None,
@@ -158,6 +159,7 @@ def reproduce(
         templates: prompt templates to build the ensembles from.
         pool: more templates, for the rows "pool-..."; without any, these rows are not run.
         descriptions: {classname: texts}, or None.
+        name_counts: {classname: {name: in how many captions it stands}}, for the row "real-prompt", or None.
         repaired: C names without duplicates; the table is made again with them. None: no second table.
         complete: whether this is the whole data set, so that published figures can be results.
         steps: timings to append to.
@@ -193,7 +195,13 @@ def reproduce(
     for spelling, names in spellings.items():
         with timings.step(f"methods, names {spelling}"):
             results = methods.compare_methods(
-                model, images, names, templates=templates, descriptions=descriptions, seed=seed
+                model,
+                images,
+                names,
+                templates=templates,
+                descriptions=descriptions,
+                name_counts=name_counts,
+                seed=seed,
             )
         not_run |= results.not_run
         flagged[spelling] = results.flagged.tolist()
@@ -325,6 +333,7 @@ def run(
         chosen,
         template_pool(chosen) if pool else (),
         texts,
+        data.name_counts,
         repaired_classnames() if imagenet else None,
         bool(imagenet) and not partial,
         timings,
@@ -360,7 +369,7 @@ def rehearse(classes: int = 1000, per_class: int = 50, seed: int = 0) -> dict:
         planted.templates,
         (),
         planted.descriptions,
-        planted.repaired,
+        repaired=planted.repaired,
         steps=timings,
         seed=seed,
     )

@@ -7,18 +7,24 @@ reader.
 
 from clipnb.widgets._base import LiveFigure
 from clipnb.widgets._confusion import ConfusionExplorer
+from clipnb.widgets._names import NameExplorer
 from clipnb.widgets._paradox import ParadoxExplorer
 from clipnb.widgets._prompts import PromptWeightExplorer
 from clipnb.widgets._recall import RecallAtKExplorer
+from clipnb.widgets._shares import ShareExplorer
+from clipnb.widgets._tails import TailExplorer
 from clipnb.widgets._threshold import ThresholdExplorer
 from clipnb.widgets._worst import WorstStrip
 
 __all__ = [
     "ConfusionExplorer",
     "LiveFigure",
+    "NameExplorer",
     "ParadoxExplorer",
     "PromptWeightExplorer",
     "RecallAtKExplorer",
+    "ShareExplorer",
+    "TailExplorer",
     "ThresholdExplorer",
     "WorstStrip",
 ]

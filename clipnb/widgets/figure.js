@@ -35,6 +35,17 @@ function slider(label, { min, max, step = 1 }, onInput) {
   return { node, set };
 }
 
+/** A labelled list of choices; `set(index)` picks one. */
+function choice(label, options, onInput) {
+  const input = h("select", { on: { change: () => onInput(Number(input.value)) } },
+    options.map((option, index) => h("option", { value: index }, option)));
+  const node = h("label", { class: "clipnb-choice" }, h("span", {}, label), input);
+  const set = (index) => {
+    input.value = index;
+  };
+  return { node, set };
+}
+
 /** The numbers of the current state, read out when they change; each keeps its unrounded value in `data-value`. */
 function numbers(layout = "") {
   const node = h("dl", { class: `clipnb-numbers ${layout}`, "aria-live": "polite", "aria-atomic": "true" });

@@ -23,6 +23,7 @@ import clipnb
 from clipnb import describe, errors
 from clipnb.describe import llm
 from clipnb.embeddings import Embeddings
+from clipnb.paper import corrections, tails
 
 SLOWEST = 10  # seconds of processor time of the calling thread, which other work on the machine hardly changes
 SLOW = (
@@ -274,6 +275,12 @@ class Lazy:
 
     def make_weighing(self):
         return clipnb.widgets.PromptWeightExplorer(["a {}", "b {}"], [0.1, 0.2])
+
+    def make_tail(self):
+        return clipnb.widgets.TailExplorer(tails.load(large=True), tails.worst_named())
+
+    def make_names(self):
+        return clipnb.widgets.NameExplorer(tails.nearest_of_each())
 
     def make_pairs(self):
         Image.new("RGB", (8, 8)).save(self.folder / "pair.png")
@@ -558,11 +565,19 @@ ROWS = {
     ),
     "transductive.transclip": (lambda: dict(VECTORS), {"neighbours": "count", "iterations": "count"}),
     "transductive.stata": (lambda: dict(VECTORS), {"neighbours": "count", "iterations": "count", "anchor": "number"}),
-    "corrections.corrected": (lambda: dict(LABELLED, method="nnn", bank=BANK, reference=EYE), {"bank": "free"}),
+    "corrections.corrected": (
+        lambda: dict(LABELLED, method="nnn", bank=BANK, reference=EYE, renamed=EYE),
+        {"bank": "free", "renamed": "free"},
+    ),
     "corrections.few_classes": (lambda: {"labels": [0, 1, 2], "num_classes": 3}, {"share": "number"}),
     "corrections.table": (
-        lambda: dict(LABELLED, bank=BANK, k=1, halves=False),
-        {"bank": "free", "halves": "free"},
+        lambda: dict(LABELLED, bank=BANK, k=1, halves=False, renamed=EYE, comparisons=8),
+        {"bank": "free", "halves": "free", "renamed": "unit vectors", "comparisons": "count"},
+    ),
+    "corrections.rows_run": (dict, {"bank": "free", "renamed": "free", "halves": "free"}),
+    "corrections.over_shares": (
+        lambda: dict(LABELLED, shares=[0.5, 1.0], methods=["nnn"]),
+        {"shares": "floats", "methods": "strings"},
     ),
     "tails.load": (dict, {"large": "free"}),
     "tails.right_by_class": (lambda: {"row": clipnb.paper.tails.load().iloc[0]}, {"row": "thing"}),
@@ -575,6 +590,8 @@ ROWS = {
         {"tails": "thing", "estimates": "free"},
     ),
     "tails.zeros": (dict, {}),
+    "tails.worst_named": (dict, {}),
+    "tails.nearest_of_each": (dict, {}),
     "tails.nearest_names": (dict, {"of": "free"}),
     "tails.compare_prompts": (
         lambda: {"tails": clipnb.paper.tails.load(large=True), "before": "bare", "after": "single"},
@@ -600,7 +617,7 @@ ROWS = {
     "describe.keyword_texts": (lambda: {"keywords": {"cat": ["pet"]}}, {"keywords": "texts"}),
     "methods.compare_methods": (
         lambda: {"model": made.model, "images": made.images, "classnames": ["cat", "dog"], "method": "uniform"},
-        {"fit": "thing", "descriptions": "texts", "keywords": "texts"},
+        {"fit": "thing", "descriptions": "texts", "keywords": "texts", "name_counts": "free"},
     ),
     "datasets.open_imagenet": (dict, {"partial": "flag"}),
     "datasets.imagenet_classnames": (dict, {}),
@@ -620,7 +637,7 @@ ROWS = {
             "pool": ["{}", "a {}."],
             "repaired": ["cat", "hound"],
         },
-        {"descriptions": "texts", "repaired": "strings", "pool": "templates"},
+        {"descriptions": "texts", "repaired": "strings", "pool": "templates", "name_counts": "free"},
     ),
     "reproduce.run": (
         lambda: {"dataset": made.data.name, "model": "clipnb-mini", "pool": False, "templates": "bare"},
@@ -670,6 +687,7 @@ ROWS = {
     "llm.estimate": (lambda: {"settings": llm.LLMSettings(**ASKER), "questions": [QUESTION]}, {"questions": "thing"}),
     "prompts.template_set": (lambda: {"name": "bare"}, {}),
     "prompts.load_templates": (lambda: {"source": "bare"}, {}),
+    "prompts.most_frequent_names": (lambda: {"counts": {"sofa": {"couch": 3, "sofa": 1}}}, {"counts": "free"}),
     "prompts.duplicate_classnames": (lambda: {"classnames": ["cat", "dog"]}, {}),
     "prompts.fix_names": (lambda: {"classnames": ["cat", "dog"]}, {}),
     "prompts.near_duplicate_classnames": (lambda: {"classnames": ["cat", "dog"]}, {}),
@@ -748,6 +766,17 @@ ROWS = {
     "widgets.WorstStrip": (
         lambda: {"data": made.data, "result": made.scored, "classes": [0, 1]},
         UNCHECKED | {"per_class": "count"},
+    ),
+    "widgets.ShareExplorer": (lambda: {"table": corrections.over_shares(EYE, EYE, [0, 1, 2])}, {"table": "thing"}),
+    "widgets.TailExplorer": (
+        lambda: {"runs": tails.load(large=True), "worst": tails.worst_named()},
+        {"runs": "thing", "worst": "thing"},
+    ),
+    "widgets.TailExplorer.numbers": (lambda: {"self": made.tail}, {"self": "free"}),
+    "widgets.NameExplorer": (lambda: {"neighbours": tails.nearest_of_each()}, {"neighbours": "thing"}),
+    "widgets.NameExplorer.colliding": (
+        lambda: {"self": made.names, "threshold": 0.9},
+        {"self": "free", "threshold": "number"},
     ),
     "widgets.PromptWeightExplorer": (
         lambda: {"prompts": ["a {}", "b {}"], "scores": [0.1, 0.2], "accuracies": [0.5, 0.6], "temperature": 1.0},

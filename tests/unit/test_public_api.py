@@ -212,6 +212,7 @@ PUBLIC = {
         "fix_names",
         "check_templates",
         "truncated_prompts",
+        "most_frequent_names",
     ],
     "plots": [
         "per_class_accuracy",
@@ -232,6 +233,9 @@ PUBLIC = {
         "ThresholdExplorer",
         "ParadoxExplorer",
         "WorstStrip",
+        "ShareExplorer",
+        "TailExplorer",
+        "NameExplorer",
         "PromptWeightExplorer",
     ],
     "predictions": ["read_predictions", "write_predictions", "Predictions"],
