@@ -229,11 +229,11 @@ def compare_methods(
     templates: Sequence[str] = DRAWING_TEMPLATES,
     descriptions: Mapping[str, Sequence[str]] | None = None,
     keywords: Mapping[str, Sequence[str]] | None = None,
-    name_counts: Mapping[str, Mapping[str, int]] | None = None,
     worst_k: int = 10,
     enrich: int = 100,
     temperature: float = 0.01,
     seed: int = 0,
+    name_counts: Mapping[str, Mapping[str, int]] | None = None,
 ) -> MethodResults:
     """Score the bare names and one method, or all of them with their controls, on the same images.
 
@@ -259,11 +259,11 @@ def compare_methods(
         templates: prompt templates to build the ensembles from.
         descriptions: {classname: texts}. Without any for a flagged class, the rows from texts are not run.
         keywords: {classname: keywords}, or None.
-        name_counts: {classname: {name: in how many captions it stands}} for `prompts.most_frequent_names`, or None.
         worst_k: number of classes that "cmm-worst" looks at.
         enrich: how many classes get texts; all if there are fewer.
         temperature: of every softmax, in units of cosine.
         seed: seed of the halves and of the random words.
+        name_counts: {classname: {name: in how many captions it stands}} for `prompts.most_frequent_names`, or None.
 
     Raises:
         InputError: an argument is unknown or out of range, or `fit` is of another model.

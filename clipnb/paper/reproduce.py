@@ -140,11 +140,11 @@ def reproduce(
     templates: Sequence[str],
     pool: Sequence[str] = (),
     descriptions: Mapping[str, Sequence[str]] | None = None,
-    name_counts: Mapping[str, Mapping[str, int]] | None = None,
     repaired: Sequence[str] | None = None,
     complete: bool = False,
     steps: Timings | None = None,
     seed: int = 0,
+    name_counts: Mapping[str, Mapping[str, int]] | None = None,
 ) -> dict:
     """The whole experiment on one set of images: bare names, one template, every weighting and control, and a larger
     pool.
@@ -159,11 +159,11 @@ def reproduce(
         templates: prompt templates to build the ensembles from.
         pool: more templates, for the rows "pool-..."; without any, these rows are not run.
         descriptions: {classname: texts}, or None.
-        name_counts: {classname: {name: in how many captions it stands}}, for the row "real-prompt", or None.
         repaired: C names without duplicates; the table is made again with them. None: no second table.
         complete: whether this is the whole data set, so that published figures can be results.
         steps: timings to append to.
         seed: seed of the halves, the intervals and the random words.
+        name_counts: {classname: {name: in how many captions it stands}}, for the row "real-prompt", or None.
 
     Returns:
         A dict ready for JSON: "format", what was run ("model", "dataset", ...), "tables" {"as named" and perhaps
@@ -333,10 +333,10 @@ def run(
         chosen,
         template_pool(chosen) if pool else (),
         texts,
-        data.name_counts,
         repaired_classnames() if imagenet else None,
         bool(imagenet) and not partial,
         timings,
+        name_counts=data.name_counts,
     )
     return results | {
         "exif_rotation": data.exif_rotation,
@@ -369,7 +369,7 @@ def rehearse(classes: int = 1000, per_class: int = 50, seed: int = 0) -> dict:
         planted.templates,
         (),
         planted.descriptions,
-        repaired=planted.repaired,
+        planted.repaired,
         steps=timings,
         seed=seed,
     )

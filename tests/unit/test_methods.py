@@ -25,7 +25,7 @@ def images(tiny, pictures):
 
 def test_every_row_is_there_and_is_what_it_says(tiny, images):
     names = images.classnames
-    found = methods.compare_methods(tiny, images, names, None, "all", TEMPLATES, TEXTS, KEYWORDS, COUNTS, worst_k=1)
+    found = methods.compare_methods(tiny, images, names, None, "all", TEMPLATES, TEXTS, KEYWORDS, 1, name_counts=COUNTS)
     assert list(found.results) == [row.name for row in methods.ROWS] and list(found.not_run) == ["another backbone"]
     bank = prompt_vectors(tiny, names, TEMPLATES)
     for row, prompt in (("bare", bank[0]), ("single", bank[1])):
@@ -138,6 +138,7 @@ def test_ensemble_prints_a_table_and_writes_json(clipnb, pictures, tmp_path):
     assert found["not_run"] == {
         "another backbone": "no second model is shipped; run again with another model",
         "keywords": "the data set has no keywords",
+        "real-prompt": "the data set has no counts of other names",
     }
     assert found["templates_provenance"] == {
         "source": "drawing",
