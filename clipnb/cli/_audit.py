@@ -11,6 +11,7 @@ from clipnb._files import path_of
 from clipnb.cli._options import (
     check_target,
     dataset_option,
+    examples,
     fix_names_option,
     json_option,
     model_options,
@@ -34,7 +35,19 @@ def _parse_gates(ctx: click.Context, param: click.Parameter, values: tuple[str, 
         raise InputError(f"{message}, got {' '.join(values)}") from None
 
 
-@click.command()
+EXAMPLES = examples(
+    r"""
+  clipnb audit --dataset folder:photos --out report.html
+  clipnb audit --dataset folder:photos --classes names.txt    # no labels
+  clipnb audit --predictions anyones.csv --out report.html    # no model
+  clipnb audit --dataset table:photos.csv \
+      --model ViT-B-32 --pretrained openai --json b.json
+  clipnb audit --compare a.json b.json --fail-under classes_killed=0
+"""
+)
+
+
+@click.command(epilog=EXAMPLES)
 @predictions_options
 @dataset_option
 @fix_names_option
@@ -95,15 +108,7 @@ def audit(
     given: Given,
     exports: Exports,
 ) -> None:
-    r"""Find the classes of your data that the model fails on, why, and what to do first: as a page, JSON and CSV.
-
-    \b
-    clipnb audit --dataset folder:photos --out report.html             one folder per class
-    clipnb audit --dataset folder:photos --classes names.txt           no labels: which classes to look at
-    clipnb audit --dataset table:photos.csv --model ViT-B-32 --pretrained openai --json b.json
-    clipnb audit --compare a.json b.json --fail-under classes_killed=0
-    clipnb audit --predictions anyones.csv --out report.html           no model at all
-    """
+    """Find the classes of your data that the model fails on, why, and what to do first: as a page, JSON and CSV."""
     from clipnb import report as reports
 
     if given.file:

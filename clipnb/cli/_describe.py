@@ -15,6 +15,7 @@ from clipnb._files import write_atomically
 from clipnb.cli._options import (
     check_target,
     dataset_option,
+    examples,
     fix_names_option,
     json_option,
     model_options,
@@ -42,7 +43,14 @@ def _parse_price(ctx: click.Context, param: click.Parameter, price: str | None) 
     return tokens_in, tokens_out
 
 
-@click.command()
+EXAMPLES = examples(
+    r"""
+  clipnb describe --dataset folder:photos --llm ollama/llama3.1 --dry-run
+"""
+)
+
+
+@click.command(epilog=EXAMPLES)
 @model_options
 @dataset_option
 @fix_names_option

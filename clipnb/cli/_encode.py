@@ -8,7 +8,12 @@ from typing import TYPE_CHECKING
 
 import click
 
-from clipnb.cli._options import dataset_option, json_option, model_options
+from clipnb.cli._options import (
+    dataset_option,
+    examples,
+    json_option,
+    model_options,
+)
 from clipnb.cli._output import facts_text, note, report_precision, rows_text, write_result
 from clipnb.cli._run import announce, load, report_left_out
 
@@ -16,7 +21,14 @@ if TYPE_CHECKING:
     from clipnb.encode._images import BadImages, Decoder
 
 
-@click.command()
+EXAMPLES = examples(
+    r"""
+  clipnb encode --dataset folder:photos --store vectors
+"""
+)
+
+
+@click.command(epilog=EXAMPLES)
 @model_options
 @dataset_option
 @click.option(

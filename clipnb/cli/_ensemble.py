@@ -8,6 +8,7 @@ import click
 
 from clipnb.cli._options import (
     dataset_option,
+    examples,
     fix_names_option,
     json_option,
     model_options,
@@ -20,8 +21,14 @@ from clipnb.cli._run import encode_dataset
 from clipnb.errors import InputError
 from clipnb.prompts import load_templates, template_provenance
 
+EXAMPLES = examples(
+    r"""
+  clipnb ensemble --dataset icons --fit icons:validation
+"""
+)
 
-@click.command()
+
+@click.command(epilog=EXAMPLES)
 @model_options
 @dataset_option
 @fix_names_option

@@ -9,6 +9,7 @@ import click
 
 from clipnb.cli._options import (
     dataset_option,
+    examples,
     fix_names_option,
     json_option,
     model_options,
@@ -23,8 +24,16 @@ from clipnb.cli._run import encode_dataset
 from clipnb.cli._valid import valid_label_summary, valid_labels_option
 from clipnb.prompts import load_templates
 
+EXAMPLES = examples(
+    r"""
+  clipnb evaluate --dataset folder:photos --json scores.json
+  clipnb evaluate --dataset imagenet:val --templates openai-80 \
+      --model ViT-B-32 --pretrained openai --store vectors
+"""
+)
 
-@click.command()
+
+@click.command(epilog=EXAMPLES)
 @model_options
 @dataset_option
 @fix_names_option

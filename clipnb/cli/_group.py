@@ -77,7 +77,7 @@ def _refuse(ctx: click.Context, error: click.UsageError) -> NoReturn:
 def main(debug: bool) -> None:
     """Judge a CLIP model: accuracy with intervals, and the classes it fails on.
 
-    Everything runs offline on the embedded model (clipnb-mini) and the embedded images (the emoji set). To use OpenAI's
+    Everything runs offline on the embedded model (clipnb-mini) and the embedded images (the icon set). To use OpenAI's
     weights where a model hub can be reached: --model ViT-B-32 --pretrained openai. To use your own images:
     --dataset folder:PATH.
     """

@@ -9,6 +9,7 @@ import click
 
 from clipnb.cli._options import (
     dataset_option,
+    examples,
     fix_names_option,
     json_option,
     model_options,
@@ -20,8 +21,14 @@ from clipnb.cli._output import facts_text, rows_text, write_result
 from clipnb.cli._run import encode_dataset
 from clipnb.prompts import load_templates
 
+EXAMPLES = examples(
+    r"""
+  clipnb margin --dataset folder:photos --worst 20
+"""
+)
 
-@click.command()
+
+@click.command(epilog=EXAMPLES)
 @model_options
 @dataset_option
 @fix_names_option

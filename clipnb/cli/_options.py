@@ -27,6 +27,11 @@ def options(*decorators: Decorator) -> Decorator:
     return wrap
 
 
+def examples(lines: str) -> str:
+    """Return the end of a help text: command lines that click does not wrap."""
+    return "\b\nExamples:\n" + lines.strip("\n")
+
+
 def templates_option(default: str | None) -> Decorator:
     """Return the option --templates; without a default, the data set's own templates are used."""
     return click.option(

@@ -8,13 +8,27 @@ from typing import Any
 
 import click
 
-from clipnb.cli._options import fix_names_option, json_option, model_options, store_option
+from clipnb.cli._options import (
+    examples,
+    fix_names_option,
+    json_option,
+    model_options,
+    store_option,
+)
 from clipnb.cli._output import facts_text, note, report_precision, rows_text, write_result
 
 HEAD = ("model", "pretrained", "device", "precision", "dataset", "images", "classes", "complete")
 
 
-@click.command()
+EXAMPLES = examples(
+    r"""
+  clipnb reproduce --imagenet val --model ViT-B-32 --pretrained openai
+  clipnb reproduce --rehearsal
+"""
+)
+
+
+@click.command(epilog=EXAMPLES)
 @click.option(
     "--imagenet",
     type=click.Path(path_type=Path),

@@ -6,14 +6,26 @@ from pathlib import Path
 
 import click
 
-from clipnb.cli._options import json_option, model_options, store_option
+from clipnb.cli._options import (
+    examples,
+    json_option,
+    model_options,
+    store_option,
+)
 from clipnb.cli._output import facts_text, rows_text, write_result
 from clipnb.cli._run import announce, load, report_left_out
 
 LEAST_FOLDS = 2  # whole folds that a set must have for scores by fold
 
 
-@click.command()
+EXAMPLES = examples(
+    r"""
+  clipnb retrieval --dataset dataset_coco.json --images coco/val2014
+"""
+)
+
+
+@click.command(epilog=EXAMPLES)
 @model_options
 @click.option(
     "--dataset",

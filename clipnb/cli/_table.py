@@ -6,11 +6,26 @@ from pathlib import Path
 
 import click
 
-from clipnb.cli._options import check_target, json_option, worst_option
+from clipnb.cli._options import (
+    check_target,
+    examples,
+    json_option,
+    worst_option,
+)
 from clipnb.cli._output import write_json
 
+EXAMPLES = examples(
+    r"""
+  clipnb evaluate --model ViT-B-32 --pretrained openai \
+      --json b32.json --predictions-out b32.parquet
+  clipnb evaluate --model ViT-L-14 --pretrained openai \
+      --json l14.json --predictions-out l14.parquet
+  clipnb table b32.json l14.json --latex table.tex
+"""
+)
 
-@click.command()
+
+@click.command(epilog=EXAMPLES)
 @click.argument("runs", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="RUN.json...")
 @worst_option("How many of the first run's worst classes the tests compare.")
 @click.option("--csv", "csv_file", callback=check_target, help="CSV file to write, with every number.")
@@ -27,13 +42,7 @@ def table(
     html_file: str | None,
     json_file: str | None,
 ) -> None:
-    r"""Put runs on the same images into one table, each tested against the first, with one correction.
-
-    \b
-    clipnb evaluate --model ViT-B-32 --pretrained openai --json b32.json --predictions-out b32.parquet
-    clipnb evaluate --model ViT-L-14 --pretrained openai --json l14.json --predictions-out l14.parquet
-    clipnb table b32.json l14.json --latex table.tex
-    """
+    """Put runs on the same images into one table, each tested against the first, with one correction."""
     from clipnb import report as reports
     from clipnb._files import write_atomically
 

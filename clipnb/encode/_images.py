@@ -281,7 +281,8 @@ def encode_shards(
     title = f"{model.name} on {model.device} in {model.precision}"
     with tqdm(total=sum(map(len, shards)), unit=" images", desc=title, disable=not progress) as bar:
         for shard in batches:
-            parts = encode_all(shard)
+            with _runtime.onednn_products(on_cpu and model.capabilities.skips_unread):
+                parts = encode_all(shard)
             rows = [i for good, _, _ in parts for i in good]
             vectors = np.concatenate([no_vectors, *(part for _, part, _ in parts)])
             if shard is batches[0]:

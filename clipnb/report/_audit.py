@@ -61,7 +61,7 @@ def audit(
     It reads every image (unreadable ones are listed and left out), checks the classnames, encodes, evaluates,
     explains the worst classes, tries other wordings, and measures how well a ranking without labels can be trusted.
     Without labels it ranks the classes by the margin of pseudo-labels (`margin`), whose reliability it measures with
-    the same model on the emoji set.
+    the same model on the icon set.
 
     Args:
         dataset: a name or path for `load_dataset`, or a loaded data set.
@@ -74,7 +74,7 @@ def audit(
         classes: file of classnames for unlabelled images, of candidates, or of better names (`datasets.with_classes`).
         templates: name of a template set (`prompts.template_set`) or a list of templates, audited as one ensemble.
         descriptions: file of descriptions by class (`describe.load_descriptions`), tried as another wording; the
-            emoji set has its own.
+            icon and emoji sets have their own.
         worst_k: how many classes to explain; fewer if there are fewer.
         store: folder that keeps the image embeddings, so that later audits and interrupted runs need not encode them
             again.

@@ -20,6 +20,7 @@ from clipnb._format import percent
 from clipnb.datasets._images import left_out_line
 from clipnb.errors import InputError
 from clipnb.evaluation import EvaluationResult
+from clipnb.report._atlas import class_atlas
 from clipnb.report._page import FORMAT, ReportPage, as_score_table, as_table, cell, short
 
 TABLES = ("findings", "worst", "classes", "wordings", "reliability", "unreadable", "images", "left_out")
@@ -172,6 +173,7 @@ class Report(ReportPage):
             }
         else:
             yield {"title": "Classes won most narrowly", "text": self._caveat(), "cards": self._cards()}
+        yield self._atlas()
         yield {
             "title": "Labels to check",
             "text": "The model is sure that these images show something else. Some are its mistakes, some are "
@@ -252,6 +254,19 @@ class Report(ReportPage):
             }
             for row in self.worst.to_dict("records")
         ]
+
+    def _atlas(self) -> dict:
+        filled = (
+            "its accuracy. A dashed square is empty: no image of the class is right"
+            if self.labelled
+            else "its margin without labels. A dashed square is empty: the class is never predicted"
+        )
+        return {
+            "title": "Class atlas",
+            "text": f"Every class as a square, worst first, filled up to {filled}. A thick frame marks the "
+            f"{len(self.worst)} classes with the lowest margins without labels. Open a square for its numbers.",
+            "squares": class_atlas(self.classes, self.images, len(self.worst), self.thumbnails),
+        }
 
     def _figure(self) -> dict:
         figure = Figure(figsize=(6.4, 3), layout="constrained")

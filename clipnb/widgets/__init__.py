@@ -5,8 +5,13 @@ module. It needs no kernel: in a static page the same numbers are looked up. Wit
 reader.
 """
 
+from clipnb._moved import renamed
+from clipnb.widgets._atlas import ClassAtlas
 from clipnb.widgets._base import LiveFigure
 from clipnb.widgets._confusion import ConfusionExplorer
+from clipnb.widgets._editor import ConfusionEditor
+from clipnb.widgets._guess import CurveGuess, NumberGuess
+from clipnb.widgets._luck import LuckExplorer
 from clipnb.widgets._names import NameExplorer
 from clipnb.widgets._paradox import ParadoxExplorer
 from clipnb.widgets._prompts import PromptWeightExplorer
@@ -14,17 +19,24 @@ from clipnb.widgets._recall import RecallAtKExplorer
 from clipnb.widgets._shares import ShareExplorer
 from clipnb.widgets._tails import TailExplorer
 from clipnb.widgets._threshold import ThresholdExplorer
-from clipnb.widgets._worst import WorstStrip
+from clipnb.widgets._transfer import TransferExplorer
 
 __all__ = [
+    "ClassAtlas",
+    "ConfusionEditor",
     "ConfusionExplorer",
+    "CurveGuess",
     "LiveFigure",
+    "LuckExplorer",
     "NameExplorer",
+    "NumberGuess",
     "ParadoxExplorer",
     "PromptWeightExplorer",
     "RecallAtKExplorer",
     "ShareExplorer",
     "TailExplorer",
     "ThresholdExplorer",
-    "WorstStrip",
+    "TransferExplorer",
 ]
+
+__getattr__ = renamed(__name__, {"WorstStrip": "ClassAtlas"})

@@ -101,7 +101,7 @@ class ParadoxExplorer(LiveFigure):
         rare = self.content["rare"]
         labels = {
             "accuracy": "overall accuracy",
-            "baseline": f"never saying {rare}",
+            "baseline": f"never predicting {rare}",
             "macro": "mean per-class accuracy",
             "rare_recall": f"recall on {rare}",
         }

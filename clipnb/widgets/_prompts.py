@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -12,6 +12,9 @@ from matplotlib.figure import Figure
 
 from clipnb import plots
 from clipnb._checks import floats, texts_of, whole_number
+from clipnb._format import plain
+from clipnb.ensemble import softmax_weights
+from clipnb.intervals import Score
 from clipnb.widgets._base import LiveFigure, above_zero, aligned, in_range, new_figure, read_module
 
 
@@ -24,6 +27,7 @@ class PromptWeightExplorer(LiveFigure):
         accuracies: (P,) accuracy of each prompt alone, a fraction in [0, 1]; optional.
         temperature: where the slider starts; a fifth of the range of the scores if None.
         top: how many prompts get a bar of their own.
+        ensemble: returns the accuracy of the ensemble for (P,) weights; called once for each step of the slider.
 
     The trait `temperature` follows the slider.
 
@@ -46,6 +50,7 @@ class PromptWeightExplorer(LiveFigure):
         accuracies: npt.ArrayLike | None = None,
         temperature: float | None = None,
         top: int = 12,
+        ensemble: Callable[[npt.NDArray[np.float64]], Score] | None = None,
     ) -> None:
         prompts = texts_of(prompts, "prompts")
         top = whole_number(top, "top", 1)
@@ -59,7 +64,7 @@ class PromptWeightExplorer(LiveFigure):
             above_zero(temperature)
         self._order = np.argsort(-values, kind="stable")
         spread = float(np.ptp(values)) or 1.0
-        steps = [float(f"{spread * factor:.3g}") for factor in np.geomspace(0.01, 10, 61)]
+        steps = [float(f"{spread * factor:.3g}") for factor in np.geomspace(0.01, 10, 31)]
         super().__init__(
             {
                 "prompts": [
@@ -73,8 +78,21 @@ class PromptWeightExplorer(LiveFigure):
                 "temperatures": steps,
                 "top": top,
                 "mean_accuracy": None if alone is None else float(alone.mean()),
+                "ensemble": None if ensemble is None else self._accuracies(ensemble, values, steps),
             },
             temperature=min(steps, key=lambda step: abs(step - spread / 5)) if temperature is None else temperature,
+        )
+
+    def _accuracies(
+        self, ensemble: Callable[[npt.NDArray[np.float64]], Score], scores: np.ndarray, temperatures: list[float]
+    ) -> dict[str, Any]:
+        """The accuracy of the uniform ensemble, and of the ensemble at each temperature, with intervals."""
+        weights = [softmax_weights(scores, temperature) for temperature in temperatures]
+        return plain(
+            {
+                "uniform": ensemble(np.full(len(scores), 1 / len(scores))),
+                "by_step": [ensemble(row) for row in weights],
+            }
         )
 
     @traitlets.validate("temperature")
@@ -84,9 +102,10 @@ class PromptWeightExplorer(LiveFigure):
     def weights(self, temperature: float | None = None) -> npt.NDArray[np.float64]:
         """Weights in the order of `prompts`, (P,), adding up to one; at the current temperature if None."""
         scores = np.array([prompt["score"] for prompt in self.content["prompts"]])
-        powers = np.exp((scores - scores[0]) / (self.temperature if temperature is None else above_zero(temperature)))
         weights = np.empty(len(scores))
-        weights[self._order] = powers / powers.sum()
+        weights[self._order] = softmax_weights(
+            scores, self.temperature if temperature is None else above_zero(temperature)
+        )
         return weights
 
     def effective_number(self, temperature: float | None = None) -> float:

@@ -52,7 +52,7 @@ class ThresholdExplorer(LiveFigure):
         relevant = booleans(positives, "positives", values.shape)
         if not relevant.any():
             raise InputError("Expected `positives` with at least one True, got none")
-        thresholds, decimals = _round_steps(values[relevant].min(), values.max())
+        thresholds, decimals = round_steps(values[relevant].min(), values.max())
         total = len(values)
         wanted = int(relevant.sum())
         found = total - np.searchsorted(np.sort(values), thresholds)
@@ -118,7 +118,7 @@ class ThresholdExplorer(LiveFigure):
         return figure
 
 
-def _round_steps(low: float, high: float) -> tuple[np.ndarray, int]:
+def round_steps(low: float, high: float) -> tuple[np.ndarray, int]:
     """About a hundred round numbers from just below `low` to just above `high`, and their decimals."""
     raw = (high - low) / 100 or 0.001
     magnitude = 10.0 ** np.floor(np.log10(raw))

@@ -3,16 +3,18 @@ function render({ model, el }) {
   const sum = (values) => values.reduce((a, b) => a + b, 0);
   const control = slider("Classes shown", { min: 2, max: names.length }, (shown) => put(model, { shown }));
   const results = numbers();
+  const shown = formulas();
   const table = h("table", { class: "clipnb-matrix" });
   const opened = h("div", { "aria-live": "polite" });
 
   const root = figure("confusion", "Live figure: confusion matrix",
     h("div", { class: "clipnb-controls" }, control.node),
     results.node,
+    shown.node,
     h("div", { class: "clipnb-columns" }, h("div", { class: "clipnb-wide" }, table), opened),
     h("p", { class: "clipnb-note" },
-      `Rows are what the picture is, columns what the model said; “other” is every class of ${name} not shown. ` +
-      "Precision and recall are over the whole set. Press a cell to open its pictures; arrow keys walk the cells."));
+      `Rows are the actual classes, columns the predicted ones; “other” is every class of ${name} not shown. ` +
+      "Precision and recall are over the whole set. Press a cell to see its images; the arrow keys move between cells."));
 
   /** Counts with a last row and column "other", which shrink as more classes are shown; other/other is not counted. */
   function matrix(m) {
@@ -29,7 +31,7 @@ function render({ model, el }) {
       "data-cell": `${i},${j}`,
       "data-kind": i === j ? "right" : "wrong",
       "aria-pressed": pressed,
-      "aria-label": `actual ${labels[i]}, predicted ${labels[j]}: ${plural(count, "picture")}`,
+      "aria-label": `actual ${labels[i]}, predicted ${labels[j]}: ${plural(count, "image")}`,
       tabindex: pressed ? 0 : -1,
       style: `--share:${rowTotal ? count / rowTotal : 0}`,
       on: {
@@ -63,6 +65,11 @@ function render({ model, el }) {
       ["count", "in the open cell", rows[i][j], String(rows[i][j])],
     ]);
 
+    const right = rows[chosen][chosen];
+    shown.set(
+      `Precision of ${labels[chosen]} = ${right} / ${predicted_totals[chosen]} predicted as it = ${percent(precision[chosen])}`,
+      `Recall of ${labels[chosen]} = ${right} / ${actual_totals[chosen]} images of it = ${percent(recall[chosen])}`);
+
     const hadFocus = table.contains(document.activeElement);
     table.replaceChildren(
       h("caption", {}, "actual (rows) × predicted (columns)"),
@@ -79,9 +86,9 @@ function render({ model, el }) {
     const inCell = pictures.filter(({ actual, predicted }) => Math.min(actual, m) === i && Math.min(predicted, m) === j);
     const more = inCell.length < rows[i][j] ? `, ${inCell.length} of them shown` : "";
     opened.replaceChildren(
-      h("p", { class: "clipnb-title" }, `${labels[i]}, predicted ${labels[j]}: ${plural(rows[i][j], "picture")}${more}`),
+      h("p", { class: "clipnb-title" }, `${labels[i]}, predicted ${labels[j]}: ${plural(rows[i][j], "image")}${more}`),
       h("ul", { class: "clipnb-pictures" }, inCell.map((item) =>
-        item.name === item.guess ? picture(item, "✓ right", "yes") : picture(item, `✗ said ${item.guess}`, "no"))));
+        item.name === item.guess ? picture(item, "✓ right", "yes") : picture(item, `✗ predicted ${item.guess}`, "no"))));
     root.dataset.state = `shown=${m};cell=${i},${j}`;
   }
   return start({ model, el }, root, ["shown", "cell"], update);

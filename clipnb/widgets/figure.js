@@ -1,4 +1,4 @@
-// Shared by all live figures: clipnb/widgets.py puts this file in front of each figure's own.
+// Shared by all live figures: `read_module` puts this file in front of each figure's own.
 // Class names, ids and prompts are data: they reach the page only as text nodes and attribute values.
 
 function build(node, props, children) {
@@ -20,6 +20,11 @@ function fixed(x, digits) {
 }
 const signed = (x, digits) => fixed(x, digits).replace("-", "\u2212");
 const percent = (x) => (x === null ? "undefined" : `${fixed(100 * x, 1)}\u00a0%`);
+/** A score as in Python: its value and the ends of its interval, or only one of the two. */
+function scoreText([value, low, high]) {
+  if (low === null) return percent(value);
+  return value === null ? `${fixed(100 * low, 1)} to ${percent(high)}` : `${percent(value)} [${fixed(100 * low, 1)}, ${fixed(100 * high, 1)}]`;
+}
 const plural = (count, noun) => `${count} ${noun}${count === 1 ? "" : "s"}`;
 
 /** A labelled native range input; `set(value, text)` moves it and names its value for eyes and screen readers. */
@@ -35,15 +40,24 @@ function slider(label, { min, max, step = 1 }, onInput) {
   return { node, set };
 }
 
-/** A labelled list of choices; `set(index)` picks one. */
-function choice(label, options, onInput) {
-  const input = h("select", { on: { change: () => onInput(Number(input.value)) } },
-    options.map((option, index) => h("option", { value: index }, option)));
-  const node = h("label", { class: "clipnb-choice" }, h("span", {}, label), input);
-  const set = (index) => {
-    input.value = index;
-  };
-  return { node, set };
+/** A labelled native list of options, [[value, text], ...]. */
+function choice(label, options, onChange) {
+  const select = h("select", { on: { change: () => onChange(select.value) } },
+    options.map(([value, text]) => h("option", { value }, text)));
+  return { node: h("label", { class: "clipnb-option" }, `${label} `, select), set: (value) => (select.value = value) };
+}
+
+function checkbox(label, onChange) {
+  const input = h("input", { type: "checkbox", on: { change: () => onChange(input.checked) } });
+  return { node: h("label", { class: "clipnb-option" }, input, ` ${label}`), set: (value) => (input.checked = value) };
+}
+
+const button = (label, click) => h("button", { type: "button", class: "clipnb-button", on: { click } }, label);
+
+/** How the numbers are computed, with the current values in place of the symbols; one line each. */
+function formulas() {
+  const node = h("div", { class: "clipnb-formulas" });
+  return { node, set: (...lines) => node.replaceChildren(...lines.map((line) => h("p", {}, line))) };
 }
 
 /** The numbers of the current state, read out when they change; each keeps its unrounded value in `data-value`. */
@@ -58,11 +72,11 @@ function numbers(layout = "") {
   return { node, set };
 }
 
-/** One picture of a list with its name, and a mark that says in words what its border says in colour. */
+/** One image of a list with its name, and a mark that says in words what its border says in colour. */
 function picture(item, mark, tone = null) {
   return h("li", { class: "clipnb-picture", "data-tone": tone }, ...pictureParts(item, mark));
 }
-function pictureParts({ src, name, alt = `a picture of ${name}` }, mark) {
+function pictureParts({ src, name, alt = `an image of ${name}` }, mark) {
   return [
     h("img", { src, alt, width: 64, height: 64, class: "dark-light" }),
     h("span", {}, name),
@@ -96,8 +110,8 @@ function chart(label, { xRange, xTicks, xLabel, yLabel, xFormat = String }) {
 }
 const path = (points) => `M${points.map(([x, y]) => `${x.toFixed(1)},${y.toFixed(1)}`).join("L")}`;
 
-/** A horizontal bar with its name and number; `mark` draws a reference line. */
-function bar({ name, label, note, value, width = value, text, tone = null, mark = null }) {
+/** A horizontal bar with its name and number; `mark` draws a reference line, `interval` a line from low to high. */
+function bar({ name, label, note, value, width = value, text, tone = null, mark = null, interval = null }) {
   return h(
     "li",
     { "data-name": name, "data-value": value },
@@ -107,9 +121,28 @@ function bar({ name, label, note, value, width = value, text, tone = null, mark 
       "span",
       { class: "clipnb-track" },
       h("i", { style: `width:${100 * width}%`, "data-tone": tone }),
+      interval === null ? [] : h("s", { style: `left:${100 * interval[0]}%;width:${100 * (interval[1] - interval[0])}%` }),
       mark === null ? [] : h("b", { style: `left:calc(${100 * mark}% - 1px)` }),
     ),
   );
+}
+
+/** Keeps calling `move` with the pointer's place in the chart's own units while it is pressed. */
+function dragged(chart, move) {
+  const follow = (event) => {
+    const point = new DOMPoint(event.clientX, event.clientY).matrixTransform(chart.getScreenCTM().inverse());
+    move(point.x, point.y, event.type === "pointerdown");
+  };
+  chart.addEventListener("pointerdown", (event) => {
+    if (event.button !== 0) return;
+    event.preventDefault();
+    chart.setPointerCapture(event.pointerId);
+    follow(event);
+  });
+  chart.addEventListener("pointermove", (event) => {
+    if (chart.hasPointerCapture(event.pointerId)) follow(event);
+  });
+  chart.classList.add("clipnb-dragged");
 }
 
 /** Puts the figure in the page and redraws it whenever one of `traits` changes, here or in Python. */

@@ -6,7 +6,7 @@ function render({ model, el }) {
     (value) => put(model, { threshold: value / 100 }));
   const list = `clipnb-names-${Math.random().toString(36).slice(2)}`;
   const input = h("input", { type: "text", list, on: { change: () => put(model, { name: input.value }) } });
-  const lookup = h("label", { class: "clipnb-choice" }, h("span", {}, "Look up a name"), input,
+  const lookup = h("label", { class: "clipnb-option" }, "Look up a name ", input,
     h("datalist", { id: list }, [...rows].map(([name]) => name).sort().map((value) => h("option", { value }))));
   const results = numbers();
   const answer = h("p", { class: "clipnb-note", "aria-live": "polite" });

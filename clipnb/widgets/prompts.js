@@ -1,12 +1,13 @@
 function render({ model, el }) {
-  const { prompts, temperatures, top, mean_accuracy } = model.get("content");
+  const { prompts, temperatures, top, mean_accuracy, ensemble } = model.get("content");
   const scores = prompts.map(({ score }) => score);
   const control = slider("Temperature of the softmax", { min: 0, max: temperatures.length - 1 },
     (position) => put(model, { temperature: temperatures[position] }));
   const results = numbers();
+  const shown = formulas();
   const bars = h("ul", { class: "clipnb-bars" });
   const root = figure("prompts", "Live figure: weights of the prompts",
-    h("div", { class: "clipnb-controls" }, control.node), results.node, bars,
+    h("div", { class: "clipnb-controls" }, control.node), results.node, shown.node, bars,
     h("p", { class: "clipnb-note" },
       "Weight of a prompt: softmax of its score divided by the temperature; the line in each bar is the uniform weight. " +
       "Effective number of prompts: 1 / Σ weight². Cold: one prompt decides. Hot: all count the same."));
@@ -25,12 +26,19 @@ function render({ model, el }) {
     const effective = 1 / weights.reduce((total, weight) => total + weight * weight, 0);
     control.set(position, String(temperature));
     const rows = [["effective", `effective number of ${prompts.length} prompts`, effective, fixed(effective, 2)]];
-    if (mean_accuracy !== null) {
+    if (ensemble !== null) {
+      rows.push(["ensemble", "accuracy of the ensemble with these weights", ensemble.by_step[position][0], scoreText(ensemble.by_step[position])],
+        ["uniform", "accuracy of the uniform ensemble", ensemble.uniform[0], scoreText(ensemble.uniform)]);
+    } else if (mean_accuracy !== null) {
       const weighted = weights.reduce((total, weight, p) => total + weight * prompts[p].accuracy, 0);
       rows.push(["weighted_accuracy", "mean single-prompt accuracy, these weights", weighted, percent(weighted)],
         ["mean_accuracy", "mean single-prompt accuracy, uniform", mean_accuracy, percent(mean_accuracy)]);
     }
     results.set(rows);
+    const gap = (prompts[prompts.length - 1].score - scores[0]) / temperature;
+    shown.set(`Ratio of the largest weight to the smallest = exp((${signed(scores[0], 4)} − ${signed(prompts[prompts.length - 1].score, 4)}) / ${temperature}) = ` +
+      `${fixed(weights[0], 3)} / ${fixed(weights[0] * Math.exp(gap), 3)}`,
+      `Effective number of prompts = 1 / (${weights.slice(0, 3).map((weight) => `${fixed(weight, 3)}²`).join(" + ")}${prompts.length > 3 ? " + …" : ""}) = ${fixed(effective, 2)}`);
     const note = ({ score, accuracy }) => `score ${fixed(score, 4)}${accuracy === null ? "" : `, accuracy ${percent(accuracy)}`}`;
     const scale = Math.max(weights[0], 2 / prompts.length);
     const rest = weights.slice(top).reduce((a, b) => a + b, 0);

@@ -5,6 +5,7 @@ function render({ model, el }) {
 
   const control = slider("K: how many guesses count", { min: 1, max: last }, (k) => put(model, { k }));
   const results = numbers();
+  const shown = formulas();
   const cards = pictures.map((item, i) => {
     const pick = () => {
       picked = i;
@@ -28,12 +29,12 @@ function render({ model, el }) {
 
   const root = figure("recall", "Live figure: Recall at K",
     h("div", { class: "clipnb-controls" }, control.node),
-    h("div", { class: "clipnb-columns" }, results.node, curve.node),
+    h("div", { class: "clipnb-columns" }, h("div", {}, results.node, shown.node), curve.node),
     h("div", { class: "clipnb-pictures" }, cards),
     details,
     h("p", { class: "clipnb-note" },
-      `${plural(pictures.length, "picture")} drawn from ${name}; the numbers and the curve are over all ${total} labelled pictures ` +
-      `and ${num_classes} classes. Point at a picture, or tab to it, for its guesses.`));
+      `${plural(pictures.length, "image")} of ${name}, sampled at random; the numbers and the curve are over all ${total} labelled images ` +
+      `and ${num_classes} classes. Point at an image, or tab to it, for its guesses.`));
 
   function update() {
     const k = model.get("k");
@@ -42,8 +43,11 @@ function render({ model, el }) {
     results.set([
       ["recall", `Recall@${k}, whole set`, recall[k - 1], percent(recall[k - 1])],
       ["chance", "chance", chance[k - 1], percent(chance[k - 1])],
-      ["lit", "pictures lit below", lit, `${lit} / ${pictures.length}`],
+      ["lit", "images lit below", lit, `${lit} / ${pictures.length}`],
     ]);
+    const hits = Math.round(recall[k - 1] * total);
+    shown.set(`Recall@${k} = images with their label among the first ${k} / all labelled images = ${hits} / ${total} = ${percent(recall[k - 1])}`,
+      `chance = K / C = ${k} / ${num_classes} = ${percent(chance[k - 1])}`);
     dot.setAttribute("cx", curve.x(k));
     dot.setAttribute("cy", curve.y(recall[k - 1]));
     cards.forEach((card, i) => {
@@ -57,7 +61,7 @@ function render({ model, el }) {
     if (pictures.length) {
       const { name: truth, guesses } = pictures[picked];
       details.replaceChildren(
-        h("p", {}, `Guesses for this picture of `, h("strong", {}, truth), ":"),
+        h("p", {}, `Guesses for this image of `, h("strong", {}, truth), ":"),
         h("ol", {}, guesses.slice(0, k).map((guess) =>
           h("li", { "data-hit": guess.hit }, `${guess.name} ${guess.hit ? "✓ " : ""}`,
             h("span", { class: "clipnb-similarity" }, fixed(guess.similarity, 3))))));

@@ -1,7 +1,8 @@
 function render({ model, el }) {
   const { images, prompts, models } = model.get("content");
-  const runs = choice("Model", models.map(({ name }) => name), (run) => put(model, { run }));
-  const texts = choice("Prompts", prompts, (position) => put(model, { prompts: position }));
+  const runs = choice("Model", models.map(({ name }, run) => [run, name]), (run) => put(model, { run: Number(run) }));
+  const texts = choice("Prompts", prompts.map((name, position) => [position, name]),
+    (position) => put(model, { prompts: Number(position) }));
   const results = numbers();
   const total = models[0].runs[0].counts.reduce((a, b) => a + b, 0);
   const axes = chart("Accuracy of every class, worst first", {

@@ -4,6 +4,7 @@ function render({ model, el }) {
   const control = slider(`Threshold: call it “${name}” from this score on`, { min: 0, max: thresholds.length - 1 },
     (position) => put(model, { threshold: thresholds[position] }));
   const results = numbers("clipnb-counts");
+  const shown = formulas();
 
   const curve = chart(`Precision against recall for ${name}`, {
     xRange: [0, 1], xTicks: [0, 0.5, 1], xLabel: "recall", yLabel: "precision", xFormat: (t) => `${100 * t}\u00a0%`,
@@ -11,21 +12,21 @@ function render({ model, el }) {
   const dot = svg("circle", { class: "dot", r: 5 });
   const points = thresholds.flatMap((_, t) => (precision[t] === null ? [] : [[curve.x(recall[t]), curve.y(precision[t])]]));
   curve.chance(`chance: ${percent(base_rate)} of the set`, [[0, base_rate], [1, base_rate]]);
-  curve.node.append(    svg("path", { class: "line", d: path(points) }), dot);
+  curve.node.append(svg("path", { class: "line", d: path(points) }), dot);
 
   const found = h("div", { class: "clipnb-group" });
   const left = h("div", { class: "clipnb-group" });
   const root = figure("threshold", `Live figure: finding ${name} with a threshold`,
     h("div", { class: "clipnb-controls" }, control.node),
-    h("div", { class: "clipnb-columns" }, results.node, curve.node),
+    h("div", { class: "clipnb-columns" }, h("div", {}, results.node, shown.node), curve.node),
     found,
     left,
     h("p", { class: "clipnb-note" },
-      `Counts are over all ${tp[0] + fp[0] + fn[0] + tn[0]} pictures of ${dataset}. Drawn: ${picked}.`));
+      `Counts are over all ${tp[0] + fp[0] + fn[0] + tn[0]} images of ${dataset}. Shown: ${picked}.`));
 
   const shelf = (node, title, items, mark) =>
     node.replaceChildren(
-      h("p", { class: "clipnb-title" }, `${title} (${items.length} of the ${pictures.length} drawn)`),
+      h("p", { class: "clipnb-title" }, `${title} (${items.length} of the ${pictures.length} shown)`),
       h("ul", { class: "clipnb-pictures" }, items.map((item) => picture(item, ...mark(item)))));
 
   function update() {
@@ -41,6 +42,10 @@ function render({ model, el }) {
       ["recall", "recall", recall[t], percent(recall[t])],
       ["f1", "F1", f1[t], fixed(f1[t], 3)],
     ]);
+    shown.set(
+      `Precision = TP / (TP + FP) = ${tp[t]} / (${tp[t]} + ${fp[t]}) = ${percent(precision[t])}`,
+      `Recall = TP / (TP + FN) = ${tp[t]} / (${tp[t]} + ${fn[t]}) = ${percent(recall[t])}`,
+      `F1 = 2 TP / (2 TP + FP + FN) = ${2 * tp[t]} / ${2 * tp[t] + fp[t] + fn[t]} = ${fixed(f1[t], 3)}`);
     dot.setAttribute("cx", curve.x(recall[t]));
     dot.setAttribute("cy", curve.y(precision[t] ?? 0));
     dot.setAttribute("opacity", precision[t] === null ? 0 : 1);

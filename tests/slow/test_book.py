@@ -523,9 +523,10 @@ def test_on_paper_what_is_folded_is_open(chapter):
 def test_pages_become_one_pdf(pages, tmp_path):
     def prints(*names):
         return subprocess.run(
-            [sys.executable, ROOT / "tools/book/pdf.py", *names, "--out", tmp_path / "some.pdf"],
+            [sys.executable, "-m", "tools.book.pdf", *names, "--out", tmp_path / "some.pdf"],
             capture_output=True,
             text=True,
+            cwd=ROOT,
         )
 
     done = prints("notebooks/04_pitfalls", "handout", "intro")
@@ -562,7 +563,7 @@ def test_every_figure_is_listed_with_its_command():
         names = [cell["metadata"].get("mystnb", {}).get("figure", {}).get("name") for cell in notebook["cells"]]
         for name in filter(None, names):
             assert f"notebooks/{source.stem}.html#{name}" in page.links
-            assert f"run_notebooks.py {source.stem[:2]}" in page.text
+            assert f"run_notebooks {source.stem[:2]}" in page.text
 
 
 def test_the_handout_asks_every_question_and_answers_none():
@@ -577,7 +578,9 @@ def test_the_handout_asks_every_question_and_answers_none():
 
 
 def test_chapters_lead_to_the_next_and_back():
-    for before, after in itertools.pairwise(SOURCES):
+    contents = re.findall(r"file: notebooks/(\w+)", (ROOT / "book/_toc.yml").read_text("utf-8"))
+    chapters = sorted(SOURCES, key=lambda source: contents.index(source.stem))
+    for before, after in itertools.pairwise(chapters):
         assert (
             f"{after.stem}.html"
             in Links((HTML / f"notebooks/{before.stem}.html").read_text("utf-8")).classed["right-next"]

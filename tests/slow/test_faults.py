@@ -440,7 +440,7 @@ def wait_for(condition):
         time.sleep(0.02)
 
 
-INTERRUPTED = "clipnb: interrupted; what was written so far is whole"
+INTERRUPTED = "clipnb: interrupted; every file written so far is complete"
 SECOND = "part-000000006.parquet"
 
 

@@ -367,3 +367,31 @@ def test_only_reports_on_the_same_images_are_compared(emoji, tmp_path):
     ):
         with pytest.raises(InputError, match=f"Expected a report that `clipnb audit --json` wrote, got .*{text}"):
             Report.load(path)
+
+
+def test_every_class_is_a_square_that_opens_by_keyboard(emoji, reader, tmp_path):
+    emoji.to_html(tmp_path / "r.html")
+    page, problems = reader(tmp_path / "r.html", viewport={"width": 800, "height": 900})
+    squares = page.locator(".atlas details")
+    present = emoji.classes[emoji.classes["accuracy"].notna()]
+    assert squares.count() == len(present)
+    heights = squares.locator(".fill").evaluate_all("all => all.map((one) => parseFloat(one.style.height))")
+    assert heights == pytest.approx(100 * present["accuracy"], abs=0.051)
+    names = squares.locator(".unseen bdi").all_text_contents()
+    assert names == present["classname"].tolist()
+    flagged = present.sort_values("margin_no_labels", kind="stable", na_position="first")["classname"].head(
+        len(emoji.worst)
+    )
+    assert set(page.locator(".atlas .flagged .unseen bdi").all_text_contents()) == set(flagged)
+    squares.first.locator("summary").focus()
+    page.keyboard.press("Enter")
+    text = squares.first.locator(".card").inner_text()
+    row = present.iloc[0]
+    wrong = emoji.images[
+        (emoji.images["label_class"] == row["class"]) & (emoji.images["prediction_class"] != row["class"])
+    ]
+    assert f"{row['images']} images" in text and f"margin {row['margin']:.3f}" in text
+    assert wrong["prediction"].value_counts().index[0] in text
+    assert squares.first.locator("img").count() == len(emoji.thumbnails[str(row["class"])])
+    squares.nth(1).locator("summary").press("Enter")
+    assert squares.evaluate_all("all => all.filter((one) => one.open).length") == 1 and not problems

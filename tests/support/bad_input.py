@@ -183,6 +183,14 @@ MUTATIONS = {
         "NaN": lambda v: [np.full((4, 4, 3), NAN), *v[1:]],
         "mismatched: longer": lambda v: [*v, *v],
     },
+    "pair": {
+        **THING,
+        "empty": lambda v: (),
+        "mismatched: longer": lambda v: (v[0], [*v[1], True]),
+        "NaN": lambda v: ([NAN, *v[0][1:]], v[1]),
+        "wrong type: texts inside": lambda v: (["a"] * len(v[0]), v[1]),
+        "no positive": lambda v: (v[0], [False] * len(v[1])),
+    },
     "scores by depth": {
         **THING,
         "wrong type: list": lambda v: [0.5],
@@ -226,6 +234,7 @@ QUESTION = describe.Question("cat", ("dog",))
 ASKER = {"model": "openai/x", "cache": Path(tempfile.gettempdir(), "clipnb-no-answers"), "price": (0.0, 0.0)}
 VECTORS = {"vectors": EYE, "classifier": EYE}
 LABELLED = {**VECTORS, "labels": [0, 1, 2]}
+TWO_SCORES = ([0.1, 0.2, 0.3], [False, True, True])
 PER_CLASS = {"per_class": [0.1, 0.5, 0.9]}
 MODEL_OPTIONS = {"classnames": ["cat", "dog", "pig"], "templates": ["{}", "a {}."]}
 
@@ -281,6 +290,15 @@ class Lazy:
 
     def make_names(self):
         return clipnb.widgets.NameExplorer(tails.nearest_of_each())
+
+    def make_atlas(self):
+        return clipnb.widgets.ClassAtlas(self.data, self.scored)
+
+    def make_editor(self):
+        return clipnb.widgets.ConfusionEditor([[3, 1], [0, 2]], ["cat", "dog"])
+
+    def make_transfer(self):
+        return clipnb.widgets.TransferExplorer(TWO_SCORES, TWO_SCORES)
 
     def make_pairs(self):
         Image.new("RGB", (8, 8)).save(self.folder / "pair.png")
@@ -763,9 +781,9 @@ ROWS = {
     ),
     "widgets.ParadoxExplorer": (dict, {"n": "count", "rare": "text"}),
     "widgets.ParadoxExplorer.numbers": (lambda: {"self": made.paradox}, {"self": "free"}),
-    "widgets.WorstStrip": (
-        lambda: {"data": made.data, "result": made.scored, "classes": [0, 1]},
-        UNCHECKED | {"per_class": "count"},
+    "widgets.ClassAtlas": (
+        lambda: {"data": made.data, "result": made.scored, "classes": [0, 1], "per_class": 2, "sort": "margin"},
+        UNCHECKED | {"per_class": "count", "labels": "flag", "sort": "option"},
     ),
     "widgets.ShareExplorer": (lambda: {"table": corrections.over_shares(EYE, EYE, [0, 1, 2])}, {"table": "thing"}),
     "widgets.TailExplorer": (
@@ -778,9 +796,28 @@ ROWS = {
         lambda: {"self": made.names, "threshold": 0.9},
         {"self": "free", "threshold": "number"},
     ),
+    "widgets.ClassAtlas.shares": (lambda: {"self": made.atlas}, {"self": "free"}),
+    "widgets.ConfusionEditor": (lambda: {"confusion": [[3, 1], [0, 2]], "classnames": ["cat", "dog"]}, {}),
+    "widgets.ConfusionEditor.matrix": (lambda: {"self": made.editor}, {"self": "free"}),
+    "widgets.ConfusionEditor.numbers": (lambda: {"self": made.editor}, {"self": "free"}),
+    "widgets.LuckExplorer": (dict, {}),
+    "widgets.TransferExplorer": (
+        lambda: {"chosen_on": TWO_SCORES, "judged_on": TWO_SCORES, "name": "dog", "miss_cost": 2, "false_cost": 1},
+        {"chosen_on": "pair", "judged_on": "pair", "name": "text", "miss_cost": "count", "false_cost": "count"},
+    ),
+    "widgets.TransferExplorer.costs": (lambda: {"self": made.transfer}, {"self": "free"}),
+    "widgets.TransferExplorer.cheapest": (
+        lambda: {"self": made.transfer, "part": "test"},
+        {"self": "free", "part": "option"},
+    ),
+    "widgets.NumberGuess": (
+        lambda: {"question": "How often?", "answer": 0.5, "chance": 0.1},
+        {"question": "text", "answer": "number"},
+    ),
+    "widgets.CurveGuess": (lambda: {"question": "How often?", **PER_CLASS}, {"question": "text"}),
     "widgets.PromptWeightExplorer": (
         lambda: {"prompts": ["a {}", "b {}"], "scores": [0.1, 0.2], "accuracies": [0.5, 0.6], "temperature": 1.0},
-        {"accuracies": "floats"},
+        {"accuracies": "floats", "ensemble": "free"},
     ),
     "widgets.PromptWeightExplorer.weights": (lambda: {"self": made.weighing, "temperature": 1.0}, {"self": "free"}),
     "widgets.PromptWeightExplorer.effective_number": (
@@ -991,6 +1028,12 @@ ALLOWED = [  # function, argument, mutation (regular expressions), and why it is
     (r"plots.with_rivals", "classes", "wrong type: None", "all classes"),
     (r"plots.image_strip", "images", "NaN", "pixels without a value stay empty"),
     (r"widgets.*", "top|max_images|count|per_cell|per_class", "huge", "all, if there are fewer"),
+    (
+        r"widgets.CurveGuess",
+        "per_class",
+        "mismatched.*|NaN",
+        "any number of classes; NaN is one without images",
+    ),
     (r"widgets.*", "scores", "huge.*", "computed in double precision"),
 ]
 

@@ -1,6 +1,7 @@
 import json
 import os
 import re
+import shlex
 import subprocess
 import sys
 
@@ -347,10 +348,21 @@ def test_a_reader_who_leaves_ends_it_quietly():
     assert (program.stderr, program.returncode) == ("", 1)
 
 
+@pytest.mark.parametrize("name", [name for name, command in main.commands.items() if command.epilog])
+def test_examples_of_the_help_use_options_that_exist(name):
+    lines = main.commands[name].epilog.replace("\\\n", " ").splitlines()[2:]
+    for line in lines:
+        program, command, *arguments = shlex.split(line, comments=True)
+        assert program == "clipnb" and name in {command, "table"}
+        known = {option for parameter in main.commands[command].params for option in parameter.opts}
+        assert {argument for argument in arguments if argument.startswith("--")} <= known
+
+
 def test_help_is_for_people():
-    for command in ([], ["check"], ["encode"], ["evaluate"], ["margin"], ["ensemble"], ["describe"]):
+    for command in ([], *([name] for name in main.commands)):
         result = CliRunner().invoke(main, [*command, "--help"])
         assert result.exit_code == 0 and "Usage:" in result.stdout and result.stderr == ""
+        assert "\\b" not in result.stdout
     from clipnb import __version__
 
     version = CliRunner().invoke(main, ["--version"], prog_name="clipnb")

@@ -3,9 +3,12 @@ import os
 import signal
 import subprocess
 import sys
+import threading
+import time
 from types import SimpleNamespace
 
 import pytest
+import torch
 
 from clipnb import _runtime
 from clipnb.errors import InputError
@@ -13,10 +16,48 @@ from clipnb.errors import InputError
 
 def test_an_interrupt_is_delivered_at_the_end():
     reached = []
-    with pytest.raises(KeyboardInterrupt), _runtime.interrupt_deferred():
-        os.kill(os.getpid(), signal.SIGINT)
-        reached.append("the end")
-    assert reached == ["the end"]
+    stop = threading.Event()
+    others = [threading.Thread(target=stop.wait) for _ in range(8)]  # the system may give them the signal
+    for thread in others:
+        thread.start()
+    before = signal.getsignal(signal.SIGINT)
+    try:
+        with pytest.raises(KeyboardInterrupt), _runtime.interrupt_deferred():
+            os.kill(os.getpid(), signal.SIGINT)
+            time.sleep(0.05)
+            reached.append("the end")
+    finally:
+        stop.set()
+    assert reached == ["the end"] and signal.getsignal(signal.SIGINT) is before
+
+
+def test_the_last_of_overlapping_runs_puts_the_setting_of_products_back():
+    products = torch.backends.mkldnn.matmul
+    first, second = _runtime.onednn_products(), _runtime.onednn_products()
+    first.__enter__()
+    chosen = products.fp32_precision
+    second.__enter__()
+    first.__exit__(None, None, None)
+    assert products.fp32_precision == chosen
+    second.__exit__(None, None, None)
+    assert products.fp32_precision == "none"
+
+
+def test_a_setting_of_products_that_the_caller_chose_stays():
+    products = torch.backends.mkldnn.matmul
+    products.fp32_precision = "ieee"
+    try:
+        with _runtime.onednn_products():
+            assert products.fp32_precision == "ieee"
+        assert products.fp32_precision == "ieee"
+    finally:
+        products.fp32_precision = "none"
+
+
+def test_products_that_would_be_bf16_are_left_to_mkl(monkeypatch):
+    monkeypatch.setattr(_runtime, "_onednn_keeps_fp32", lambda _products: False)
+    with _runtime.onednn_products():
+        assert torch.backends.mkldnn.matmul.fp32_precision == "none"
 
 
 def test_logging_is_put_back_after_an_error():

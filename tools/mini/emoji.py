@@ -1,7 +1,7 @@
 """Build the emoji set `clipnb/assets/emoji/` and, beside it, the training cache of clipnb-mini.
 
     npm ci --prefix tools
-    python -m tools.mini.emoji --node-modules tools/node_modules \\
+    python -m tools.mini.emoji --node-modules tools/mini/node_modules \\
         --openclipart DIR --symbola FILE --cache DIR
 
 `--openclipart` is the unpacked Debian package openclipart-png (1:0.18+dfsg-19), `--symbola` the font

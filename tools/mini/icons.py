@@ -1,10 +1,10 @@
 """Build the icon set `clipnb/assets/icons/` and the training cache of clipnb-mini.
 
     npm ci --prefix tools
-    python -m tools.mini.icons --node-modules tools/node_modules \\
+    python -m tools.mini.icons --node-modules tools/mini/node_modules \\
         --openclipart DIR --symbola FILE --cache DIR
 
-The arguments are those of build_emoji.py, which builds the emoji set; `build_sets.py` builds both. Building twice
+The arguments are those of `emoji.py`, which builds the emoji set; `sets.py` builds both. Building twice
 gives the same bytes. No accuracy is looked at here.
 """
 

@@ -1,10 +1,10 @@
 """Build both shipped image sets, emoji and icons, from the pinned packages. Twice gives the same bytes.
 
-    npm ci --prefix tools
-    python -m tools.mini.sets --node-modules tools/node_modules --openclipart DIR --symbola FILE --cache DIR
+    npm ci --prefix tools/mini
+    python -m tools.mini.sets --node-modules tools/mini/node_modules --openclipart DIR --symbola FILE --cache DIR
 
-The options are those of build_icons.py. The icon set comes second: it leaves the concepts of `emoji:unseen` out of the
-training drawings. Each set leaves its own training drawings below `--cache`; train_mini.py reads those in `icons`.
+The options are those of `icons.py`. The icon set comes second: it leaves the concepts of `emoji:unseen` out of the
+training drawings. Each set leaves its own training drawings below `--cache`; `train.py` reads those in `icons`.
 """
 
 import argparse

@@ -5,7 +5,7 @@
     python -m tools.mini.train export  --run DIR
     python -m tools.mini.train train   --smoke --run DIR     # a toy run in seconds, needs nothing else
 
-`--cache` is what build_icons.py wrote, `--run` holds the start, the checkpoint and the log. Training
+`--cache` is what `icons.py` wrote, `--run` holds the start, the checkpoint and the log. Training
 picks up at its checkpoint. Every choice is made on the validation makers; the test split is not read here.
 """
 
@@ -287,7 +287,7 @@ def run(trainer: Trainer, folder: Path, validation: dict | None = None, stop_aft
 
 
 def load_cache(cache: Path):
-    """(images, things, sampler, flags) and rows of a cache that build_icons.py wrote."""
+    """(images, things, sampler, flags) and rows of a cache that `icons.py` wrote."""
     rows = json.loads((cache / "rows.json").read_text())
     return (np.load(cache / "pictures.npy", mmap_mode="r"), *describe_rows(rows)), rows
 
