@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import pandas as pd
 
 from clipnb import _format
 
@@ -40,6 +41,32 @@ def say(text: str) -> Markdown:
     return Markdown(text.strip("\n"))
 
 
+def show(table: pd.DataFrame, percent: Sequence[str] = (), digits: int = 2) -> pd.DataFrame:
+    """A table for the page: numbers as text, "undefined" for NaN, one header row, no row numbers.
+
+    Args:
+        table: any result; without an index of its own, its first column heads the rows.
+        percent: columns of fractions that are shown as percentages; text among them stays as it is.
+        digits: decimals of the other numbers that are not whole.
+
+    >>> print(show(pd.DataFrame({"class": ["cat", "dog"], "images": [3, 4], "recall": [1 / 3, np.nan]}), ["recall"]))
+    class  images     recall
+    cat         3     33.3 %
+    dog         4  undefined
+    """
+    shown = table.copy()
+    for column in shown:
+        if not pd.api.types.is_numeric_dtype(shown[column]):
+            continue
+        if column in percent:
+            shown[column] = [_format.percent(value, none="undefined") for value in shown[column]]
+        elif pd.api.types.is_float_dtype(shown[column]):
+            shown[column] = ["undefined" if np.isnan(x) else f"{x:.{digits}f}" for x in shown[column]]
+    if isinstance(table.index, pd.RangeIndex):
+        shown = shown.set_index(table.columns[0])
+    return shown.rename_axis(index=None, columns=shown.index.name)
+
+
 def percent(fraction: float, digits: int = 1) -> str:
     """A fraction as a percentage; "undefined" for NaN.
 
@@ -66,6 +93,30 @@ def points(difference: float) -> str:
     ('+2.1', '−10.0')
     """
     return f"{100 * difference:+.1f}".replace("-", "−")
+
+
+def difference_chart(rows: Sequence[dict[str, Any]], parts: dict[str, str]) -> None:
+    """Each method's paired difference from the baseline as a dot with its interval, in points, the best on top.
+
+    Args:
+        rows: from `paired.compare` or `compare_methods`; the baseline's row has no "difference".
+        parts: scores in "difference" -> title; one panel each, ordered by the last one.
+    """
+    import matplotlib.pyplot as plt
+
+    rows = [row for row in rows if set(parts) <= set(row.get("difference", {}))]
+    rows = sorted(rows, key=lambda row: row["difference"][list(parts)[-1]]["value"])
+    size = (3.2 + 2.4 * len(parts), 0.9 + 0.26 * len(rows))
+    panels = plt.subplots(1, len(parts), sharey=True, squeeze=False, figsize=size)[1][0]
+    for ax, (part, title) in zip(panels, parts.items(), strict=True):
+        for place, row in enumerate(rows):
+            found = row["difference"][part]
+            colour = {"better": "#0072b2", "worse": "#c4500a"}.get(found["verdict"], "#8a949e")
+            ax.hlines(place, 100 * found["ci"][0], 100 * found["ci"][1], color=colour)
+            ax.plot(100 * found["value"], place, "o", color=colour, fillstyle="full" if colour != "#8a949e" else "none")
+        ax.axvline(0, color="#24292f", linestyle=":", linewidth=1)
+        ax.set(title=title, xlabel="points against the bare name")
+    panels[0].set_yticks(range(len(rows)), [row["method"] for row in rows])
 
 
 def listed(names: Sequence[str], none: str = "none") -> str:

@@ -23,10 +23,10 @@ function render({ model, el }) {
   const precisions = names.map((_, j) => h("td", { on: { pointerenter: () => look(at[0], j) } }));
   const table = h("table", { class: "clipnb-editor" },
     h("caption", {}, "actual (rows) × predicted (columns); type in a cell"),
-    h("thead", {}, h("tr", {}, h("td"), heads, h("th", { scope: "col" }, "recall"))),
+    h("thead", {}, h("tr", {}, h("td"), heads, h("th", { scope: "col", class: "clipnb-label" }, "recall"))),
     h("tbody", {}, names.map((_, i) => h("tr", { on: { pointerenter: () => look(i, at[1]) } }, rowHeads[i],
       names.map((_, j) => h("td", { on: { pointerenter: () => look(i, j) } }, inputs[i][j])), recalls[i]))),
-    h("tfoot", {}, h("tr", {}, h("th", { scope: "row" }, "precision"), precisions, h("td"))));
+    h("tfoot", {}, h("tr", {}, h("th", { scope: "row", class: "clipnb-label" }, "precision"), precisions, h("td"))));
   const results = numbers();
   const shown = formulas();
   const root = figure("editor", "Live figure: change a confusion matrix",
