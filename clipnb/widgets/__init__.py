@@ -16,6 +16,7 @@ from clipnb.widgets._names import NameExplorer
 from clipnb.widgets._paradox import ParadoxExplorer
 from clipnb.widgets._prompts import PromptWeightExplorer
 from clipnb.widgets._recall import RecallAtKExplorer
+from clipnb.widgets._reject import RejectExplorer
 from clipnb.widgets._shares import ShareExplorer
 from clipnb.widgets._tails import TailExplorer
 from clipnb.widgets._threshold import ThresholdExplorer
@@ -33,6 +34,7 @@ __all__ = [
     "ParadoxExplorer",
     "PromptWeightExplorer",
     "RecallAtKExplorer",
+    "RejectExplorer",
     "ShareExplorer",
     "TailExplorer",
     "ThresholdExplorer",

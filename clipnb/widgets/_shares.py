@@ -46,12 +46,12 @@ class ShareExplorer(LiveFigure):
                 + (missing[0] if missing else "them")
             )
         steps = []
-        for share, rows in table.groupby("share", sort=True):
+        for _, rows in table.groupby("share", sort=True):
             first = rows.iloc[0]
             scores = rows[["method", "accuracy", "accuracy_low", "accuracy_high", "classes_at_zero"]]
             steps.append(
                 {
-                    "share": float(share),
+                    "share": float(first["share"]),
                     "classes": int(first["classes"]),
                     "images": int(first["images"]),
                     "rows": [
@@ -79,9 +79,9 @@ class ShareExplorer(LiveFigure):
         ax = figure.subplots()
         for number, row in enumerate(steps[0]["rows"]):
             values = [step["rows"][number]["accuracy"] for step in steps]
-            bare = row["method"] == "bare"
-            style = {"color": plots.INK, "linestyle": ":"} if bare else {"marker": "o", "markersize": 3}
-            ax.plot([step["share"] for step in steps], values, label=row["method"], **style)
+            (line,) = ax.plot([step["share"] for step in steps], values, marker=".", label=row["method"])
+            if row["method"] == "bare":
+                line.set(color=plots.INK, linestyle=":", marker="")
         ax.axvline(steps[self.position]["share"], color=plots.INK, linewidth=0.8)
         ax.set(xlabel="share of the candidate classes that occur", ylabel="accuracy")
         for axis in (ax.xaxis, ax.yaxis):

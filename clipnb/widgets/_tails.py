@@ -53,16 +53,16 @@ class TailExplorer(LiveFigure):
         prompts = list(dict.fromkeys(runs["prompts"]))
         models = [
             {
-                "name": f"{model}, {pretrained}",
+                "name": ", ".join(rows.iloc[0][["model", "pretrained"]]),
                 "runs": [
                     {
                         "counts": [int(count) for count in row[counts]],
-                        "worst": names.get((model, pretrained, row["prompts"]), []),
+                        "worst": names.get(tuple(row[KEY]), []),
                     }
                     for _, row in rows.set_index("prompts", drop=False).loc[prompts].iterrows()
                 ],
             }
-            for (model, pretrained), rows in runs.groupby(["model", "pretrained"], sort=False)
+            for _, rows in runs.groupby(["model", "pretrained"], sort=False)
         ]
         super().__init__({"images": len(counts) - 1, "prompts": prompts, "models": models})
 
