@@ -34,6 +34,8 @@ MAX_LOGIT_SCALE = 10_000
 # Sinkhorn's iteration and EM stop after this many passes, or as soon as all shares together change by less.
 MAX_PASSES = 40
 TOLERANCE = 1e-3
+# A wider range of offsets in a softmax counts as this one, since its reciprocal is beyond single precision.
+WIDEST_OFFSET = 80
 # The authors' code of Frolic corrects its logits this many times, and takes 1e-12 for a share of 0.
 FROLIC_ROUNDS = 11
 SMALLEST_SHARE = 1e-12
@@ -180,7 +182,7 @@ class _Kernel:
         """Yield statistic(block, exp(offset)) of each block; probabilities are proportional to the product of both."""
         import torch
 
-        factor = torch.from_numpy(np.exp(offset - offset.max())).float()
+        factor = torch.from_numpy(np.exp(np.maximum(offset - offset.max(), -WIDEST_OFFSET))).float()
         yield from in_order(lambda rows: statistic(self._block(rows), factor), self.slices)
 
     def mean_probability(self, offset: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:

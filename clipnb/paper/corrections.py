@@ -11,7 +11,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from clipnb import ensemble, paired, transductive, worst
-from clipnb._checks import class_indices, floats, generator, one_of, real_number, whole_number
+from clipnb._checks import class_indices, floats, generator, one_of, real_number, texts_of, whole_number
 from clipnb._class_bias import check_logit_scale
 from clipnb.errors import InputError
 from clipnb.evaluation import EvaluationResult, evaluate
@@ -264,15 +264,21 @@ def over_shares(
         A row for each share and method, "bare" first: "share", "classes" and "images" that occur, and the columns
         "method" to "classes_at_zero_high" of `table`, with k = 10.
 
+    Raises:
+        InputError: as `corrected`, or a share or a method is unknown or out of range.
+
     >>> over_shares(np.eye(4), np.eye(4), [0, 1, 2, 3], [0.5, 1], methods=["nnn"]).images.tolist()
     [2, 2, 4, 4]
     """
     vectors, classifier = check_vectors(vectors, classifier)
     labels = class_indices(labels, "labels", len(vectors), len(classifier), unknown=True)
-    for method in methods:
+    for method in texts_of(methods, "methods"):
         one_of(method, "methods", NAMES)
     rows = []
-    for share in floats(shares, "shares", 1).tolist():
+    steps = floats(shares, "shares", 1).tolist()
+    if not steps:
+        raise InputError("Expected `shares` of at least one share, got none")
+    for share in steps:
         part = few_classes(labels, len(classifier), share, seed)
         images = (vectors[part], classifier, labels[part])
         results = {"bare": evaluate(*images)}

@@ -601,8 +601,8 @@ ROWS = {
     ),
     "corrections.few_classes": (lambda: {"labels": [0, 1, 2], "num_classes": 3}, {"share": "number"}),
     "corrections.table": (
-        lambda: dict(LABELLED, bank=BANK, k=1, halves=False, renamed=EYE, comparisons=8),
-        {"bank": "free", "halves": "free", "renamed": "unit vectors", "comparisons": "count"},
+        lambda: dict(LABELLED, bank=BANK, k=1, halves=False, comparisons=8),
+        {"bank": "free", "halves": "free", "renamed": "free", "comparisons": "count"},
     ),
     "corrections.rows_run": (dict, {"bank": "free", "renamed": "free", "halves": "free"}),
     "corrections.over_shares": (
@@ -807,7 +807,10 @@ ROWS = {
         lambda: {"data": made.data, "result": made.scored, "classes": [0, 1], "per_class": 2, "sort": "margin"},
         UNCHECKED | {"per_class": "count", "labels": "flag", "sort": "option"},
     ),
-    "widgets.ShareExplorer": (lambda: {"table": corrections.over_shares(EYE, EYE, [0, 1, 2])}, {"table": "thing"}),
+    "widgets.ShareExplorer": (
+        lambda: {"table": corrections.over_shares(EYE, EYE, [0, 1, 2], methods=["nnn"])},
+        {"table": "thing"},
+    ),
     "widgets.TailExplorer": (
         lambda: {"runs": tails.load(large=True), "worst": tails.worst_named()},
         {"runs": "thing", "worst": "thing"},
@@ -922,6 +925,8 @@ ALLOWED = [  # function, argument, mutation (regular expressions), and why it is
     (r"tails.scores", "right", "mismatched: longer", "any number of classes"),
     (r"tails.nearest_names", "count", "huge", "all that there are"),
     (r"corrections.table", "k", "huge", "all, if there are fewer"),
+    (r"corrections.over_shares", "shares", "mismatched: longer", "any number of shares"),
+    (r"corrections.over_shares", "shares", "mismatched: wider", "any number of shares"),
     (r"intervals.mean_over_classes", "images", "huge.*", "any number of images"),
     (r"intervals.mean_with_t", "values", "mismatched.*", "any number of values"),
     (

@@ -214,3 +214,10 @@ def test_each_half_is_scored_with_the_offset_of_the_other(world):
         expected = evaluate(images[rows], classifier, labels[rows], offset=offset)
         np.testing.assert_array_equal(result.predictions[rows], expected.predictions)
         np.testing.assert_allclose(result.margins[rows], expected.margins, atol=1e-6)
+
+
+@pytest.mark.parametrize("method", _class_bias.BIAS_METHODS)
+def test_offsets_are_finite_where_probabilities_are_beyond_single_precision(method):
+    """Images on their class's text under a scale of 100: each probability is 0 or 1."""
+    for rows in ([0], [1], [0, 2], [0, 1, 2]):
+        assert np.isfinite(ensemble.class_bias(np.eye(3)[rows], np.eye(3), method)).all()
