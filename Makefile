@@ -40,11 +40,14 @@ $(PAGE): $(BOOK_SOURCES) $(API_SOURCES) $(wildcard benchmarks/results/*.md) book
 	@echo "Building the pages ..."
 	@$(VENV)/bin/jupyter-book build book/ --config _config.yml --path-output . -W -n --keep-going --quiet >/dev/null
 
+# examples of many seconds each, which `make test` runs
+SLOW_DOCTESTS := clipnb/zeroshot.py::clipnb.zeroshot.hard_views clipnb/paper/methods.py::clipnb.paper.methods.compare_methods \
+  clipnb/paper/reproduce.py::clipnb.paper.reproduce.rehearse clipnb/paper/reproduce.py::clipnb.paper.reproduce.reproduce
 check: install ## before a commit: format, lint, types, unit tests and doctests (about two minutes)
 	@$(VENV)/bin/ruff format --check .
 	@$(VENV)/bin/ruff check .
 	@$(VENV)/bin/basedpyright
-	@$(VENV)/bin/pytest -q -n auto tests/unit clipnb
+	@$(VENV)/bin/pytest -q -n auto tests/unit clipnb -m "not slow" $(addprefix --deselect ,$(SLOW_DOCTESTS))
 
 test: book ## everything that proves the project: unit tests, doctests, notebooks, the book in a browser
 	@$(VENV)/bin/python -m tools.book.chromium

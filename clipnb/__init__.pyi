@@ -21,6 +21,7 @@ from . import reject as reject
 from . import report as report
 from . import retrieval as retrieval
 from . import similarity as similarity
+from . import slices as slices
 from . import transductive as transductive
 from . import widgets as widgets
 from . import worst as worst

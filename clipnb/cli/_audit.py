@@ -65,6 +65,12 @@ EXAMPLES = examples(
     type=click.Path(path_type=Path),
     help="JSON file of descriptions by class, which are tried as another wording.",
 )
+@click.option(
+    "--words",
+    type=click.Path(path_type=Path),
+    help="File of words, one a line, that name the groups of images inside a class that are often wrong; default: the "
+    "classnames.",
+)
 @store_option
 @worst_option("How many worst classes to explain.")
 @click.option("--out", callback=check_target, help="HTML page to write: one file that opens without a network.")
@@ -98,6 +104,7 @@ def audit(
     classes: Path | None,
     templates: str,
     descriptions: Path | None,
+    words: Path | None,
     store: Path | None,
     worst_k: int,
     out: str | None,
@@ -124,6 +131,7 @@ def audit(
             classes=classes,
             templates=load_templates(templates) if path_of(templates, "--templates").is_file() else templates,
             descriptions=descriptions,
+            words=words,
             worst_k=worst_k,
             store=store,
             fix_names=fix_names,

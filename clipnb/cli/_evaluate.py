@@ -19,7 +19,7 @@ from clipnb.cli._options import (
 )
 from clipnb.cli._output import facts_text, note, rows_text, scores_text, worst_sentence, write_result
 from clipnb.cli._predictions import Exports, exports_options
-from clipnb.cli._reject import reject_option, rejection_summary
+from clipnb.cli._reject import reject_option, rejection_summary, rejection_text
 from clipnb.cli._run import encode_dataset
 from clipnb.cli._valid import valid_label_summary, valid_labels_option
 from clipnb.prompts import load_templates
@@ -102,7 +102,7 @@ def evaluate(
         facts_text(head | counts),
         scores_text(result.scores(k=worst_k), worst_k),
         facts_text(views),
-        facts_text({name: value for name, value in rejected.items() if name != "reject_classes"}),
+        rejection_text(rejected),
         facts_text({name: value for name, value in valid.items() if name != "valid_label_classes"}),
         rows_text("classes that gain by valid labels", valid.get("valid_label_classes", [])),
         rows_text("worst classes", rows),

@@ -7,8 +7,10 @@ from typing import TYPE_CHECKING, Any
 import click
 import numpy as np
 
+from clipnb.cli._output import facts_text
 from clipnb.cli._run import Run
 from clipnb.errors import InputError
+from clipnb.intervals import Score
 
 if TYPE_CHECKING:
     from clipnb.evaluation import EvaluationResult
@@ -83,6 +85,13 @@ def rejection_summary(precision: float, run: Run, classifier: np.ndarray, result
         "reject_classes_never_answered": int((present["answered"] == 0).sum()),
         "reject_classes": rows,
     }
+
+
+def rejection_text(rejected: dict[str, Any]) -> str:
+    """The same for people, without the table of classes."""
+    shown = {name: value for name, value in rejected.items() if name != "reject_classes"}
+    shares = {name: f"{value:.1%}" for name, value in shown.items() if isinstance(value, Score)}
+    return facts_text(shown | shares)
 
 
 def _number(value: float) -> float | int | None:

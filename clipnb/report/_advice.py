@@ -11,6 +11,7 @@ from clipnb.evaluation import EvaluationResult
 from clipnb.prompts import Finding
 from clipnb.report._page import first_names, short
 from clipnb.report._routing import routing_advice
+from clipnb.report._slices import slice_advice
 
 # What to do about classes with a verdict of `explain`; {} is filled with their names.
 BY_VERDICT = {
@@ -28,6 +29,7 @@ def give_advice(
     findings: Sequence[Finding],
     bad: pd.DataFrame,
     wordings: pd.DataFrame,
+    slices: pd.DataFrame,
     result: EvaluationResult,
     correction: str | None = None,
 ) -> list[str]:
@@ -36,6 +38,7 @@ def give_advice(
     if not result.n:
         return steps + _without_labels(summary, bad)
     steps += _about_model(summary, bad, wordings, result)
+    steps += slice_advice(slices)
     if correction:
         steps.append(correction)
     nothing = "Nothing stands out: no class is at 0 %, no name collides, and no other wording is better beyond chance."

@@ -11,10 +11,17 @@ import numpy as np
 import pandas as pd
 
 from clipnb import ensemble, margin, paired, prompts
-from clipnb._checks import require_attribute, text_of, whole_number
+from clipnb._checks import require_attribute, text_of, texts_of, whole_number
 from clipnb._files import path_of
 from clipnb._format import thumbnail
-from clipnb.datasets import LabeledImages, load_dataset, scored_classnames, with_classes
+from clipnb.datasets import (
+    LabeledImages,
+    every_second,
+    load_dataset,
+    read_classnames,
+    scored_classnames,
+    with_classes,
+)
 from clipnb.datasets._images import MISSING
 from clipnb.describe import load_descriptions, unmatched
 from clipnb.embeddings import Embeddings
@@ -28,7 +35,9 @@ from clipnb.report._correction import correction_advice
 from clipnb.report._page import plain_text, short
 from clipnb.report._report import Report
 from clipnb.report._routing import route
+from clipnb.report._slices import MAX_SHOWN, examples_of, slice_summary, slice_table
 from clipnb.similarity import unit_norm
+from clipnb.slices import find_slices
 from clipnb.zeroshot import prompt_vectors
 
 AUDITED = ""  # name of the audited templates among the wordings
@@ -46,6 +55,7 @@ def audit(
     classes: str | Path | None = None,
     templates: str | Sequence[str] = "bare",
     descriptions: str | Path | None = None,
+    words: str | Path | Sequence[str] | None = None,
     worst_k: int = 10,
     store: str | Path | None = None,
     device: str = "auto",
@@ -75,6 +85,8 @@ def audit(
         templates: name of a template set (`prompts.template_set`) or a list of templates, audited as one ensemble.
         descriptions: file of descriptions by class (`describe.load_descriptions`), tried as another wording; the
             icon and emoji sets have their own.
+        words: words that name the slices inside classes (`slices.find_slices`): a list, or a file with a word a line.
+            None: the classnames.
         worst_k: how many classes to explain; fewer if there are fewer.
         store: folder that keeps the image embeddings, so that later audits and interrupted runs need not encode them
             again.
@@ -101,6 +113,10 @@ def audit(
         chosen = prompts.template_set(text_of(templates, "templates"))
     else:
         chosen = prompts.check_templates(templates)
+    if isinstance(words, (str, Path)):
+        words = read_classnames(words)
+    elif words is not None:
+        words = texts_of(words, "words")
     data = _opened(dataset)
     named = with_classes(data, classes) if classes else data
     scored_classnames(named, "give a file of candidate names (`classes`, --classes FILE)")
@@ -126,6 +142,19 @@ def audit(
     described = {c: texts[name] for c, name in enumerate(named.classnames) if name in texts}
     wordings = _wordings(model, images.vectors, result, banks, described, k)
     correction = correction_advice(images.vectors, result, model.logit_scale, k)
+    search = find_slices(
+        result.predictions,
+        result.labels,
+        every_second(result.labels),
+        np.arange(result.num_classes),
+        rivals=result.rivals,
+        vectors=images.vectors,
+        words=result.classifier if words is None else unit_norm(prompt_vectors(model, words, chosen).mean(axis=0)),
+    )
+    slices = slice_table(
+        search, result, named.classnames, lambda rows: [named.ids[row] for row in rows], words or named.classnames
+    )
+    confidence = margin.prediction_confidence(images.vectors, result.classifier, model.logit_scale, model.logit_bias)
     measured_on, reliability_k, reliability = _reliability(model, images.vectors, result, data.name, worst_k)
     remarks = [*data.remarks, unmatched(texts, named.classnames) if descriptions else None]
     precision_check = {key: value for key, value in images.provenance.items() if key == "precision_check"}
@@ -148,7 +177,8 @@ def audit(
         "classes": len(named.classnames),
         "never_predicted": int(np.isnan(result.cmm["pseudo_image"]).sum()),
         **(result.summary(k=worst_k) if result.n else {}),
-        **route(images.vectors, result, model.logit_scale, model.logit_bias),
+        **route(confidence, result.predictions, result.labels),
+        **(slice_summary(search) if result.n else {}),
         "reliability_measured_on": measured_on,
         "reliability_k": reliability_k,
         "made": made or datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
@@ -156,16 +186,19 @@ def audit(
     table = _images(result, named)
     return Report(
         summary=summary,
-        advice=give_advice(summary, named.left_out_line(labelled=True), findings, bad, wordings, result, correction),
+        advice=give_advice(
+            summary, named.left_out_line(labelled=True), findings, bad, wordings, slices, result, correction
+        ),
         findings=pd.DataFrame(map(asdict, findings), columns=["what", "where", "advice"]),
         worst=bad,
         classes=ranked,
         wordings=wordings,
+        slices=slices,
         reliability=reliability,
         unreadable=unreadable,
         images=table,
         left_out=pd.DataFrame(named.left_out_rows(labelled=True), columns=["reason", "count", "examples"]),
-        thumbnails=_thumbnails(named, table, bad),
+        thumbnails=_thumbnails(named, table, bad, [examples_of(part, result) for part in search.slices[:MAX_SHOWN]]),
         result=result,
     )
 
@@ -348,12 +381,17 @@ def _images(result: EvaluationResult, data: LabeledImages) -> pd.DataFrame:
     )
 
 
-def _thumbnails(data: LabeledImages, images: pd.DataFrame, bad: pd.DataFrame) -> dict[str, list]:
-    """Small images with captions: those that speak most against each bad class, and those whose label is doubtful."""
+def _thumbnails(
+    data: LabeledImages, images: pd.DataFrame, bad: pd.DataFrame, slices: list[np.ndarray]
+) -> dict[str, list]:
+    """Small images with captions: those that speak most against each bad class, those of each slice, and those whose
+    label is doubtful.
+    """
     labelled = bool((data.labels >= 0).any())
     order = np.argsort(images["margin"].to_numpy(), kind="stable")
     classes = images["label_class" if labelled else "prediction_class"].to_numpy()[order]
     chosen = {str(c): order[classes == c][:IMAGES_PER_CLASS] for c in bad["class"].head(MAX_IMAGES // IMAGES_PER_CLASS)}
+    chosen |= {f"slice {i}": rows for i, rows in enumerate(slices)}
     if labelled:
         chosen["labels"] = order[images["margin"].to_numpy()[order] < 0][: 2 * IMAGES_PER_CLASS]
     rows = images.to_dict("records")

@@ -19,20 +19,20 @@ from clipnb._format import percent, plain
 
 FORMAT = "clipnb-report-1"
 MAX_ROWS = 1000  # the page shows this many rows of a table; JSON and CSV have all of them
+COUNTS = {"classes_at_zero", "classes_at_zero_change"}  # an estimate and the ends of an interval need not be whole
 # Columns of numbers that are no fractions: cosines, correlations, probabilities and counts.
-NOT_PERCENT = {
+NOT_PERCENT = COUNTS | {
     "margin",
     "margin_no_labels",
     "similarity",
     "rival_cosine",
     "nearest_cosine",
+    "word_cosine",
     "rho",
     "rho_low",
     "rho_high",
     "auc",
     "p",
-    "classes_at_zero",
-    "classes_at_zero_change",
 }
 
 
@@ -164,6 +164,8 @@ def cell(column: str, value: Any) -> dict:
 def _number(column: str, value: float) -> str:
     if column not in NOT_PERCENT:
         return percent(value)
+    if column in COUNTS:
+        return f"{value:.1f}"
     return f"{value:.0f}" if abs(value) > 1 and value.is_integer() else f"{value:.3f}"
 
 
@@ -171,17 +173,25 @@ def as_table(table: pd.DataFrame) -> dict:
     """Return columns and cells of the first rows, and how many more rows there are, for the template."""
     rows = [[cell(column, row[column]) for column in table] for row in table.head(MAX_ROWS).to_dict("records")]
     more = len(table) - len(rows)
-    return {
-        "columns": [str(column).replace("_", " ") for column in table],
-        "rows": rows,
-        "more": f"{more} more rows are in the JSON and CSV files." if more > 0 else "",
-    }
+    return {**_columns(table, rows), "more": f"{more} more rows are in the JSON and CSV files." if more > 0 else ""}
 
 
 def as_score_table(table: pd.DataFrame) -> dict:
     """Return the same for a table of scores: the name in the first column, numbers in the others."""
     rows = [
-        [{"shown": name.replace("_", " ")}, *(cell(name, value) for value in values)]
+        [
+            {"shown": name.replace("_", " ")},
+            *(
+                cell(column if column in NOT_PERCENT else name, value)
+                for column, value in zip(table.columns[1:], values)
+            ),
+        ]
         for name, *values in table.itertuples(index=False)
     ]
-    return {"columns": [str(column).replace("_", " ") for column in table], "rows": rows}
+    return _columns(table, rows)
+
+
+def _columns(table: pd.DataFrame, rows: list[list[dict]]) -> dict:
+    """Rows with the names of their columns, and which of these hold numbers."""
+    numeric = [any(row[i].get("exact") is not None for row in rows) for i in range(table.shape[1])]
+    return {"columns": [str(column).replace("_", " ") for column in table], "numeric": numeric, "rows": rows}

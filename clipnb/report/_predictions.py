@@ -16,6 +16,7 @@ from clipnb import prompts
 from clipnb._checks import require_attribute, text_of, whole_number
 from clipnb._files import path_of
 from clipnb._format import percent, thumbnail
+from clipnb.datasets import every_second
 from clipnb.errors import InputError
 from clipnb.evaluation import EvaluationResult
 from clipnb.explain import explain_classes, order_finding
@@ -23,7 +24,11 @@ from clipnb.intervals import proportion
 from clipnb.predictions import Predictions, read_predictions, same_images
 from clipnb.report._page import as_score_table, as_table, cell, first_names, plain_text, short
 from clipnb.report._report import Report
+from clipnb.report._routing import route, routing_advice
+from clipnb.report._slices import MAX_SHOWN as MAX_SLICES
+from clipnb.report._slices import slice_advice, slice_section, slice_summary, slice_table
 from clipnb.report._upgrade import Upgrade, upgrade_of
+from clipnb.slices import Slice, SliceSearch, find_slices
 from clipnb.worst import worst_classes
 
 MAX_LISTED = 100_000  # images of a report's table; larger files are not copied into it
@@ -72,6 +77,7 @@ class PredictionsReport(Report):
             "text": "The most frequent wrong answers, and their share of the images with that label.",
             **as_table(self.confusions.drop(columns=["label_class", "prediction_class"], errors="ignore").head(30)),
         }
+        yield slice_section(self.slices, self.summary, self.thumbnails)
         for title in ("The names", "All classes"):
             yield by_title[title]
 
@@ -159,6 +165,9 @@ def audit_predictions(
     # Names that are numbers or ids make bad prompts, but predictions need none.
     odd = [finding for finding in prompts.lint(names, ("{}",)) if "instead of a classname" not in finding.what]
     findings = [*([permuted] if permuted else []), *odd]
+    scores = predictions.scores
+    routed = {} if scores is None or np.isnan(scores).any() else route(scores, result.predictions, result.labels)
+    search = _search(predictions)
     listed = len(predictions) <= MAX_LISTED
     remarks = []
     if not listed:
@@ -166,7 +175,9 @@ def audit_predictions(
     if result.num_unlabelled:
         remarks.append(f"{result.num_unlabelled} rows without a label are in no score")
     table = _images(predictions, np.arange(len(predictions)) if listed else np.arange(0))
-    thumbnails = {} if folder is None else _thumbnails(predictions, bad, folder, remarks)
+    found = [] if search is None else search.slices
+    slices = slice_table(search or SliceSearch([], [], 0), result, names, lambda rows: predictions.ids(np.sort(rows)))
+    thumbnails = {} if folder is None else _thumbnails(predictions, bad, found, folder, remarks)
     name = Path(predictions.source).name
     summary = {
         "dataset": name,
@@ -176,11 +187,13 @@ def audit_predictions(
         "remarks": remarks,
         "never_predicted": int((result.confusion.sum(axis=0) == 0).sum()),
         **result.summary(k=worst_k),
+        **routed,
+        **({} if search is None else slice_summary(search)),
         "made": text_of(made, "made") if made is not None else datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
     }
     return PredictionsReport(
         summary=summary,
-        advice=_advice(summary, findings, explained, result),
+        advice=_advice(summary, findings, explained, slices, result),
         findings=pd.DataFrame(map(asdict, findings), columns=["what", "where", "advice"]),
         worst=explained.drop(columns=["margin", "rival_cosine", "nearest_text", "nearest_cosine", "to_synonyms"]),
         classes=_classes(result, names),
@@ -188,6 +201,7 @@ def audit_predictions(
         reliability=pd.DataFrame(),
         unreadable=pd.DataFrame(),
         images=table,
+        slices=slices,
         confusions=_confusions(result, names),
         thumbnails=thumbnails,
         result=result,
@@ -286,6 +300,17 @@ def _confusions(result: EvaluationResult, names: list[str]) -> pd.DataFrame:
     )
 
 
+def _search(predictions: Predictions) -> SliceSearch | None:
+    """Slices by the best class other than the label, if the file has more than one class for each image."""
+    if predictions.topk.shape[1] < 2:
+        return None
+    first, second = predictions.topk[:, 0], predictions.topk[:, 1]
+    labels = predictions.labels
+    rivals = np.where(first == labels, second, first)
+    classes = np.unique(labels[labels >= 0])
+    return find_slices(predictions.predictions, labels, every_second(labels), classes, rivals=rivals)
+
+
 def _images(predictions: Predictions, rows: np.ndarray) -> pd.DataFrame:
     names = np.array([*predictions.classnames, None], dtype=object)
     labels, predicted = predictions.labels[rows], predictions.predictions[rows]
@@ -301,15 +326,22 @@ def _images(predictions: Predictions, rows: np.ndarray) -> pd.DataFrame:
     return pd.DataFrame(table)
 
 
-def _thumbnails(predictions: Predictions, bad: np.ndarray, folder: Path, remarks: list[str]) -> dict[str, list]:
-    """Images of each bad class with a wrong answer, those of the highest score first; what is not there is a remark."""
+def _thumbnails(
+    predictions: Predictions, bad: np.ndarray, slices: Sequence[Slice], folder: Path, remarks: list[str]
+) -> dict[str, list]:
+    """Images with a wrong answer of each bad class and slice, the highest scores first; one that is missing is a
+    remark.
+    """
     scores = (
         np.zeros(len(predictions)) if predictions.scores is None else np.nan_to_num(predictions.scores, nan=-np.inf)
     )
-    wanted: dict[int, int] = {}  # row -> class
-    for c in bad[: MAX_SHOWN // SHOWN]:
-        rows = np.flatnonzero((predictions.labels == c) & (predictions.predictions != c))
-        wanted |= dict.fromkeys(rows[np.argsort(-scores[rows], kind="stable")][:SHOWN].tolist(), int(c))
+    groups = {str(c): np.flatnonzero(predictions.labels == c) for c in bad[: MAX_SHOWN // SHOWN]}
+    groups |= {f"slice {i}": part.members for i, part in enumerate(slices[:MAX_SLICES])}
+    wanted: dict[int, list[str]] = {}  # row -> groups
+    for key, rows in groups.items():
+        rows = rows[predictions.predictions[rows] != predictions.labels[rows]]
+        for row in rows[np.argsort(-scores[rows], kind="stable")][:SHOWN].tolist():
+            wanted.setdefault(row, []).append(key)
     rows = sorted(wanted)
     shown: dict[str, list] = {}
     missing: list[str] = []
@@ -319,9 +351,9 @@ def _thumbnails(predictions: Predictions, bad: np.ndarray, folder: Path, remarks
             missing.append(text)
             continue
         caption = f"called {short(predictions.classnames[predictions.predictions[row]])}"
-        shown.setdefault(str(wanted[row]), []).append(
-            {"source": source, "caption": caption, "id": short(plain_text(text), 200)}
-        )
+        for key in wanted[row]:
+            image = {"source": source, "caption": caption, "id": short(plain_text(text), 200)}
+            shown.setdefault(key, []).append(image)
     if missing and not shown:
         raise InputError(
             f"Expected the ids of {predictions.source} as paths in {folder}, got {missing[0]!r}, which is not an "
@@ -348,7 +380,11 @@ def _thumbnail(folder: Path, text: str) -> str | None:
 
 
 def _advice(
-    summary: dict, findings: Sequence[prompts.Finding], bad: pd.DataFrame, result: EvaluationResult
+    summary: dict,
+    findings: Sequence[prompts.Finding],
+    bad: pd.DataFrame,
+    slices: pd.DataFrame,
+    result: EvaluationResult,
 ) -> list[str]:
     """What to do first; each sentence rests on a number of the report."""
     steps = []
@@ -369,6 +405,7 @@ def _advice(
             f"Do not rely on the predictions for the {count} classes of which no image is right; route them to a "
             f"person."
         )
+    steps += routing_advice(summary)
     for kind, advice in (
         ("name collision", "Give {} a name of its own: its images go to a class with nearly the same name."),
         (
@@ -379,6 +416,7 @@ def _advice(
     ):
         if len(rows := bad.loc[bad["verdict"] == kind]):
             steps.append(advice.format(first_names(rows)))
+    steps += slice_advice(slices)
     few = bad.attrs.get("min_images")
     images = result.correct_and_total[1]
     if few and not guessing and (count := int(((images > 0) & (images < few)).sum())):

@@ -22,8 +22,9 @@ from clipnb.errors import InputError
 from clipnb.evaluation import EvaluationResult
 from clipnb.report._atlas import class_atlas
 from clipnb.report._page import FORMAT, ReportPage, as_score_table, as_table, cell, short
+from clipnb.report._slices import slice_section
 
-TABLES = ("findings", "worst", "classes", "wordings", "reliability", "unreadable", "images", "left_out")
+TABLES = ("findings", "worst", "classes", "wordings", "reliability", "unreadable", "images", "left_out", "slices")
 
 
 @dataclass(frozen=True, repr=False)
@@ -44,6 +45,8 @@ class Report(ReportPage):
         unreadable: files that could not be read: id, reason.
         images: every image: id, label, prediction, similarity, margin, rival, and two class indices.
         left_out: other items that no score counts: reason, count, examples.
+        slices: groups of images inside a class that are right less often than its other images
+            (`slices.find_slices`).
         thumbnails: images on the page: those of each bad class, and "labels"; not in the JSON.
         result: scores of each image in the order of `images`; not in the JSON.
     """
@@ -56,6 +59,7 @@ class Report(ReportPage):
     unreadable: pd.DataFrame
     images: pd.DataFrame
     left_out: pd.DataFrame = field(default_factory=pd.DataFrame)
+    slices: pd.DataFrame = field(default_factory=pd.DataFrame)
     thumbnails: dict[str, list] = field(default_factory=dict)
     result: EvaluationResult | None = None
 
@@ -71,7 +75,8 @@ class Report(ReportPage):
             content = json.loads(read_text(path_of(path, "path")))
             if content["format"] != FORMAT or content["kind"] != cls.__name__:
                 raise ValueError("another format")
-            content.setdefault("left_out", [])  # reports of version 0.1 do not have it
+            for name in ("left_out", "slices"):  # reports of version 0.1 do not have them
+                content.setdefault(name, [])
             # dict() refuses rows that are no mappings, which pandas would accept.
             tables: dict[str, Any] = {name: pd.DataFrame([dict(row) for row in content[name]]) for name in TABLES}
             return cls(summary=dict(content["summary"]), advice=list(content["advice"]), **tables)
@@ -171,6 +176,7 @@ class Report(ReportPage):
                 "text": "What the numbers say about the reason, with images that got a wrong answer.",
                 "cards": self._cards(),
             }
+            yield slice_section(self.slices, self.summary, self.thumbnails)
         else:
             yield {"title": "Classes won most narrowly", "text": self._caveat(), "cards": self._cards()}
         yield self._atlas()

@@ -5,26 +5,24 @@ from __future__ import annotations
 import numpy as np
 
 from clipnb.datasets import every_second
-from clipnb.evaluation import EvaluationResult
-from clipnb.margin import prediction_confidence
+from clipnb.intervals import Score
 from clipnb.reject import confirm_on_halves
 
 WANTED = 0.95  # share of right answers among those that the model keeps
 NAME = f"{100 * WANTED:.0f}"
 
 
-def route(vectors: np.ndarray, result: EvaluationResult, logit_scale: float, logit_bias: float | None) -> dict:
+def route(confidence: np.ndarray, predictions: np.ndarray, labels: np.ndarray) -> dict:
     """The entries of an audit's summary: share of images to send to a person, and how right the others are.
 
     Each half of every class is answered by the threshold of the confidence that the other half chooses. Empty where
     there are too few labelled images for two halves.
     """
-    known = result.labels >= 0
-    half = every_second(result.labels[known])
+    known = labels >= 0
+    half = every_second(labels[known])
     if not half.any():
         return {}
-    confidence = prediction_confidence(vectors[known], result.classifier, logit_scale, logit_bias)
-    found = confirm_on_halves(confidence, (result.predictions == result.labels)[known], half, WANTED)
+    found = confirm_on_halves(confidence[known], (predictions == labels)[known], half, WANTED)
     kept = found.precision if found.answered else None
     return {
         f"to_a_person_for_{NAME}": found.rejected.value,
@@ -40,11 +38,10 @@ def routing_advice(summary: dict) -> list[str]:
     if not share:
         return []
     if kept is None:
-        return [f"No level of the model's confidence keeps {WANTED:.0%} of its answers right: all need a second look."]
-    low, high = summary[f"to_a_person_for_{NAME}_ci"]
-    ends = summary[f"precision_of_the_rest_{NAME}_ci"]
+        return [f"No level of the model's confidence keeps {NAME} % of its answers right: all need a second look."]
+    sent = Score(share, *summary[f"to_a_person_for_{NAME}_ci"])
+    right = Score(kept, *summary[f"precision_of_the_rest_{NAME}_ci"])
     return [
-        f"Send the {share:.0%} of the images that the model is least sure of to a person ({low:.0%} to {high:.0%}) if "
-        f"its answers are to be right on {WANTED:.0%}: of those that are left, {kept:.1%} were "
-        f"({ends[0]:.1%} to {ends[1]:.1%})."
+        f"Send the {sent:.0%} of the images that the model is least sure of to a person if its answers are to be right "
+        f"on {NAME} %: of those that are left, {right:.1%} were."
     ]

@@ -205,13 +205,13 @@ def _advice(summary: dict, scores: pd.DataFrame, killed: pd.DataFrame, sure: pd.
     ]
     if len(killed):
         advice.append(
-            f"Before you switch to B: {len(killed)} classes that A recognises fall to 0 % ({first_names(killed)}); "
-            f"{summary['classes_revived']} rise from 0 %."
+            f"Before you switch to B: of the classes that A recognises, {len(killed)} fall to 0 % "
+            f"({first_names(killed)}); {summary['classes_revived']} rise from 0 %."
         )
     if len(sure):
         advice.append(
-            f"Beyond chance, with all classes considered at once: {summary['classes_lost_beyond_chance']} classes "
-            f"lose, "
-            f"{summary['classes_won_beyond_chance']} win ({first_names(sure)})."
+            "Beyond chance, with all classes considered at once, A is better on "
+            f"{summary['classes_lost_beyond_chance']} of them and B on {summary['classes_won_beyond_chance']} "
+            f"({first_names(sure)})."
         )
     return advice

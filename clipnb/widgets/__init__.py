@@ -15,6 +15,7 @@ from clipnb.widgets._luck import LuckExplorer
 from clipnb.widgets._paradox import ParadoxExplorer
 from clipnb.widgets._prompts import PromptWeightExplorer
 from clipnb.widgets._recall import RecallAtKExplorer
+from clipnb.widgets._reject import RejectExplorer
 from clipnb.widgets._threshold import ThresholdExplorer
 from clipnb.widgets._transfer import TransferExplorer
 
@@ -29,6 +30,7 @@ __all__ = [
     "ParadoxExplorer",
     "PromptWeightExplorer",
     "RecallAtKExplorer",
+    "RejectExplorer",
     "ThresholdExplorer",
     "TransferExplorer",
 ]

@@ -13,7 +13,7 @@ import pytest
 from axe_playwright_python.base import AXE_SCRIPT
 from PIL import Image
 
-from clipnb import margin, widgets
+from clipnb import intervals, margin, metrics, widgets
 from clipnb.errors import InputError
 from clipnb.intervals import Score
 from clipnb.margin import mean_by_class
@@ -92,6 +92,7 @@ def ensemble_accuracy(weights):
 def every_figure(data, result):
     return {
         "recall": widgets.RecallAtKExplorer(data, result),
+        "reject": widgets.RejectExplorer(data, SCORES, [1, 1, 0, 1, 0, 0, 1, 0, 0]),
         "confusion": widgets.ConfusionExplorer(data, result),
         "threshold": widgets.ThresholdExplorer(data, SCORES, data.labels == 0, name=data.classnames[0]),
         "paradox": widgets.ParadoxExplorer(rare=data.classnames[0]),
@@ -123,6 +124,20 @@ def test_recall_sample_is_seeded_and_a_missing_label_has_rank_zero():
     first, again = (widgets.RecallAtKExplorer(data, result, count=4, seed=3).content for _ in range(2))
     assert first == again
     assert widgets.RecallAtKExplorer(data, result, indices=[1]).content["pictures"][0]["rank"] == 0
+
+
+def test_rejection_numbers_equal_those_of_the_curve_and_ties_are_answered_together():
+    rng = np.random.default_rng(0)
+    data, confidence, right = Pictures([0] * 250), rng.integers(0, 40, 250) / 40, rng.random(250) < 0.7
+    content = widgets.RejectExplorer(data, confidence, right).content
+    coverage, risk, thresholds = metrics.risk_coverage_curve(confidence, right)
+    for t, threshold in enumerate(content["thresholds"]):
+        (place,) = np.flatnonzero(thresholds == threshold)
+        assert content["answered"][t] == round(250 * coverage[place]) >= 2.5 * (t + 1) - 1
+        assert content["precision"][t] == pytest.approx(1 - risk[place])
+        low, high = intervals.proportion(content["right"][t], content["answered"][t])[1:]
+        assert (content["low"][t], content["high"][t]) == (low, high)
+    assert content["answered"][-1] == 250 and len(content["pictures"]) == 30
 
 
 def test_confusion_counts_and_scores():
@@ -289,6 +304,13 @@ def test_data_over_the_limit_is_refused():
         ),
         (lambda d, r: widgets.RecallAtKExplorer(d, r, indices=[8]), "`indices` of labelled images"),
         (lambda d, r: setattr(widgets.RecallAtKExplorer(d, r), "k", 4), "`k` from 1 to 3, got 4"),
+        (lambda d, r: widgets.RejectExplorer(d, SCORES[:3], [True] * 9), r"`confidence` of shape \(N,\) = \(9,\), got"),
+        (lambda d, r: widgets.RejectExplorer(d, SCORES, [True] * 3), r"`right` of shape \(9,\), got \(3,\)"),
+        (lambda d, r: widgets.RejectExplorer(d, SCORES, [True] * 9, precision=2), "`precision` above 0 and at most 1"),
+        (
+            lambda d, r: setattr(widgets.RejectExplorer(d, SCORES, [True] * 9), "answered", 0),
+            "`answered` from 1 to 100",
+        ),
         (lambda d, r: widgets.ConfusionExplorer(d, r, classes=[1]), "`classes` with at least two different classes"),
         (
             lambda d, r: widgets.ThresholdExplorer(d, SCORES[:3], [True] * 9),
@@ -464,6 +486,7 @@ def test_theme_change_needs_no_reload(opened):
     "name",
     [
         "recall",
+        "reject",
         "confusion",
         "threshold",
         "paradox",
@@ -503,6 +526,22 @@ def test_recall_numbers_agree_at_every_k(opened):
         lit = sum(0 < picture["rank"] <= k for picture in content["pictures"])
         assert view.value("recall", "lit") == lit == view.figure("recall").locator('[data-tone="yes"]').count()
         view.page.keyboard.press("ArrowRight")
+
+
+def test_rejection_numbers_agree_along_the_slider(opened):
+    figures, view = opened()
+    content = figures["reject"].content
+    assert view.trait("reject", "answered") == 100
+    slider = view.figure("reject").locator("input")
+    for t in (0, 33, 60, 99):
+        slider.evaluate("(node, t) => { node.value = t; node.dispatchEvent(new Event('input')); }", t + 1)
+        for number in ("answered", "right", "precision"):
+            assert view.value("reject", number) == content[number][t]
+        ends = f"[{100 * content['low'][t]:.1f}, {100 * content['high'][t]:.1f}]"
+        assert ends in view.figure("reject").locator('[data-name="precision"]').inner_text()
+        assert view.value("reject", "person") == content["total"] - content["answered"][t]
+        kept = sum(picture["confidence"] >= content["thresholds"][t] for picture in content["pictures"])
+        assert view.figure("reject").locator(".clipnb-group").first.locator("img").count() == kept
 
 
 def test_recall_picture_tells_its_guesses_on_focus(opened):

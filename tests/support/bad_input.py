@@ -459,6 +459,18 @@ ROWS = {
         },
         {"confidence": "floats", "threshold": "number"},
     ),
+    "slices.find_slices": (
+        lambda: {
+            "predictions": [0, 1, 1],
+            "labels": [0, 1, 0],
+            "half": [0, 1, 1],
+            "classes": [0, 1],
+            "rivals": [1, 0, 1],
+            "vectors": EYE,
+            "words": EYE,
+        },
+        {"half": "truths", "rivals": "indices", "classes": "indices", "significance": "number", "words": "floats"},
+    ),
     "retrieval.evaluate_retrieval": (
         lambda: {"image_vectors": EYE, "text_vectors": EYE, "image_of_text": [0, 1, 2]},
         {
@@ -747,6 +759,16 @@ ROWS = {
         lambda: {"data": made.data, "result": made.scored, "indices": [0, 1]},
         dict(UNCHECKED),
     ),
+    "widgets.RejectExplorer": (
+        lambda: {
+            "data": made.data,
+            "confidence": [0.1, 0.2, 0.3, 0.4],
+            "right": [0, 0, 1, 1],
+            "indices": [0, 1],
+            "precision": 0.9,
+        },
+        {"data": "free", "confidence": "floats", "right": "truths", "precision": "number"},
+    ),
     "widgets.ConfusionExplorer": (
         lambda: {"data": made.data, "result": made.scored, "classes": [0, 1]},
         dict(UNCHECKED),
@@ -838,6 +860,8 @@ NOT_CALLED = {
     "InputError": "an exception",
     "describe.AnswerError": "an exception",
     "rehearsal.PlantedBenchmark": "made by make_benchmark",
+    "slices.Slice": "made by find_slices",
+    "slices.SliceSearch": "made by find_slices",
     "evaluation.EvaluationResult": "made by evaluate",
     "evaluation.evaluate": "is clipnb.evaluate",
     "evaluation.evaluate_prompts": "is clipnb.evaluate_prompts",
@@ -916,7 +940,8 @@ ALLOWED = [  # function, argument, mutation (regular expressions), and why it is
         "looked at by the methods that use it: zpe_scores, autoclip_weights",
     ),
     (r".*", "ks", "wrong type: list", "a list of depths is valid"),
-    (r"explain.*", "classes", "empty|mismatched.*", "any classes in any order"),
+    (r"explain.*|slices.*", "classes", "empty|mismatched.*", "any classes in any order"),
+    (r"slices.*", "words", "mismatched: longer", "any number of words"),
     (r"explain.explain_classes", "cmm|classifier", "wrong type: None", "not known, as for predictions from a file"),
     (r"explain.*", "cmm", "NaN|infinity|huge.*", "shown as it is; NaN without images"),
     (r"explain.*|plots.*", "confusion|num_classes", "huge.*", "a count of any size"),
@@ -1128,6 +1153,7 @@ OF_OPTIONS = {  # option: values that no run may take; counts, numbers and choic
     "--images": ["no/such", __file__, LONG],
     "--split": [""],
     "--store": [LONG, __file__],
+    "--words": ["no/such.txt", LONG],
     "--templates": ["", "no-such-set", LONG, __file__],
     "--json": ["no/such/x.json", ".", LONG],
     "--out": ["no/such/x", ".", LONG],

@@ -37,6 +37,7 @@ FLOW = [
     "intervals",
     "metrics",
     "reject",
+    "slices",
     "_class_prior",
     "worst",
     "margin",
@@ -130,6 +131,7 @@ PUBLIC = {
     ],
     "zeroshot": ["prompt_vectors", "zero_shot_classifier", "hard_views"],
     "paired": ["compare", "paired_differences", "differences_of_predictions", "chosen_on_halves"],
+    "slices": ["Slice", "SliceSearch", "find_slices"],
     "reject": ["choose_threshold", "confirm", "confirm_on_halves", "accepted_by_class"],
     "worst": [
         "worst_classes",
@@ -228,6 +230,7 @@ PUBLIC = {
     ],
     "widgets": [
         "RecallAtKExplorer",
+        "RejectExplorer",
         "ConfusionExplorer",
         "ThresholdExplorer",
         "ParadoxExplorer",

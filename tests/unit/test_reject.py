@@ -170,5 +170,5 @@ def test_an_audit_says_what_to_send_to_a_person(noisy):
     report = clipnb.audit(noisy, colours(), made="today")
     share, kept = report.summary["to_a_person_for_95"], report.summary["precision_of_the_rest_95"]
     assert 0 < share < 1 and kept > report.summary["accuracy"]
-    assert any(line.startswith(f"Send the {share:.0%} of the images") for line in report.advice)
+    assert any(line.startswith(f"Send the {100 * share:.0f} % [") for line in report.advice)
     assert {"to_a_person_for_95", "precision_of_the_rest_95"} <= set(report.scores["score"])
