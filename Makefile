@@ -16,7 +16,7 @@ API_SOURCES := $(shell find clipnb -name '*.py' -o -name '*.md')
 # nothing outside this folder is touched: text vectors are kept here too
 export CLIPNB_CACHE ?= $(CURDIR)/.cache/clipnb
 
-.PHONY: help book pdf notebooks check test bench linkcheck lock clean install
+.PHONY: help book pdf kit lab notebooks check test bench linkcheck lock clean install
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -30,6 +30,14 @@ book: notebooks ## run the notebooks and build the book into _build/html
 pdf: book ## the book as one PDF, _build/book.pdf (needs a Chromium, as the tests do)
 	@$(VENV)/bin/python -m tools.book.chromium
 	@$(VENV)/bin/python -m tools.book.pdf
+
+kit: book ## for lecturers: slides (HTML and PDF), quizzes for Moodle and QTI, question bank and answer key
+	@$(VENV)/bin/python -m tools.book.chromium
+	@$(VENV)/bin/python -m tools.book.slides
+	@$(VENV)/bin/python -m tools.book.quizzes
+
+lab: install ## open the notebooks in JupyterLab
+	@$(VENV)/bin/jupyter lab notebooks
 
 notebooks: install ## run the notebooks that changed, into book/notebooks
 	@$(VENV)/bin/python -m tools.book.run_notebooks
