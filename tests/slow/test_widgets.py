@@ -883,7 +883,18 @@ def test_a_guess_stays_when_the_answer_is_shown(opened):
 
 def test_every_figure_says_how_its_numbers_are_computed(opened):
     _, view = opened()
-    for name in ("recall", "confusion", "threshold", "paradox", "atlas", "prompts", "editor", "luck", "transfer"):
+    for name in (
+        "recall",
+        "confusion",
+        "threshold",
+        "reject",
+        "paradox",
+        "atlas",
+        "prompts",
+        "editor",
+        "luck",
+        "transfer",
+    ):
         lines = view.figure(name).locator(".clipnb-formulas p").all_inner_texts()
         assert lines and all("=" in line for line in lines), name
         slider = view.figure(name).locator('input[type="range"]').first
