@@ -368,7 +368,7 @@ def test_a_cell_of_the_confusion_matrix_opens_its_pictures(chapter, icons):
             opened += 1
             cell.click()
             said = figure.locator(".clipnb-picture").all_inner_texts()
-            assert len(said) == int(shown) and all(
+            assert 0 < len(said) <= int(shown) and all(
                 names[i] in text and f"predicted {names[j]}" in text for text in said
             )
             assert value(figure, "recall") == pytest.approx(icons.bare.per_class_accuracy[classes[i]], abs=0.09)
