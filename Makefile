@@ -16,7 +16,7 @@ API_SOURCES := $(shell find clipnb -name '*.py' -o -name '*.md')
 # nothing outside this folder is touched: text vectors are kept here too
 export CLIPNB_CACHE ?= $(CURDIR)/.cache/clipnb
 
-.PHONY: help book pdf notebooks check test bench linkcheck lock clean install
+.PHONY: help book pdf kit lab notebooks check test bench linkcheck lock clean install
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -31,6 +31,14 @@ pdf: book ## the book as one PDF, _build/book.pdf (needs a Chromium, as the test
 	@$(VENV)/bin/python -m tools.book.chromium
 	@$(VENV)/bin/python -m tools.book.pdf
 
+kit: book ## for lecturers: slides (HTML and PDF), quizzes for Moodle and QTI, question bank and answer key
+	@$(VENV)/bin/python -m tools.book.chromium
+	@$(VENV)/bin/python -m tools.book.slides
+	@$(VENV)/bin/python -m tools.book.quizzes
+
+lab: install ## open the notebooks in JupyterLab
+	@$(VENV)/bin/jupyter lab notebooks
+
 notebooks: install ## run the notebooks that changed, into book/notebooks
 	@$(VENV)/bin/python -m tools.book.run_notebooks
 
@@ -40,11 +48,14 @@ $(PAGE): $(BOOK_SOURCES) $(API_SOURCES) $(wildcard benchmarks/results/*.md) book
 	@echo "Building the pages ..."
 	@$(VENV)/bin/jupyter-book build book/ --config _config.yml --path-output . -W -n --keep-going --quiet >/dev/null
 
+# examples of many seconds each, which `make test` runs
+SLOW_DOCTESTS := clipnb/zeroshot.py::clipnb.zeroshot.hard_views clipnb/paper/methods.py::clipnb.paper.methods.compare_methods \
+  clipnb/paper/reproduce.py::clipnb.paper.reproduce.rehearse clipnb/paper/reproduce.py::clipnb.paper.reproduce.reproduce
 check: install ## before a commit: format, lint, types, unit tests and doctests (about two minutes)
 	@$(VENV)/bin/ruff format --check .
 	@$(VENV)/bin/ruff check .
 	@$(VENV)/bin/basedpyright
-	@$(VENV)/bin/pytest -q -n auto tests/unit clipnb
+	@$(VENV)/bin/pytest -q -n auto tests/unit clipnb -m "not slow" $(addprefix --deselect ,$(SLOW_DOCTESTS))
 
 test: book ## everything that proves the project: unit tests, doctests, notebooks, the book in a browser
 	@$(VENV)/bin/python -m tools.book.chromium

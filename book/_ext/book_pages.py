@@ -4,7 +4,7 @@ notebooks, and names that screen readers need and the theme does not give. See l
 
 import json
 import re
-from base64 import b64decode
+from base64 import b64decode, b64encode
 from html import escape
 from io import BytesIO
 from pathlib import Path
@@ -66,13 +66,28 @@ def tail(app) -> tuple[int, int, list[dict]]:
     notebook = next(notebook for path, notebook in executed(app) if path.stem == "05_worst_categories")
     numbers = numbers_of(notebook)
     zero, classes = (int(numbers[f"ch5-{name}"].replace(",", "")) for name in ("zero", "classes"))
-    rows = [
-        row
-        for state in live_figures(notebook).values()
-        for row in state["content"].get("rows", [])
-        if row["accuracy"] == 0
-    ]
-    return zero, classes, [{"name": row["name"], **row["pictures"][0]} for row in rows[:PICTURES]]
+    atlas = next(state["content"] for state in live_figures(notebook).values() if "sheet" in state["content"])
+    return zero, classes, repeated_mistakes(atlas)[:PICTURES]
+
+
+def repeated_mistakes(atlas: dict) -> list[dict]:
+    """Of each class that is never recognised and is taken for the same other class at least twice, an image."""
+    sheet = Image.open(BytesIO(b64decode(atlas["sheet"]["src"].partition(",")[2]))).convert("RGB")
+    side, columns, names = atlas["sheet"]["side"], atlas["sheet"]["columns"], atlas["names"]
+    places = {}
+    for place, (actual, predicted, _) in enumerate(atlas["images"]):
+        places.setdefault((actual, predicted), place)
+    found = []
+    for c, right, answers in zip(atlas["classes"], atlas["right"], atlas["answers"], strict=True):
+        rival, times = answers[0] if answers else (c, 0)
+        if right or times < 2 or (c, rival) not in places:
+            continue
+        row, column = divmod(places[c, rival], columns)
+        file = BytesIO()
+        sheet.crop((side * column, side * row, side * (column + 1), side * (row + 1))).save(file, "PNG")
+        source = "data:image/png;base64," + b64encode(file.getvalue()).decode()
+        found.append({"name": names[c], "src": source, "guess": names[rival], "times": times})
+    return sorted(found, key=lambda mistake: -mistake["times"])
 
 
 def squares(zero: int, classes: int) -> str:

@@ -5,14 +5,17 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
-import pandas as pd
 
 from clipnb._files import write_atomically
 from clipnb._format import percent, plain
-from clipnb.intervals import Score
+
+if TYPE_CHECKING:  # a help text needs neither
+    import pandas as pd
+
+    from clipnb.intervals import Score
 
 
 def note(line: object) -> None:
@@ -22,6 +25,8 @@ def note(line: object) -> None:
 
 def write_json(content: Mapping, json_file: str | None) -> None:
     """Write JSON to a file, or to standard output for "-"; a `Score` becomes a value `x` and an interval `x_ci`."""
+    from clipnb.intervals import Score
+
     flat: dict[str, Any] = {}
     for name, value in content.items():
         if isinstance(value, Score):
@@ -44,6 +49,8 @@ def write_result(content: Mapping, json_file: str | None, *tables: str | None) -
 
 def facts_text(facts: Mapping[str, Any]) -> str:
     """Return facts, one a line: name and value."""
+    import pandas as pd
+
     return _left(pd.DataFrame({"name": list(facts), "value": [_cell(value) for value in facts.values()]}), header=False)
 
 
@@ -60,6 +67,8 @@ def rows_text(title: str, rows: Sequence[Mapping[str, Any]]) -> str | None:
     """Return rows as a table under a title; None without rows."""
     if not rows:
         return None
+    import pandas as pd
+
     table = pd.DataFrame([{name: _cell(value) for name, value in row.items()} for row in rows]).fillna("-")
     return "\n".join([f"{title}:", *(f"  {line}" for line in _left(table).splitlines())])
 
@@ -68,12 +77,16 @@ def _left(table: pd.DataFrame, header: bool = True) -> str:
     """A table of texts, aligned to the left."""
     if table.empty:
         return ""
+    import pandas as pd
+
     padded = pd.DataFrame({name: cells.str.ljust(cells.str.len().max()) for name, cells in table.items()})
     text = padded.to_string(index=False, justify="left", header=header)
     return "\n".join(line.rstrip().removeprefix(" ") for line in text.splitlines())
 
 
 def _cell(value: Any) -> str:
+    from clipnb.intervals import Score
+
     if isinstance(value, (float, Score)):
         return format(value, ".4f")
     if isinstance(value, Mapping):

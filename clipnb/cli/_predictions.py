@@ -131,10 +131,9 @@ class Exports:
         json_file: str | None,
     ) -> None:
         """Write the files; the summary names the file of predictions, as the JSON file beside it finds it."""
-        from clipnb.predictions import write_predictions
-        from clipnb.report import write_model_card
-
         if self.predictions and result is not None:
+            from clipnb.predictions import write_predictions
+
             about = {
                 key: summary[key] for key in ("model", "pretrained", "model_fingerprint", "dataset") if key in summary
             }
@@ -142,6 +141,8 @@ class Exports:
             folder = Path(json_file).parent if json_file and json_file != "-" else Path()
             summary["predictions_file"] = Path(os.path.relpath(self.predictions, folder)).as_posix()
         if self.card:
+            from clipnb.report import write_model_card
+
             write_model_card(self.card, summary)
 
 

@@ -37,7 +37,7 @@ class ConfusionEditor(LiveFigure):
         >>> figure = ConfusionEditor([[9, 1], [2, 8]], ["cat", "dog"])
         >>> figure.factor = 10
         >>> numbers = figure.numbers()
-        >>> round(numbers["micro"], 3), numbers["macro"]
+        >>> round(numbers["micro"], 3), round(numbers["macro"], 3)
         (0.891, 0.85)
     """
 

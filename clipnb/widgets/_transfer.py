@@ -36,7 +36,7 @@ class TransferExplorer(LiveFigure):
         InputError: shapes differ, a score is not finite, or a set has no positive or nothing else.
 
     Example:
-        >>> figure = TransferExplorer(([0.1, 0.2, 0.3], [0, 1, 1]), ([0.15, 0.3, 0.1], [0, 1, 1]))
+        >>> figure = TransferExplorer(([0.1, 0.2, 0.3], [0, 1, 1]), ([0.12, 0.3, 0.1], [0, 1, 1]))
         >>> figure.costs()
         {'validation': 0, 'test': 1}
     """

@@ -3,6 +3,7 @@
 import base64
 import gzip
 import io
+import itertools
 import random
 import re
 import shutil
@@ -250,6 +251,17 @@ def draw(page, strokes):
         page.mouse.up()
 
 
+# what a browser does when a file is pasted into the page, or dropped on the canvas
+GIVE = """([way, content, name]) => {
+  const given = new DataTransfer();
+  given.items.add(new File([Uint8Array.from(atob(content), (c) => c.charCodeAt(0))], name));
+  const paste = new ClipboardEvent("paste", { clipboardData: given, cancelable: true });
+  const drop = new DragEvent("drop", { dataTransfer: given, cancelable: true });
+  if (way === "paste") document.dispatchEvent(paste);
+  else document.querySelector("[data-lab-canvas]").dispatchEvent(drop);
+}"""
+
+
 def spoken(lab, pattern):
     """Wait until the lab has told a screen reader what the pattern says."""
     lab.locator("[data-lab-status]", has_text=re.compile(pattern)).wait_for()
@@ -298,8 +310,66 @@ def test_the_draw_lab_gives_pythons_similarities_and_takes_own_names(open_page, 
     assert np.allclose(
         list(found.values()), similarity[0, best], atol=2e-3
     )  # shipped class vectors are in half precision
+    lab.locator("[data-lab-class]").select_option(label="two small drawings on a wall (yours)")
+    rank = int((similarity[0] > similarity[0, -1]).sum()) + 1
+    assert f"is at rank {rank} of {len(names)}:" in lab.locator("[data-lab-rank]").inner_text()
+    lab.locator(".lab-own button").click()
+    assert lab.locator("[data-lab-class] option", has_text="(yours)").count() == 0
     lab.locator("[data-lab-file]").set_input_files({**file, "buffer": b"not an image"})
     spoken(lab, "could not be read")
+
+
+def test_a_name_that_looks_like_markup_stays_a_name(open_page):
+    page = open_page("draw")
+    lab = started(page, "draw")
+    lab.locator("[data-lab-example]").first.click()
+    lab.locator("[data-lab-text]").click()
+    name = "<img src=x onerror=alert(1)>"
+    lab.locator("[data-lab-own] input").fill(name)
+    lab.locator("[data-lab-own] input").press("Enter")
+    lab.locator(".lab-own li", has_text=name).wait_for()
+    assert lab.locator("img[src=x]").count() == 0
+    lab.locator("[data-lab-own] input").fill(name)
+    lab.locator("[data-lab-own] input").press("Enter")
+    spoken(lab, "in the list already")
+
+
+def test_a_house_drawn_with_a_finger_on_a_phone_is_a_house(open_page):
+    page = open_page("draw", viewport={"width": 390, "height": 844}, has_touch=True, is_mobile=True)
+    lab = started(page, "draw")
+    canvas = page.locator("[data-lab-canvas]")
+    canvas.scroll_into_view_if_needed()
+    box, top = canvas.bounding_box(), page.evaluate("scrollY")
+    scale = box["width"] / 280
+    finger = page.context.new_cdp_session(page)
+
+    def touch(kind, *points):
+        finger.send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": [{"x": x, "y": y} for x, y in points]})
+
+    for stroke in HOUSE:
+        places = [(box["x"] + x * scale, box["y"] + y * scale) for x, y in stroke]
+        touch("touchStart", places[0])
+        for (x0, y0), (x1, y1) in itertools.pairwise(places):
+            for step in range(1, 6):
+                touch("touchMove", (x0 + (x1 - x0) * step / 5, y0 + (y1 - y0) * step / 5))
+        touch("touchEnd")
+    spoken(lab, "Most similar: .*home")
+    assert page.evaluate("scrollY") == top, "drawing scrolled the page"
+
+
+@pytest.mark.parametrize("way", ["paste", "drop"])
+def test_an_image_is_pasted_and_dropped(open_page, model, way):
+    data = clipnb.load_dataset("icons:validation")
+    image = data[3][0]
+    page = open_page("draw")
+    lab = started(page, "draw")
+    page.evaluate(GIVE, [way, base64.b64encode(encoded(image, "PNG")).decode(), "image.png"])
+    spoken(lab, "Most similar")
+    similarity = in_python(model, [image])[1] @ clipnb.encode_texts(model, data.classnames).T
+    assert lab.locator("[data-lab-result]").first.get_attribute("data-name") == data.classnames[similarity.argmax()]
+    page.evaluate(GIVE, [way, base64.b64encode(b"words").decode(), "words.txt"])
+    spoken(lab, "could not be read")
+    assert lab.locator("[data-lab-result]").count() == 5, "a file that is no image took the answers away"
 
 
 def test_the_draw_lab_works_by_keyboard(open_page):

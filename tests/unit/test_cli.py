@@ -283,6 +283,7 @@ def test_a_half_precision_is_reported_in_one_line(clipnb, tmp_path, command):
     assert found["model_settings"]["activation"] == "GELU" and found["model_settings"]["resize_mode"] == "shortest"
 
 
+@pytest.mark.slow
 def test_audit_and_reproduce_report_the_precision_and_the_settings(tiny_weights, pictures, tmp_path):
     for command in (["audit"], ["reproduce", "--no-pool"]):
         options = [
@@ -324,6 +325,7 @@ def test_like_chooses_the_settings_of_a_file(clipnb, tiny_weights, monkeypatch, 
     )
 
 
+@pytest.mark.slow
 def test_the_program_itself(tmp_path):
     """One real process: exit code, streams, no traceback."""
     found = subprocess.run(

@@ -36,6 +36,7 @@ def test_rows_are_the_functions_they_name(world):
     np.testing.assert_array_equal(result.predictions, expected.predictions)
 
 
+@pytest.mark.slow
 def test_table_holds_every_row_and_every_control(world):
     images, classifier, labels = world
     bank = np.stack([classifier, unit_norm(classifier + 0.1)])

@@ -227,6 +227,7 @@ def test_a_finished_store_is_read_not_encoded(tiny, pictures, tmp_path):
         encode_images(tiny, Stops(data, 0), tmp_path / "s")
 
 
+@pytest.mark.slow
 def test_a_killed_process_leaves_whole_shards(tiny, tiny_weights, pictures, tmp_path, monkeypatch):
     """SIGKILL in another process, then the same run here: the bytes of an undisturbed one.
 

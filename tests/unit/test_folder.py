@@ -341,6 +341,7 @@ def run(tiny_weights, root):
     return call
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("command", ["evaluate", "margin", "ensemble", "describe", "audit", "encode", "reproduce"])
 def test_every_command_counts_what_is_left_out_in_one_line_and_in_its_json(run, root, tmp_path, command):
     import json
@@ -367,6 +368,7 @@ def test_every_command_counts_what_is_left_out_in_one_line_and_in_its_json(run, 
     assert found.get("summary", found)["exif_rotation"] == "applied"
 
 
+@pytest.mark.slow
 def test_fixed_names_are_scored_and_listed(run, root, tmp_path):
     import json
 
@@ -398,6 +400,7 @@ def test_fixed_names_are_scored_and_listed(run, root, tmp_path):
         assert "CamelCase" not in result.output
 
 
+@pytest.mark.slow
 def test_permuted_labels_are_reported(monkeypatch, model, tmp_path):
     """Drawings in folders whose names are those of the next class."""
     data = load_dataset("icons")
@@ -423,6 +426,7 @@ def test_noise_has_no_order():
         assert clipnb.explain.label_order(labels, labels, classes) is None
 
 
+@pytest.mark.slow
 def test_python_m_clipnb_and_a_console_of_ascii(tmp_path):
     import subprocess
 

@@ -94,6 +94,7 @@ def test_the_manifest_counts_and_hashes_what_is_there(tables, manifest, classes)
             assert manifest["sha256"][identity] == hashlib.sha256(data).hexdigest()
 
 
+@pytest.mark.slow
 def test_near_copies_are_counted_once(tables, manifest):
     """Within a class no two held-out drawings are nearer than the threshold, and none that was listed is there."""
     sys.path.insert(0, str(ROOT / "tools"))

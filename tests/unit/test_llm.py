@@ -266,6 +266,7 @@ llm.ask(settings, [Question(f"class {i}") for i in range(5)], count=2)
 """
 
 
+@pytest.mark.slow
 def test_a_killed_run_resumes_where_it_stopped(serve, tmp_path):
     half, killed = threading.Event(), threading.Event()
 

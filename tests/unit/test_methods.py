@@ -22,6 +22,7 @@ def images(tiny, pictures):
     return encode_images(tiny, load_dataset(f"folder:{pictures}"))
 
 
+@pytest.mark.slow
 def test_every_row_is_there_and_is_what_it_says(tiny, images):
     names = images.classnames
     found = methods.compare_methods(tiny, images, names, None, "all", TEMPLATES, TEXTS, KEYWORDS, worst_k=1)
@@ -61,6 +62,7 @@ def test_one_method_brings_its_variants_and_encodes_no_more(tiny, images):
     assert rows("descriptions", enrich=1)[:2] == ["bare", "descriptions"]
 
 
+@pytest.mark.slow
 def test_what_cannot_run_is_said(tiny, images):
     unlabelled = Embeddings(images.vectors, np.full(12, -1), images.ids, images.classnames)
     found = methods.compare_methods(tiny, images, images.classnames, unlabelled, "all", TEMPLATES, {"owl": ["an owl"]})
@@ -108,6 +110,7 @@ def refused(result, text):
     assert re.match("clipnb: " + text, result.stderr), result.stderr
 
 
+@pytest.mark.slow
 def test_ensemble_prints_a_table_and_writes_json(clipnb, pictures, tmp_path):
     (tmp_path / "d.json").write_text(json.dumps(TEXTS))
     result = clipnb(

@@ -31,6 +31,7 @@ def arguments(tmp_path):
     return ["--data", str(tmp_path / "data"), "--out", str(tmp_path / "results")]
 
 
+@pytest.mark.slow
 def test_every_model_runs_on_every_set_and_differences_fail(runs, tmp_path):
     assert real_clip.main(arguments(tmp_path)) == 1  # the embedded model is not OpenAI's
     assert runs == [(name, model, "openai") for name in real_clip.SETS for model in real_clip.MODELS]
@@ -41,6 +42,7 @@ def test_every_model_runs_on_every_set_and_differences_fail(runs, tmp_path):
     assert results["clip_benchmark"]["published"] == 0.8893
 
 
+@pytest.mark.slow
 def test_a_figure_inside_the_interval_agrees(runs, tmp_path, monkeypatch):
     real_clip.main(arguments(tmp_path))
     file = tmp_path / "results" / "ViT-B-16-quickgelu-OxfordIIITPet.json"

@@ -159,6 +159,7 @@ def test_it_stops_growing(tmp_path, monkeypatch):
     assert 0 < len(found) < 300 and "1999" in found and "0" not in found and (found["1999"] == 1999).all()
 
 
+@pytest.mark.slow
 def test_many_may_write_at_once(tmp_path):
     path = tmp_path / "texts.sqlite"
 

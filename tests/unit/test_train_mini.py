@@ -26,6 +26,7 @@ def trainer(samples):
     return train_mini.smoke_trainer(parser.parse_args(["--samples", str(samples)]))
 
 
+@pytest.mark.slow
 def test_smoke_loss_falls(tmp_path):
     losses = train_mini.run(trainer(256), tmp_path)
     assert np.isfinite(losses).all()
@@ -34,6 +35,7 @@ def test_smoke_loss_falls(tmp_path):
     assert any("loss" in entry for entry in logged)
 
 
+@pytest.mark.slow
 def test_resuming_equals_not_stopping(tmp_path):
     (tmp_path / "a").mkdir()
     (tmp_path / "b").mkdir()

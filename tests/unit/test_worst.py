@@ -109,6 +109,7 @@ def test_below_ten_images_a_class_a_range_stands_in_place_of_a_value():
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("shape", ["beta", "dead", "two groups"])
 def test_the_truly_worst_are_covered_in_most_of_many_worlds(shape):
     rng = np.random.default_rng(0)
@@ -144,6 +145,7 @@ def test_the_possible_range_holds_the_truth_whatever_the_shape():
     assert worst.possible_worst([5, 5], [5, 5], 1)[1] == pytest.approx(1)
 
 
+@pytest.mark.slow
 def test_classes_that_differ_in_size_are_modelled_together():
     rng = np.random.default_rng(0)
     held = []

@@ -1,7 +1,7 @@
 """Fetch the scripts that the book's pages run and lay them out under book/_vendor/vendor/.
 
-The pages must work with the network off, so MathJax and ONNX Runtime Web are served by the book itself. They come from
-npm (versions and hashes in book/package-lock.json). Does nothing when book/_vendor/ is current.
+The pages must work with the network off, so MathJax, ONNX Runtime Web and reveal.js are served by the book itself.
+They come from npm (versions and hashes in book/package-lock.json). Does nothing when book/_vendor/ is current.
 """
 
 import base64
@@ -25,6 +25,11 @@ NPM_FILES = [
     ("mathjax/es5/a11y", "mathjax"),
     ("mathjax/es5/sre", "mathjax"),
     ("onnxruntime-web/dist/ort.wasm.min.js", "onnxruntime"),
+    # the slides (tools/book/slides.py)
+    ("reveal.js/dist/re*.css", "reveal/dist"),
+    ("reveal.js/dist/reveal.js", "reveal/dist"),
+    ("reveal.js/dist/theme/white.css", "reveal/dist/theme"),
+    ("reveal.js/dist/theme/fonts/source-sans-pro", "reveal/dist/theme/fonts"),
 ]
 # what a page opened from a folder could not fetch or import, as scripts: see `as_script`
 NPM_PACKED = [

@@ -226,10 +226,18 @@ def failing_line(trace: list[str]) -> str:
 
 
 def tidy(notebook) -> None:
-    """Keep papermill's own cell off the page, and its machine paths and timings out of the file."""
+    """Keep papermill's own cell off the page, machine paths and timings out of the file, and charts at their size."""
     notebook.metadata.pop("papermill", None)
     for cell in notebook.cells:
         cell.metadata.pop("papermill", None)
+        widths = [
+            output.metadata["image/png"]["width"]
+            for output in cell.get("outputs", [])
+            if "width" in output.get("metadata", {}).get("image/png", {})
+        ]
+        if widths:  # a chart has twice as many pixels as the page shows
+            about = cell.metadata.setdefault("mystnb", {}).setdefault("image", {})
+            about["width"] = f"{max(widths)}px"
         tags = cell.metadata.get("tags", [])
         if "injected-parameters" in tags:
             cell.metadata["tags"] = [*tags, "remove-cell"]

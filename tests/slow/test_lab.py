@@ -1,0 +1,78 @@
+"""The notebooks in a real JupyterLab: all cells run, nothing raw is on the screen, and a live figure moves."""
+
+import json
+import re
+import shutil
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
+RAW = re.compile(r"\{(?:glue|doc|term|cite|numref|eq|ref)[^}]*\}`|^:{3,}|\{admonition\}", re.MULTILINE)
+MINUTES = 20 * 60 * 1000  # for a chapter, on a busy machine
+
+
+@pytest.fixture(scope="module")
+def lab(tmp_path_factory):
+    """Address of a JupyterLab on a copy of the notebooks; every cell is in the page, also far from the screen."""
+    place = tmp_path_factory.mktemp("lab")
+    shutil.copytree(ROOT / "notebooks", place / "notebooks")
+    settings = place / "settings/@jupyterlab/notebook-extension"
+    settings.mkdir(parents=True)
+    (settings / "tracker.jupyterlab-settings").write_text(json.dumps({"windowingMode": "none"}))
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    command = [sys.executable, "-m", "jupyterlab", "--no-browser", "--allow-root", f"--port={port}"]
+    options = [
+        "--IdentityProvider.token=",
+        "--ServerApp.port_retries=0",
+        f"--LabApp.user_settings_dir={place}/settings",
+    ]
+    log = open(place / "log", "w")
+    options += [f"--LabApp.workspaces_dir={place}/workspaces", f"--ServerApp.root_dir={place}/notebooks"]
+    server = subprocess.Popen([*command, *options], cwd=place, stdout=log, stderr=log)
+    address = f"http://127.0.0.1:{port}"
+    for _ in range(120):
+        try:
+            urllib.request.urlopen(f"{address}/api/status", timeout=5).close()
+            break
+        except OSError:
+            assert server.poll() is None, (place / "log").read_text()[-2000:]
+            time.sleep(0.5)
+    yield address
+    server.terminate()
+    server.wait(30)
+    log.close()
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_a_notebook_runs_in_jupyterlab(lab, browser, path):
+    page = browser.new_page(viewport={"width": 1300, "height": 900})
+    page.set_default_timeout(120_000)
+    page.goto(f"{lab}/lab/tree/{path.name}?reset")
+    page.locator(".jp-Notebook .jp-Cell").first.wait_for()
+    page.get_by_role("menuitem", name="Run", exact=True).click()
+    page.get_by_role("menuitem", name="Run All Cells", exact=True).click()
+    last = page.locator(".jp-CodeCell .jp-InputPrompt").last
+    page.wait_for_function("node => /[[]\\d+[]]/.test(node.textContent)", arg=last.element_handle(), timeout=MINUTES)
+    errors = page.locator('.jp-OutputArea [data-mime-type="application/vnd.jupyter.error"]')
+    assert errors.count() == 0, errors.first.inner_text()[-500:]
+    shown = "\n".join(page.locator(".jp-Notebook .jp-RenderedMarkdown").all_inner_texts())
+    assert len(shown) > 2000 and not RAW.findall(shown), RAW.findall(shown)[:5]
+    sliders = page.locator(".jp-Notebook .clipnb-figure input[type=range]")
+    if path.name[:2] not in ("10", "11", "12"):
+        slider = sliders.first
+        figure = page.locator(".clipnb-figure", has=slider).first
+        slider.scroll_into_view_if_needed()
+        slider.focus()
+        before = figure.get_attribute("data-state")
+        page.keyboard.press("ArrowRight" if slider.input_value() != slider.get_attribute("max") else "ArrowLeft")
+        page.wait_for_function("([node, old]) => node.dataset.state !== old", arg=[figure.element_handle(), before])
+    page.close()
