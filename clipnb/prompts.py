@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from clipnb import _wordnet
-from clipnb._checks import listed, text_of
+from clipnb._checks import listed, require_attribute, text_of, whole_number
 from clipnb._files import path_of, read_text
 from clipnb._moved import redirect
 from clipnb.errors import InputError
@@ -116,6 +116,33 @@ def near_duplicate_classnames(classnames: Sequence[str]) -> dict[str, list[int]]
     names = [re.sub(r"[\W_]+", " ", _plain(name)).strip() or _plain(name) for name in check_classnames(classnames)]
     known = set(names)
     return _groups([next((singular for singular in _singulars(name) if singular in known), name) for name in names])
+
+
+def most_frequent_names(counts: Mapping[str, Mapping[str, int]]) -> list[str]:
+    """The name of each class that is most frequent in captions: REAL-Prompt (arXiv 2401.12425; code: analysis/laion).
+
+    A class keeps its classname if no synonym is more frequent. A synonym that is a part of the classname counts for
+    other things, too ("burrito" for "breakfast burrito"), and is not chosen; nor is it in the authors' lists.
+
+    Args:
+        counts: {classname: {name: how many captions contain it}}, names being the classname and its synonyms; in the
+            paper, those of LAION.
+
+    Raises:
+        InputError: `counts` is no such mapping, or a count is not a whole number of at least 0.
+
+    >>> most_frequent_names({"cup cakes": {"cupcake": 187267, "cup cakes": 2195}, "gyoza": {"potstickers": 1013}})
+    ['cupcake', 'potstickers']
+    """
+    chosen = []
+    for classname, names in require_attribute(counts, "counts", "items", "a dict by classname").items():
+        own = _plain(classname)
+        frequency = {classname: 0, **require_attribute(names, f"counts[{classname!r}]", "items", "a dict of counts")}
+        for name, count in frequency.items():
+            whole_number(count, f"counts[{classname!r}][{name!r}]", 0)
+        eligible = [name for name in frequency if name == classname or f" {_plain(name)} " not in f" {own} "]
+        chosen.append(max(eligible, key=frequency.__getitem__))
+    return chosen
 
 
 def _plain(name: str) -> str:

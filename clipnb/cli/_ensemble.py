@@ -38,8 +38,8 @@ EXAMPLES = examples(
     "--method",
     default="all",
     show_default=True,
-    help="all, or one method with its variants: single, uniform, zpe, autoclip, cmm, greedy, oracle, descriptions, "
-    "keywords, random, shuffled.",
+    help="all, or one method with its variants: single, uniform, zpe, autoclip, cmm, greedy, oracle, real-prompt, "
+    "carprt, nnn, frolic, sinkhorn, mlls, transclip, stata, descriptions, keywords, random, shuffled.",
 )
 @click.option(
     "--fit",
@@ -107,6 +107,7 @@ def ensemble(
         chosen,
         texts.by_class,
         keywords={name: run.data.keywords[name] for name in names if name in run.data.keywords},
+        name_counts=run.data.name_counts,
         worst_k=worst_k,
         enrich=enrich,
         temperature=temperature,

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import io
 import json
+import re
 import zlib
+from collections import Counter
 from typing import Any
 
 import pyarrow as pa
@@ -26,7 +28,8 @@ def open_icons(spec: str, split: str) -> LabeledImages:
 
     Its `notes` have "family" (the icon package of each image), "makers" (the maker of each package), "clipnb_mini_1"
     (the packages that the first clipnb-mini was trained on: for that model they are not held out) and "classes" (for
-    each class its classname, synonyms, keywords, group and number of drawings that a model may be trained on).
+    each class its classname, synonyms, keywords, group and number of drawings that a model may be trained on). Its
+    `name_counts` count the file names of the validation drawings, which stand in for captions.
     """
     split = split or "test"
     if split not in ICONS_SPLITS:
@@ -59,10 +62,30 @@ def open_icons(spec: str, split: str) -> LabeledImages:
         descriptions="icons",
         groups={c["classname"]: c["group"] for c in classes},
         keywords={c["classname"]: c["keywords"] for c in classes},
+        name_counts=_count_names(classes),
         licence=LICENCE,
         shipped=True,
         validation="icons:validation" if split == "test" else None,
     )
+
+
+def _count_names(classes: list[dict]) -> dict[str, dict[str, int]]:
+    """For each class, how many of the validation drawings' file names contain its classname and each synonym."""
+    ids = pq.read_table(ICONS_DIR / ICONS_SPLITS["validation"][0], columns=["id"])["id"].to_pylist()
+    phrases = Counter(phrase for name in ids for phrase in _phrases(name.partition("/")[2]))
+    return {
+        c["classname"]: {name: phrases[" ".join(_words(name))] for name in (c["classname"], *c["synonyms"])}
+        for c in classes
+    }
+
+
+def _phrases(name: str) -> set[str]:
+    words = _words(name)
+    return {" ".join(words[i:j]) for i in range(len(words)) for j in range(i + 1, len(words) + 1)}
+
+
+def _words(name: str) -> list[str]:
+    return re.findall(r"[^\W_]+", name.lower())
 
 
 def _read(name: str) -> Any:

@@ -53,6 +53,7 @@ class LabeledImages:
     descriptions: the shipped texts about its classes.
     groups: {classname: super-category}.
     keywords: {classname: keywords}.
+    name_counts: {classname: {name: in how many captions it stands}}, for `prompts.most_frequent_names`.
     synonyms: all names of each class, the shown one first.
     licence: of the images.
     """
@@ -73,6 +74,7 @@ class LabeledImages:
     descriptions: str | None = field(default=None, repr=False)
     groups: dict[str, str] = field(default_factory=dict, repr=False)
     keywords: dict[str, list[str]] = field(default_factory=dict, repr=False)
+    name_counts: dict[str, dict[str, int]] = field(default_factory=dict, repr=False)
     synonyms: list[list[str]] | None = field(default=None, repr=False)
     licence: str | None = field(default=None, repr=False)
     shipped: bool = field(default=False, repr=False)  # part of the package: its images never change

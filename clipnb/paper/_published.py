@@ -37,7 +37,7 @@ class Published:
 
 @cache
 def published_figures() -> tuple[Published, ...]:
-    """Read `published.csv`, which lists the figures with their sources.
+    """Read `published/methods.csv`, which lists the figures with their sources.
 
     The paper does not name its model; its accuracy is that of ViT-B/16.
 
@@ -45,7 +45,7 @@ def published_figures() -> tuple[Published, ...]:
     >>> figure.row, figure.score, figure.value, figure.source
     ('bare', 'accuracy', 0.641, 'arXiv 2310.03324, abstract')
     """
-    with Path(__file__).with_name("published.csv").open(encoding="utf-8", newline="") as file:
+    with (Path(__file__).parent / "published/methods.csv").open(encoding="utf-8", newline="") as file:
         return tuple(
             Published(**{**line, "value": float(line["value"]), "unit": float(line["unit"])})
             for line in csv.DictReader(file)

@@ -22,7 +22,7 @@ from clipnb.errors import InputError
 from clipnb.evaluation import EvaluationResult, evaluate
 from clipnb.models import Model, WrappedModel
 from clipnb.paper import corrections
-from clipnb.prompts import DRAWING_TEMPLATES, check_templates, template_set
+from clipnb.prompts import DRAWING_TEMPLATES, check_templates, most_frequent_names, template_set
 from clipnb.zeroshot import prompt_vectors
 
 SINGLE = template_set("single")[0]
@@ -31,6 +31,7 @@ SINGLE = template_set("single")[0]
 REASONS = {
     "descriptions": "no description fits a class",
     "keywords": "the data set has no keywords",
+    "names": "the data set has no counts of other names",
     "labels": "the images that weights come from have no labels",
 }
 
@@ -55,6 +56,7 @@ class Experiment:
     single: np.ndarray  # (C, D) of one template; the bare names if no row needs it
     bank: np.ndarray  # (P, C, D) of all templates; empty if no row needs it
     texts: Mapping[str, Mapping[int, np.ndarray]]  # kind of texts -> {class: (P_c, D)}
+    renamed: np.ndarray | None  # (C, D) text vectors of the most frequent names
     worst_k: int
     temperature: float
     logit_scale: float  # factor of the cosines in the model's softmax
@@ -101,7 +103,15 @@ class Experiment:
         """Score a row of `clipnb.paper.corrections` on the bare names."""
         images = self.images
         result = corrections.corrected(
-            name, images.vectors, self.bare, images.labels, self.bank, self.logit_scale, self.seed, self.fit.vectors
+            name,
+            images.vectors,
+            self.bare,
+            images.labels,
+            self.bank,
+            self.logit_scale,
+            self.seed,
+            reference=self.fit.vectors,
+            renamed=self.renamed,
         )
         return Outcome(result)
 
@@ -122,7 +132,9 @@ class Row:
 
     name: str
     family: str  # the method that brings this row
-    needs: frozenset[str]  # "single", "templates", "labels", or a kind of texts ("descriptions", "keywords", ...)
+    needs: frozenset[
+        str
+    ]  # "single", "templates", "labels", "names", or a kind of texts ("descriptions", "keywords", ...)
     run: Callable[[Experiment], Outcome]
 
 
@@ -161,12 +173,13 @@ _TEXT_ROWS = (
     _text_row("random-letters", lambda e: e.enrich("random-letters"), "random-letters", family="random"),
     _text_row("shuffled", lambda e: e.enrich("shuffled"), "shuffled"),
 )
-# Later methods start from the bare names; only CARPRT, which weights prompts, needs the templates.
+# Later methods start from the bare names. CARPRT, which weights prompts, needs the templates.
+_CORRECTION_NEEDS = {"carprt": ["templates"], "real-prompt": ["names"]}
 _CORRECTION_ROWS = tuple(
     Row(
         name,
         name.removesuffix(corrections.HALF),
-        frozenset(["templates"] if name.startswith("carprt") else []),
+        frozenset(_CORRECTION_NEEDS.get(name.removesuffix(corrections.HALF), [])),
         lambda experiment, name=name: experiment.correct(name),
     )
     for name in (*corrections.NAMES, *corrections.HALVES)
@@ -220,6 +233,7 @@ def compare_methods(
     enrich: int = 100,
     temperature: float = 0.01,
     seed: int = 0,
+    name_counts: Mapping[str, Mapping[str, int]] | None = None,
 ) -> MethodResults:
     """Score the bare names and one method, or all of them with their controls, on the same images.
 
@@ -227,8 +241,8 @@ def compare_methods(
     over the worst classes only, per class, and as a plain mean of the better half of the templates; cmm-half, where
     each half of the images is weighted by the other half; greedy and oracle, which use the labels of `fit`.
 
-    Corrections of class bias and transductive methods (`clipnb.paper.corrections`): carprt, nnn, frolic, sinkhorn and
-    mlls, each also with each half of the images corrected by the other half; transclip and stata.
+    Later methods (`clipnb.paper.corrections`): real-prompt, where `name_counts` are known; carprt, nnn, frolic,
+    sinkhorn and mlls, each also with each half of the images corrected by the other half; transclip and stata.
 
     Rows from texts, for the `enrich` classes that look worst without labels on `fit` (`margin.find_worst`), weighted by
     `ensemble.description_classifier`: descriptions; descriptions with equal weights, with each half weighted by the
@@ -249,6 +263,7 @@ def compare_methods(
         enrich: how many classes get texts; all if there are fewer.
         temperature: of every softmax, in units of cosine.
         seed: seed of the halves and of the random words.
+        name_counts: {classname: {name: in how many captions it stands}} for `prompts.most_frequent_names`, or None.
 
     Raises:
         InputError: an argument is unknown or out of range, or `fit` is of another model.
@@ -281,6 +296,7 @@ def compare_methods(
     wanted = [row for row in ROWS[1:] if method in ("all", row.family)]
     needs = frozenset().union(*(row.needs for row in wanted))
     bank = _prompt_bank(model, classnames, templates, needs)
+    renamed = _most_frequent(model, classnames, name_counts or {}) if "names" in needs else None
     flagged = margin.find_worst(fit_images.vectors, bank["{}"])[:enrich]
     groups, flagged = _texts_by_kind(classnames, flagged, descriptions, keywords, needs, seed)
     experiment = Experiment(
@@ -290,12 +306,14 @@ def compare_methods(
         single=bank.get(SINGLE, bank["{}"]),
         bank=np.stack([bank[t] for t in templates]) if "templates" in needs else np.empty((0, *bank["{}"].shape)),
         texts=_encoded(model, groups),
+        renamed=renamed,
         worst_k=worst_k,
         temperature=temperature,
         logit_scale=model.logit_scale,
         seed=seed,
     )
     available = {"single", "templates", *groups, *(["labels"] if (fit_images.labels >= 0).any() else [])}
+    available |= set() if renamed is None else {"names"}
     outcomes, not_run = {BARE.name: BARE.run(experiment)}, {}
     if method == "all":
         not_run["another backbone"] = "no second model is shipped; run again with another model"
@@ -328,6 +346,16 @@ def _prompt_bank(
     used: list[str] = list(dict.fromkeys([*(templates if "templates" in needs else []), "{}", *single]))
     vectors = prompt_vectors(model, classnames, used)
     return {template: vectors[i] for i, template in enumerate(used)}
+
+
+def _most_frequent(
+    model: Model | WrappedModel, classnames: Sequence[str], counts: Mapping[str, Mapping[str, int]]
+) -> np.ndarray | None:
+    """Text vectors (C, D) of each class's most frequent name; None if no count is known."""
+    known = {name: counts.get(name, {}) for name in classnames}
+    if len(known) < len(classnames) or not any(known.values()):
+        return None
+    return prompt_vectors(model, most_frequent_names(known), ["{}"])[0]
 
 
 def _texts_by_kind(

@@ -144,6 +144,7 @@ def reproduce(
     complete: bool = False,
     steps: Timings | None = None,
     seed: int = 0,
+    name_counts: Mapping[str, Mapping[str, int]] | None = None,
 ) -> dict:
     """The whole experiment on one set of images: bare names, one template, every weighting and control, and a larger
     pool.
@@ -162,6 +163,7 @@ def reproduce(
         complete: whether this is the whole data set, so that published figures can be results.
         steps: timings to append to.
         seed: seed of the halves, the intervals and the random words.
+        name_counts: {classname: {name: in how many captions it stands}}, for the row "real-prompt", or None.
 
     Returns:
         A dict ready for JSON: "format", what was run ("model", "dataset", ...), "tables" {"as named" and perhaps
@@ -193,7 +195,13 @@ def reproduce(
     for spelling, names in spellings.items():
         with timings.step(f"methods, names {spelling}"):
             results = methods.compare_methods(
-                model, images, names, templates=templates, descriptions=descriptions, seed=seed
+                model,
+                images,
+                names,
+                templates=templates,
+                descriptions=descriptions,
+                name_counts=name_counts,
+                seed=seed,
             )
         not_run |= results.not_run
         flagged[spelling] = results.flagged.tolist()
@@ -328,6 +336,7 @@ def run(
         repaired_classnames() if imagenet else None,
         bool(imagenet) and not partial,
         timings,
+        name_counts=data.name_counts,
     )
     return results | {
         "exif_rotation": data.exif_rotation,

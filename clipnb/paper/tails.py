@@ -132,6 +132,26 @@ def zeros() -> pd.DataFrame:
     return _read("imagenet_zeros.csv")
 
 
+def worst_named() -> pd.DataFrame:
+    """The ten worst classes of each run: "model", "pretrained", "prompts", "classname", and "right" of 50, worst first.
+
+    >>> worst_named().head(1).values.tolist()
+    [['RN101', 'yfcc15m', 'bare', 'Affenpinscher', 0]]
+    """
+    return _read("imagenet_worst.csv")
+
+
+def nearest_of_each() -> pd.DataFrame:
+    """For each of ImageNet's names the one with the nearest text for OpenAI's CLIP: "name", "nearest", "cosine".
+
+    The source is that of `nearest_names`.
+
+    >>> nearest_of_each().set_index("name").nearest["tights"]
+    'hay'
+    """
+    return _read("imagenet_nearest_of_each.csv")
+
+
 def nearest_names(count: int = 10, of: Sequence[str] | None = None) -> pd.DataFrame:
     """Pairs of ImageNet names whose texts are nearest for OpenAI's CLIP ViT-B/32: "a", "b", "cosine", nearest first.
 

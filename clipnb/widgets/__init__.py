@@ -12,10 +12,13 @@ from clipnb.widgets._confusion import ConfusionExplorer
 from clipnb.widgets._editor import ConfusionEditor
 from clipnb.widgets._guess import CurveGuess, NumberGuess
 from clipnb.widgets._luck import LuckExplorer
+from clipnb.widgets._names import NameExplorer
 from clipnb.widgets._paradox import ParadoxExplorer
 from clipnb.widgets._prompts import PromptWeightExplorer
 from clipnb.widgets._recall import RecallAtKExplorer
 from clipnb.widgets._reject import RejectExplorer
+from clipnb.widgets._shares import ShareExplorer
+from clipnb.widgets._tails import TailExplorer
 from clipnb.widgets._threshold import ThresholdExplorer
 from clipnb.widgets._transfer import TransferExplorer
 
@@ -26,11 +29,14 @@ __all__ = [
     "CurveGuess",
     "LiveFigure",
     "LuckExplorer",
+    "NameExplorer",
     "NumberGuess",
     "ParadoxExplorer",
     "PromptWeightExplorer",
     "RecallAtKExplorer",
     "RejectExplorer",
+    "ShareExplorer",
+    "TailExplorer",
     "ThresholdExplorer",
     "TransferExplorer",
 ]

@@ -3,6 +3,7 @@ function render({ model, el }) {
   const control = slider("Answer this share of the images, the surest first", { min: 1, max: thresholds.length },
     (share) => put(model, { answered: share }));
   const results = numbers();
+  const shown = formulas();
 
   const curve = chart("Right among the answers, against the share of images that are answered", {
     xRange: [0, 1], xTicks: [0, 0.5, 1], xLabel: "share of images answered", yLabel: "right among the answers",
@@ -22,7 +23,7 @@ function render({ model, el }) {
   const sent = h("div", { class: "clipnb-group" });
   const root = figure("reject", "Live figure: which images the model answers, and which go to a person",
     h("div", { class: "clipnb-controls" }, control.node),
-    h("div", { class: "clipnb-columns" }, results.node, curve.node),
+    h("div", { class: "clipnb-columns" }, h("div", {}, results.node, shown.node), curve.node),
     kept,
     sent,
     h("p", { class: "clipnb-note" },
@@ -37,6 +38,8 @@ function render({ model, el }) {
   function update() {
     const t = model.get("answered") - 1;
     const person = total - answered[t];
+    shown.set(`Right among the answers = ${right[t]} / ${answered[t]} = ${percent(precision[t])}`,
+      `Share that goes to a person = ${person} / ${total} = ${percent(person / total)}`);
     control.set(t + 1, `${t + 1}\u00a0%`);
     results.set([
       ["threshold", "answered from a confidence of", thresholds[t], fixed(thresholds[t], 3)],

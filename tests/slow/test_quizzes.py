@@ -111,7 +111,7 @@ def test_keys_that_are_numbers_are_what_clipnb_computes():
         ("07", 4): f"{1 / np.square([0.5, 0.5, 0, 0]).sum():.0f}",
         ("08", 4): f"{20 * 0.05:.0f}",
         ("09", 1): f"{0.052 * 500:.0f}",
-        ("10", 3): f"{40 * (1 - 0.75):.0f}",
+        ("12", 3): f"{40 * (1 - 0.75):.0f}",
     }
     assert computed == {question: key(*question) for question in computed}
 
@@ -125,11 +125,11 @@ def test_figures_in_questions_and_feedback_are_right():
     )
     said = {
         (chapter, number): " ".join(text for _, text in quiz(chapter)[number - 1][1])
-        for chapter, number in (("09", 1), ("10", 2))
+        for chapter, number in (("09", 1), ("12", 2))
     }
     _, low, high = intervals.proportion(26, 500)
     assert f"{100 * low:.1f} to {100 * high:.1f} %" in said["09", 1]
-    assert f"{100 * intervals.proportion(0, 3).high:.0f} %" in said["10", 2]
+    assert f"{100 * intervals.proportion(0, 3).high:.0f} %" in said["12", 2]
     assert intervals.proportion(0, 36).high < 0.1 < intervals.proportion(0, 35).high
 
 

@@ -9,6 +9,7 @@ import threading
 from types import SimpleNamespace
 
 import numpy as np
+import pandas as pd
 import pytest
 from axe_playwright_python.base import AXE_SCRIPT
 from PIL import Image
@@ -17,6 +18,7 @@ from clipnb import intervals, margin, metrics, widgets
 from clipnb.errors import InputError
 from clipnb.intervals import Score
 from clipnb.margin import mean_by_class
+from clipnb.paper import tails
 from clipnb.widgets._base import HERE
 from clipnb.widgets._confusion import _most_confused
 from clipnb.widgets._threshold import round_steps
@@ -105,7 +107,43 @@ def every_figure(data, result):
         "transfer": widgets.TransferExplorer(*TWO_SETS, name=data.classnames[0], miss_cost=3),
         "number": widgets.NumberGuess(data.classnames[0], Score(0.7, 0.65, 0.75), chance=0.1),
         "curve": widgets.CurveGuess(data.classnames[1], [0.0, 0.5, np.nan, 1.0, 0.25]),
+        "shares": widgets.ShareExplorer(share_rows()),
+        "tails": widgets.TailExplorer(*published_rows(data.classnames)),
+        "names": widgets.NameExplorer(neighbours(data.classnames)),
     }
+
+
+def share_rows():
+    """Two shares, "bare" and one method that breaks at the smaller one."""
+    rows = [
+        (0.1, 2, 20, "bare", 0.7),
+        (0.1, 2, 20, "fix", 0.3),
+        (1.0, 20, 200, "bare", 0.6),
+        (1.0, 20, 200, "fix", 0.8),
+    ]
+    table = pd.DataFrame(rows, columns=["share", "classes", "images", "method", "accuracy"])
+    return table.assign(
+        accuracy_low=table.accuracy - 0.1, accuracy_high=table.accuracy + 0.1, classes_at_zero=[1, 2, 3, 4]
+    )
+
+
+def published_rows(names):
+    """Two models with two prompt sets, 12 classes of two images; and their worst classes."""
+    keys = [(model, "web", prompts) for model in ("small", "large") for prompts in ("bare", "single")]
+    counts = [(6, 3, 3), (4, 4, 4), (2, 5, 5), (0, 6, 6)]
+    columns = ["model", "pretrained", "prompts"]
+    runs = pd.DataFrame(
+        [(*key, *row) for key, row in zip(keys, counts)], columns=[*columns, *map("n_right_{}".format, range(3))]
+    )
+    worst = pd.DataFrame(
+        [(*key, names[i % 3], 0) for i, key in enumerate(keys)], columns=[*columns, "classname", "right"]
+    )
+    return runs, worst
+
+
+def neighbours(names):
+    rows = [(names[0], names[1], 0.95), (names[1], names[0], 0.95), (names[2], names[0], 0.5)]
+    return pd.DataFrame(rows, columns=["name", "nearest", "cosine"])
 
 
 # The numbers
@@ -279,6 +317,24 @@ def test_prompt_weights_keep_the_order_of_the_prompts():
     assert figure.effective_number(1e6) == pytest.approx(3) and figure.effective_number(1e-3) == pytest.approx(1)
 
 
+def test_tails_are_counted_as_the_tables_are():
+    figure = widgets.TailExplorer(*published_rows(["a", "b", "c"]))
+    assert figure.numbers() == {"accuracy": 9 / 24, "worst_10": 5 / 20, "classes_at_zero": 6}
+    figure.run, figure.prompts = 1, 1
+    assert figure.numbers() == {"accuracy": 18 / 24, "worst_10": 14 / 20, "classes_at_zero": 0}
+    real = widgets.TailExplorer(tails.load(), tails.worst_named())
+    row = tails.table(tails.load().head(1)).iloc[0]
+    assert real.numbers() == pytest.approx(
+        {"accuracy": row.accuracy, "worst_10": row.worst_k, "classes_at_zero": row.classes_at_zero}
+    )
+
+
+def test_names_collide_from_a_cosine_on():
+    figure = widgets.NameExplorer(neighbours(["a", "b", "c"]))
+    assert [figure.colliding(cosine) for cosine in (0.4, 0.9, 0.96)] == [3, 2, 0]
+    assert widgets.NameExplorer(tails.nearest_of_each()).content["rows"][0][2] == tails.nearest_names(1).cosine[0]
+
+
 # Wrong input
 
 
@@ -335,6 +391,13 @@ def test_data_over_the_limit_is_refused():
         (lambda d, r: widgets.CurveGuess("?", [0.5]), "`per_class` of at least two classes"),
         (lambda d, r: widgets.PromptWeightExplorer(["a"], [1, 2]), r"`scores` of shape \(N,\) = \(1,\), got \(2,\)"),
         (lambda d, r: widgets.PromptWeightExplorer(["a"], [1], temperature=0), "`temperature` above 0, got 0"),
+        (
+            lambda d, r: widgets.ShareExplorer(share_rows().drop(columns="share")),
+            "`table` of .*over_shares.* without share",
+        ),
+        (lambda d, r: setattr(widgets.ShareExplorer(share_rows()), "position", 2), "`position` between 0 and 1, got 2"),
+        (lambda d, r: widgets.TailExplorer(share_rows(), share_rows()), "`runs` of clipnb.paper.tails.load"),
+        (lambda d, r: widgets.NameExplorer(share_rows()), "`neighbours` with rows of name, nearest, cosine"),
     ],
 )
 def test_wrong_input_is_named(make, text):
@@ -497,6 +560,8 @@ def test_theme_change_needs_no_reload(opened):
         "transfer",
         "number",
         "curve",
+        "shares",
+        "names",
     ],
 )
 def test_every_slider_moves_by_keyboard_and_mouse(opened, name):
@@ -630,6 +695,49 @@ def test_prompt_weights_agree_with_python(opened):
         weighted = figure.weights(temperature) @ [0.6, 0.4, 0.5]
         assert view.value("prompts", "ensemble") == pytest.approx(weighted)
         assert view.value("prompts", "uniform") == pytest.approx(0.5)
+
+
+def test_a_fix_breaks_when_its_slider_moves(opened):
+    _, view = opened()
+    slider = view.figure("shares").locator("input")
+    assert view.value("shares", "fix") == 0.8 and view.value("shares", "bare") == 0.6
+    assert view.figure("shares").locator('[data-tone="no"]').count() == 0
+    slider.press("Home")
+    assert view.trait("shares", "position") == 0
+    assert view.value("shares", "fix") == 0.3 and view.value("shares", "bare") == 0.7
+    assert view.figure("shares").locator('[data-tone="no"]').count() == 1
+    assert "interval 20.0 to 40.0" in view.figure("shares").locator('[data-name="fix"]').inner_text()
+
+
+def test_tails_of_a_chosen_run_agree_with_python(opened, toy):
+    figures, view = opened()
+    model, prompts = view.figure("tails").locator("select").all()
+    for run in ("0", "1"):
+        for position in ("0", "1"):
+            model.select_option(run)
+            prompts.select_option(position)
+            figures["tails"].run, figures["tails"].prompts = int(run), int(position)
+            for number, expected in figures["tails"].numbers().items():
+                assert view.value("tails", number) == pytest.approx(expected)
+    named = view.figure("tails").locator('[data-name="worst"]').inner_text()
+    assert toy[0].classnames[0] in named
+
+
+def test_names_are_counted_and_looked_up(opened, toy):
+    figures, view = opened()
+    data, _ = toy
+    slider, text = view.figure("names").locator("input").all()
+    for key in ("Home", "ArrowRight", "End"):
+        slider.press(key)
+        threshold = view.trait("names", "threshold")
+        assert view.value("names", "colliding") == figures["names"].colliding(threshold)
+    answer = view.figure("names").locator('[data-name="answer"]')
+    text.fill(data.classnames[2])
+    text.press("Enter")
+    assert f"nearest is “{data.classnames[0]}”, cosine 0.500; 2 names have a nearer one" in answer.inner_text()
+    text.fill("no such name")
+    text.press("Enter")
+    assert "No class is called" in answer.inner_text()
 
 
 def test_python_moves_the_figure(opened):
@@ -775,7 +883,18 @@ def test_a_guess_stays_when_the_answer_is_shown(opened):
 
 def test_every_figure_says_how_its_numbers_are_computed(opened):
     _, view = opened()
-    for name in ("recall", "confusion", "threshold", "paradox", "atlas", "prompts", "editor", "luck", "transfer"):
+    for name in (
+        "recall",
+        "confusion",
+        "threshold",
+        "reject",
+        "paradox",
+        "atlas",
+        "prompts",
+        "editor",
+        "luck",
+        "transfer",
+    ):
         lines = view.figure(name).locator(".clipnb-formulas p").all_inner_texts()
         assert lines and all("=" in line for line in lines), name
         slider = view.figure(name).locator('input[type="range"]').first

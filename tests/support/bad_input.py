@@ -23,6 +23,7 @@ import clipnb
 from clipnb import describe, errors
 from clipnb.describe import llm
 from clipnb.embeddings import Embeddings
+from clipnb.paper import corrections, tails
 
 SLOWEST = 10  # seconds of processor time of the calling thread, which other work on the machine hardly changes
 SLOW = (
@@ -283,6 +284,12 @@ class Lazy:
 
     def make_weighing(self):
         return clipnb.widgets.PromptWeightExplorer(["a {}", "b {}"], [0.1, 0.2])
+
+    def make_tail(self):
+        return clipnb.widgets.TailExplorer(tails.load(large=True), tails.worst_named())
+
+    def make_names(self):
+        return clipnb.widgets.NameExplorer(tails.nearest_of_each())
 
     def make_atlas(self):
         return clipnb.widgets.ClassAtlas(self.data, self.scored)
@@ -588,11 +595,19 @@ ROWS = {
     ),
     "transductive.transclip": (lambda: dict(VECTORS), {"neighbours": "count", "iterations": "count"}),
     "transductive.stata": (lambda: dict(VECTORS), {"neighbours": "count", "iterations": "count", "anchor": "number"}),
-    "corrections.corrected": (lambda: dict(LABELLED, method="nnn", bank=BANK, reference=EYE), {"bank": "free"}),
+    "corrections.corrected": (
+        lambda: dict(LABELLED, method="nnn", bank=BANK, reference=EYE, renamed=EYE),
+        {"bank": "free", "renamed": "free"},
+    ),
     "corrections.few_classes": (lambda: {"labels": [0, 1, 2], "num_classes": 3}, {"share": "number"}),
     "corrections.table": (
-        lambda: dict(LABELLED, bank=BANK, k=1, halves=False),
-        {"bank": "free", "halves": "free"},
+        lambda: dict(LABELLED, bank=BANK, k=1, halves=False, comparisons=8),
+        {"bank": "free", "halves": "free", "renamed": "free", "comparisons": "count"},
+    ),
+    "corrections.rows_run": (dict, {"bank": "free", "renamed": "free", "halves": "free"}),
+    "corrections.over_shares": (
+        lambda: dict(LABELLED, shares=[0.5, 1.0], methods=["nnn"]),
+        {"shares": "floats", "methods": "strings"},
     ),
     "tails.load": (dict, {"large": "free"}),
     "tails.right_by_class": (lambda: {"row": clipnb.paper.tails.load().iloc[0]}, {"row": "thing"}),
@@ -605,6 +620,8 @@ ROWS = {
         {"tails": "thing", "estimates": "free"},
     ),
     "tails.zeros": (dict, {}),
+    "tails.worst_named": (dict, {}),
+    "tails.nearest_of_each": (dict, {}),
     "tails.nearest_names": (dict, {"of": "free"}),
     "tails.compare_prompts": (
         lambda: {"tails": clipnb.paper.tails.load(large=True), "before": "bare", "after": "single"},
@@ -630,7 +647,7 @@ ROWS = {
     "describe.keyword_texts": (lambda: {"keywords": {"cat": ["pet"]}}, {"keywords": "texts"}),
     "methods.compare_methods": (
         lambda: {"model": made.model, "images": made.images, "classnames": ["cat", "dog"], "method": "uniform"},
-        {"fit": "thing", "descriptions": "texts", "keywords": "texts"},
+        {"fit": "thing", "descriptions": "texts", "keywords": "texts", "name_counts": "free"},
     ),
     "datasets.open_imagenet": (dict, {"partial": "flag"}),
     "datasets.imagenet_classnames": (dict, {}),
@@ -650,7 +667,7 @@ ROWS = {
             "pool": ["{}", "a {}."],
             "repaired": ["cat", "hound"],
         },
-        {"descriptions": "texts", "repaired": "strings", "pool": "templates"},
+        {"descriptions": "texts", "repaired": "strings", "pool": "templates", "name_counts": "free"},
     ),
     "reproduce.run": (
         lambda: {"dataset": made.data.name, "model": "clipnb-mini", "pool": False, "templates": "bare"},
@@ -700,6 +717,7 @@ ROWS = {
     "llm.estimate": (lambda: {"settings": llm.LLMSettings(**ASKER), "questions": [QUESTION]}, {"questions": "thing"}),
     "prompts.template_set": (lambda: {"name": "bare"}, {}),
     "prompts.load_templates": (lambda: {"source": "bare"}, {}),
+    "prompts.most_frequent_names": (lambda: {"counts": {"sofa": {"couch": 3, "sofa": 1}}}, {"counts": "free"}),
     "prompts.duplicate_classnames": (lambda: {"classnames": ["cat", "dog"]}, {}),
     "prompts.fix_names": (lambda: {"classnames": ["cat", "dog"]}, {}),
     "prompts.near_duplicate_classnames": (lambda: {"classnames": ["cat", "dog"]}, {}),
@@ -788,6 +806,20 @@ ROWS = {
     "widgets.ClassAtlas": (
         lambda: {"data": made.data, "result": made.scored, "classes": [0, 1], "per_class": 2, "sort": "margin"},
         UNCHECKED | {"per_class": "count", "labels": "flag", "sort": "option"},
+    ),
+    "widgets.ShareExplorer": (
+        lambda: {"table": corrections.over_shares(EYE, EYE, [0, 1, 2], methods=["nnn"])},
+        {"table": "thing"},
+    ),
+    "widgets.TailExplorer": (
+        lambda: {"runs": tails.load(large=True), "worst": tails.worst_named()},
+        {"runs": "thing", "worst": "thing"},
+    ),
+    "widgets.TailExplorer.numbers": (lambda: {"self": made.tail}, {"self": "free"}),
+    "widgets.NameExplorer": (lambda: {"neighbours": tails.nearest_of_each()}, {"neighbours": "thing"}),
+    "widgets.NameExplorer.colliding": (
+        lambda: {"self": made.names, "threshold": 0.9},
+        {"self": "free", "threshold": "number"},
     ),
     "widgets.ClassAtlas.shares": (lambda: {"self": made.atlas}, {"self": "free"}),
     "widgets.ConfusionEditor": (lambda: {"confusion": [[3, 1], [0, 2]], "classnames": ["cat", "dog"]}, {}),
@@ -893,6 +925,8 @@ ALLOWED = [  # function, argument, mutation (regular expressions), and why it is
     (r"tails.scores", "right", "mismatched: longer", "any number of classes"),
     (r"tails.nearest_names", "count", "huge", "all that there are"),
     (r"corrections.table", "k", "huge", "all, if there are fewer"),
+    (r"corrections.over_shares", "shares", "mismatched: longer", "any number of shares"),
+    (r"corrections.over_shares", "shares", "mismatched: wider", "any number of shares"),
     (r"intervals.mean_over_classes", "images", "huge.*", "any number of images"),
     (r"intervals.mean_with_t", "values", "mismatched.*", "any number of values"),
     (

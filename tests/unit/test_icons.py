@@ -146,3 +146,13 @@ def test_splits_open_like_any_other_set():
         assert set(data.notes["family"]) <= set(data.notes["makers"])
     with pytest.raises(InputError, match="validation"):
         clipnb.load_dataset("icons:train")
+
+
+def test_names_are_counted_in_the_file_names_of_validation_drawings_only():
+    data = clipnb.load_dataset("icons")
+    files = [name.partition("/")[2].replace("-", " ") for name in clipnb.load_dataset("icons:validation").ids]
+    assert data.name_counts["smartphone"]["mobile"] == sum(" mobile " in f" {name} " for name in files) > 0
+    assert list(data.name_counts) == data.classnames and all(c in n for c, n in data.name_counts.items())
+    chosen = dict(zip(data.classnames, clipnb.prompts.most_frequent_names(data.name_counts)))
+    assert chosen["sofa"] == "couch" and chosen["sock" if "sock" in chosen else "socks"] == "sock"
+    assert chosen["id card"] != "id"

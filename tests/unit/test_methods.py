@@ -15,6 +15,7 @@ from tests.support.llm_server import KEY, good
 TEMPLATES = ["{}", "a photo of a {}.", "clip art of a {}.", "a cartoon {}."]
 TEXTS = {"cat": ["a cat with whiskers", "a grey cat"], "dog": ["a dog with long ears", "a brown dog"]}
 KEYWORDS = {"cat": ["pet", "meow"], "dog": ["pet"], "fire truck": []}
+COUNTS = {"cat": {"cat": 3, "kitty": 5}, "dog": {"dog": 9, "hound": 2}}
 
 
 @pytest.fixture
@@ -25,12 +26,14 @@ def images(tiny, pictures):
 @pytest.mark.slow
 def test_every_row_is_there_and_is_what_it_says(tiny, images):
     names = images.classnames
-    found = methods.compare_methods(tiny, images, names, None, "all", TEMPLATES, TEXTS, KEYWORDS, worst_k=1)
+    found = methods.compare_methods(tiny, images, names, None, "all", TEMPLATES, TEXTS, KEYWORDS, 1, name_counts=COUNTS)
     assert list(found.results) == [row.name for row in methods.ROWS] and list(found.not_run) == ["another backbone"]
     bank = prompt_vectors(tiny, names, TEMPLATES)
     for row, prompt in (("bare", bank[0]), ("single", bank[1])):
         assert np.array_equal(found.results[row].topk, evaluate(images.vectors, prompt).topk)
     assert np.allclose(found.weights["uniform"], 0.25) and found.weights["cmm-per-class"].shape == (4, 3)
+    renamed = prompt_vectors(tiny, ["kitty" if name == "cat" else name for name in names], ["{}"])[0]
+    assert np.array_equal(found.results["real-prompt"].topk, evaluate(images.vectors, renamed).topk)
     assert found.weights["autoclip"].shape == (12, 4) and sorted(found.weights["cmm-top"]) == [0, 0, 0.5, 0.5]
     assert not np.allclose(found.weights["cmm"], found.weights["oracle"])
     assert sorted(names[c] for c in found.flagged) == ["cat", "dog"]  # those that have descriptions
@@ -73,6 +76,7 @@ def test_what_cannot_run_is_said(tiny, images):
     found = methods.compare_methods(tiny, images, images.classnames, unlabelled, "all", TEMPLATES, TEXTS)
     assert (
         found.not_run["keywords"] == "the data set has no keywords"
+        and found.not_run["real-prompt"] == "the data set has no counts of other names"
         and "descriptions-oracle" in found.not_run
         and "shuffled" in found.results
     )
@@ -126,7 +130,8 @@ def test_ensemble_prints_a_table_and_writes_json(clipnb, pictures, tmp_path):
     )
     assert result.exit_code == 0 and result.stderr == "", result.output
     found = json.loads((tmp_path / "out.json").read_text(), parse_constant=lambda name: pytest.fail(name))
-    assert [row["method"] for row in found["rows"]] == [row.name for row in methods.ROWS if row.name != "keywords"]
+    without = {"keywords", "real-prompt"}  # a folder has neither
+    assert [row["method"] for row in found["rows"]] == [row.name for row in methods.ROWS if row.name not in without]
     for row in found["rows"]:
         assert row["n"] == 12 and f"\n  {row['method']} " in result.stdout
         for name in ("accuracy", "mean_per_class_accuracy", "classes_at_zero", "flagged_accuracy"):
@@ -136,6 +141,7 @@ def test_ensemble_prints_a_table_and_writes_json(clipnb, pictures, tmp_path):
     assert found["not_run"] == {
         "another backbone": "no second model is shipped; run again with another model",
         "keywords": "the data set has no keywords",
+        "real-prompt": "the data set has no counts of other names",
     }
     assert found["templates_provenance"] == {
         "source": "drawing",

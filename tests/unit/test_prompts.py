@@ -163,3 +163,24 @@ def test_templates_say_where_they_are_from(tmp_path):
     path.write_text("{}\n{}\n")
     with pytest.raises(InputError, match=r"^Expected `templates` without repeats, got '{}' twice, in .*mine.txt$"):
         prompts.load_templates(path)
+
+
+def test_most_frequent_names_are_those_that_the_authors_publish():
+    """Counts of LAION-400M for Food-101, from NeglectedTailsVLM, analysis/laion/food101/metrics-LAION400M.json."""
+    published = {
+        "baby back ribs": ({"pork ribs": 3320, "baby back ribs": 1362, "barbecue ribs": 652}, "pork ribs"),
+        "breakfast burrito": ({"burrito": 12150, "breakfast burrito": 1256, "breakfast wrap": 304}, None),
+        "creme brulee": ({"brulee": 5374, "creme brulee": 3755}, None),
+        "cup cakes": ({"cupcakes": 134390, "cupcake": 187267, "cup cakes": 2195}, "cupcake"),
+        "french onion soup": ({"onion soup": 5488, "french onion soup": 3875}, None),
+        "gyoza": ({"potstickers": 1013, "gyoza": 1531}, None),
+    }
+    counts = {name: counts for name, (counts, _) in published.items()}
+    assert prompts.most_frequent_names(counts) == [other or name for name, (_, other) in published.items()]
+    assert prompts.most_frequent_names({"sofa": {"couch": 0, "sofa": 0}, "owl": {}}) == ["sofa", "owl"]
+
+
+@pytest.mark.parametrize("counts", [["sofa"], {"sofa": ["couch"]}, {"sofa": {"couch": 0.5}}, {"sofa": {"couch": -1}}])
+def test_counts_of_names_are_checked(counts):
+    with pytest.raises(InputError, match="counts"):
+        prompts.most_frequent_names(counts)

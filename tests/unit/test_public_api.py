@@ -214,6 +214,7 @@ PUBLIC = {
         "fix_names",
         "check_templates",
         "truncated_prompts",
+        "most_frequent_names",
     ],
     "plots": [
         "per_class_accuracy",
@@ -240,6 +241,9 @@ PUBLIC = {
         "TransferExplorer",
         "NumberGuess",
         "CurveGuess",
+        "ShareExplorer",
+        "TailExplorer",
+        "NameExplorer",
         "PromptWeightExplorer",
     ],
     "predictions": ["read_predictions", "write_predictions", "Predictions"],

@@ -48,11 +48,23 @@ def test_the_table_holds_what_the_book_cites():
     assert below.sum() == 8
 
 
+def test_the_worst_classes_by_name_are_those_that_are_counted():
+    worst_of = tails.worst_named().groupby(["model", "pretrained", "prompts"]).right
+    for _, row in tails.load().iterrows():
+        ten = worst_of.get_group((row.model, row.pretrained, row.prompts))
+        np.testing.assert_array_equal(ten, tails.right_by_class(row)[:10])
+    assert "tights" in set(tails.worst_named().query("pretrained == 'laion2b' and prompts == 'bare'").classname)
+
+
 def test_names():
     zeros = tails.zeros().set_index("classname")
     assert zeros.loc["tights"].tolist() == [12, 12, 11] and zeros.to_numpy().max() <= 12
     assert tails.nearest_names(3, of=["sunglasses"]).values.tolist() == [["sunglass", "sunglasses", 0.98]]
     assert tails.nearest_names(1000).cosine.is_monotonic_decreasing
+    of_each = tails.nearest_of_each().set_index("name")
+    assert len(of_each) == 1000 and of_each.nearest.isin(of_each.index).all()
+    for a, b, cosine in tails.nearest_names().values.tolist():
+        assert of_each.cosine[a] >= cosine <= of_each.cosine[b]
 
 
 @pytest.mark.parametrize(
@@ -85,6 +97,10 @@ def test_the_tool_counts_and_refuses_other_sets(tmp_path):
     np.testing.assert_array_equal(table.loc[0, tails.COUNTS].to_numpy(dtype=int), expected)
     zeros = tool.zeros(runs)
     assert zeros.bare.sum() == table[table.prompts == "bare"].n_right_0.sum()
+    worst_named = tool.worst_named(runs)
+    assert len(worst_named) == 60 and worst_named.right.max() <= 2
+    near = tool.nearest_of_each(["a", "b", "c"], np.array([[1, 0.5, 0.2], [0.5, 1, 0.9], [0.2, 0.9, 1]]))
+    assert near.values.tolist() == [["a", "b", 0.5], ["b", "c", 0.9], ["c", "b", 0.9]]
     with pytest.raises(SystemExit, match="Expected 1000 classes of 50 images each"):
         tool.counts({"classwise": {"a": 2.0}})
     command = [sys.executable, "-m", "tools.release.imagenet_tails", str(tmp_path), "--check"]

@@ -24,6 +24,7 @@ from clipnb.paper.tails import CLASSES, COUNTS, IMAGES, LARGE_SETS, PROMPTS
 PUBLISHED = Path(__file__).parents[2] / "clipnb" / "paper" / "published"
 FILES = dict(zip(PROMPTS, ("class", "simple", "ensemble"), strict=True))
 PAIRS = 100
+WORST = 10
 
 
 def read(source: Path) -> dict[tuple[str, str, str], dict]:
@@ -68,18 +69,39 @@ def zeros(runs: dict) -> pd.DataFrame:
     return table.sort_values([*PROMPTS, "classname"], ascending=[False, False, False, True])
 
 
-def nearest_names(runs: dict, vectors: Path) -> pd.DataFrame:
-    """The PAIRS pairs of names with the highest cosine."""
+def worst_named(runs: dict) -> pd.DataFrame:
+    """The WORST classes of each run with the number of right images, worst first, ties in the order of the names."""
+    rows = []
+    for key in sorted(runs, key=lambda key: (key[0], key[1], PROMPTS.index(key[2]))):
+        names, right = list(runs[key]["classwise"]), counts(runs[key])
+        for c in sorted(range(len(names)), key=lambda c: (right[c], names[c]))[:WORST]:
+            rows.append([*key, names[c], right[c]])
+    return pd.DataFrame(rows, columns=["model", "pretrained", "prompts", "classname", "right"])
+
+
+def cosines(vectors: Path) -> np.ndarray:
+    """(1000, 1000) cosines of the names' texts."""
     import torch
 
-    names = list(next(iter(runs.values()))["classwise"])
     texts = torch.load(vectors, weights_only=True).float()
     texts = texts / texts.norm(dim=1, keepdim=True)
-    cosine = (texts @ texts.T).numpy()
+    return (texts @ texts.T).numpy()
+
+
+def nearest_names(names: list[str], cosine: np.ndarray) -> pd.DataFrame:
+    """The PAIRS pairs of names with the highest cosine."""
     first, second = np.triu_indices(len(names), 1)
     best = np.argsort(-cosine[first, second], kind="stable")[:PAIRS]
     pairs = [(names[first[i]], names[second[i]], round(float(cosine[first[i], second[i]]), 3)) for i in best]
     return pd.DataFrame(pairs, columns=["a", "b", "cosine"])
+
+
+def nearest_of_each(names: list[str], cosine: np.ndarray) -> pd.DataFrame:
+    """For each name the one whose text is nearest."""
+    others = np.where(np.eye(len(names), dtype=bool), -np.inf, cosine)
+    nearest = others.argmax(axis=1)
+    best = others.max(axis=1).astype(float).round(3)
+    return pd.DataFrame({"name": names, "nearest": [names[c] for c in nearest], "cosine": best})
 
 
 def main() -> None:
@@ -89,9 +111,15 @@ def main() -> None:
     parser.add_argument("--check", action="store_true")
     options = parser.parse_args()
     runs = read(options.source)
-    made = {"imagenet_tails.csv": tails(runs), "imagenet_zeros.csv": zeros(runs)}
+    made = {
+        "imagenet_tails.csv": tails(runs),
+        "imagenet_zeros.csv": zeros(runs),
+        "imagenet_worst.csv": worst_named(runs),
+    }
     if options.texts:
-        made["imagenet_nearest_names.csv"] = nearest_names(runs, options.texts)
+        names, cosine = list(next(iter(runs.values()))["classwise"]), cosines(options.texts)
+        made["imagenet_nearest_names.csv"] = nearest_names(names, cosine)
+        made["imagenet_nearest_of_each.csv"] = nearest_of_each(names, cosine)
     for name, table in made.items():
         text = table.to_csv(index=False, lineterminator="\n")
         if not options.check:
