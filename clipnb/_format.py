@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import math
+import re
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,6 +14,7 @@ if TYPE_CHECKING:
     from PIL import Image
 
 MAX_LINE = 300  # characters of an error that are quoted
+MOST_DIGITS = 4  # decimals of a score with a very narrow interval
 
 
 def percent(fraction: float | None, decimals: int = 1, none: str = "-") -> str:
@@ -38,6 +40,11 @@ def score_text(value: float | None, low: float | None, high: float | None, spec:
 
     >>> score_text(0.699, 0.677, 0.719, ".1%"), score_text(None, 0.1, 0.2, ".1%"), score_text(0.5, None, None, ".3f")
     ('69.9 % [67.7, 71.9]', '10.0 to 20.0 %', '0.500')
+
+    Ends that differ are not shown as one number:
+
+    >>> score_text(0.0001, 0.0, 0.0004, ".1%")
+    '0.01 % [0.00, 0.04]'
     """
     if spec.endswith("%"):
         unit = " %"
@@ -51,6 +58,9 @@ def score_text(value: float | None, low: float | None, high: float | None, spec:
         return "-" if value is None else text(value) + unit
     if value is None:
         return f"{text(low)} to {text(high)}{unit}"
+    digits = re.search(r"(?<=\.)\d(?=[f%]$)", spec)
+    if digits and low != high and text(low) == text(high) and int(digits[0]) < MOST_DIGITS:
+        return score_text(value, low, high, spec.replace(f".{digits[0]}", f".{int(digits[0]) + 1}"), unit)
     return f"{text(value)}{unit} [{text(low)}, {text(high)}]"
 
 

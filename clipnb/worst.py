@@ -18,7 +18,11 @@ from clipnb.intervals import NAN, Score, check_confidence, check_right, percenti
 from clipnb.metrics import correct_and_total
 
 MAX_IMAGES = 10**9  # images of a class
-MIN_IMAGES = 10  # with fewer images a class, the range that the data allow takes the place of an estimate
+# With fewer images a class, or in all, the range that the data allow takes the place of an estimate; below MIN_SPLIT in
+# all the split half has no interval. Simulated intervals cover too rarely there (`benchmarks/coverage.py`).
+MIN_IMAGES = 10
+MIN_TOTAL = 500
+MIN_SPLIT = 50
 HALVES = 4  # random halves for each posterior draw of the accuracies
 
 
@@ -115,10 +119,10 @@ class WorstKReport:
         naive: mean accuracy of the k classes with the lowest accuracy on these images. They are chosen and measured on
             the same images, so it is biased downward and has no interval.
         truly_worst: true accuracy of the k classes with the lowest true accuracies, whichever they are. It rests on a
-            family of distributions (`clipnb._class_prior`). Below MIN_IMAGES images a class its value is NaN and its
-            interval is `possible`.
+            family of distributions (`clipnb._class_prior`). Below MIN_IMAGES images a class or MIN_TOTAL in all its
+            value is NaN and its interval is `possible`.
         listed: true accuracy of the k classes in `classes`, which had the lowest accuracy on these images. It rests on
-            the same family, and has no interval below MIN_IMAGES images a class.
+            the same family, and has no interval there.
         split_half: accuracy of k classes chosen on one half of the images and measured on the other. It is an honest
             estimate for classes chosen on half of the images, and above `truly_worst`, since fewer images choose less
             well. Its interval rests on the same family.
@@ -261,7 +265,7 @@ def reports_of_counts(
     rng = generator(seed)
     sample = sample_accuracies(right, images, rng)
     fits = _fits(right, images, sample, rng)
-    enough_images = float(np.median(images)) >= MIN_IMAGES
+    enough_images = np.median(images) >= MIN_IMAGES and images.sum() >= MIN_TOTAL
     may_be_equal = not _differ(right, images)
     reports = []
     for k in ks:
@@ -314,6 +318,8 @@ def _split_half(
         return (np.take_along_axis(right - right_first, rows, axis=1) / (images - first)[rows]).mean(axis=1)
 
     value = float(measured(right, (splits, len(images))).mean())
+    if images.sum() < MIN_SPLIT:
+        return Score(value)
     # The error of the score is simulated: accuracies and images are drawn from the model, and the score of these images
     # is compared with the true accuracy of the classes that half of them choose.
     replicates = rng.binomial(images, sample)

@@ -94,8 +94,8 @@ EXAMPLES = examples(
     metavar="NAME=NUMBER",
     help="Exit with code 3 if this score of the JSON's summary is lower than NUMBER (a count of failures, such as "
     "classes_at_zero: higher). Choose a score whose interval holds: classes_at_zero, worst_10_truly_worst (at "
-    "least ten "
-    "images a class), worst_10_split_half, accuracy; the naive worst_10 reads too low. May be repeated.",
+    "least ten images a class and 500 in all), worst_10_split_half, accuracy; the naive worst_10 reads too low. May be "
+    "repeated.",
 )
 def audit(
     dataset: str,
