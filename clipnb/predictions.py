@@ -246,6 +246,8 @@ def _open_arrow(path: Path, is_file: bool) -> _Source:
 def _open_csv(path: Path) -> _Source:
     with open(path, encoding="utf-8-sig", newline="") as text:
         header = text.readline(2**20)
+    if not header.strip():
+        raise InputError(f"Expected rows in {path}, got an empty file")
     separator = max(",;\t|", key=header.count)
     names = next(csv.reader(io.StringIO(header), delimiter=separator), [])
     if len(set(names)) < len(names):

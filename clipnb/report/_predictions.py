@@ -33,6 +33,7 @@ from clipnb.worst import worst_classes
 
 MAX_LISTED = 100_000  # images of a report's table; larger files are not copied into it
 MAX_CONFUSIONS = 1000
+MAX_SEARCHED = 10**6  # images in which slices are looked for, which takes some 100 bytes for each
 SHOWN = 4  # images of each bad class
 MAX_SHOWN = 240  # images in one page, which bounds its size
 SIDE = 112  # pixels of a thumbnail
@@ -301,8 +302,10 @@ def _confusions(result: EvaluationResult, names: list[str]) -> pd.DataFrame:
 
 
 def _search(predictions: Predictions) -> SliceSearch | None:
-    """Slices by the best class other than the label, if the file has more than one class for each image."""
-    if predictions.topk.shape[1] < 2:
+    """Slices by the best class other than the label, if the file has more than one class for each image and is not
+    too long.
+    """
+    if predictions.topk.shape[1] < 2 or len(predictions) > MAX_SEARCHED:
         return None
     first, second = predictions.topk[:, 0], predictions.topk[:, 1]
     labels = predictions.labels

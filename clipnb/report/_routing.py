@@ -10,14 +10,18 @@ from clipnb.reject import confirm_on_halves
 
 WANTED = 0.95  # share of right answers among those that the model keeps
 NAME = f"{100 * WANTED:.0f}"
+MAX_ROUTED = 10**6  # images from which thresholds are chosen; the share is then known to 0.1 points
+NONE_LEFT = 0.99  # a share of images sent to a person from which hardly any answer is left
 
 
 def route(confidence: np.ndarray, predictions: np.ndarray, labels: np.ndarray) -> dict:
     """The entries of an audit's summary: share of images to send to a person, and how right the others are.
 
     Each half of every class is answered by the threshold of the confidence that the other half chooses. Empty where
-    there are too few labelled images for two halves.
+    there are too few labelled images for two halves. Of more than a million images, every k-th is taken.
     """
+    step = -(-len(labels) // MAX_ROUTED)
+    confidence, predictions, labels = confidence[::step], predictions[::step], labels[::step]
     known = labels >= 0
     half = every_second(labels[known])
     if not half.any():
@@ -37,7 +41,7 @@ def routing_advice(summary: dict) -> list[str]:
     share, kept = (summary.get(f"{name}_{NAME}") for name in ("to_a_person_for", "precision_of_the_rest"))
     if not share:
         return []
-    if kept is None:
+    if kept is None or share > NONE_LEFT:
         return [f"No level of the model's confidence keeps {NAME} % of its answers right: all need a second look."]
     sent = Score(share, *summary[f"to_a_person_for_{NAME}_ci"])
     right = Score(kept, *summary[f"precision_of_the_rest_{NAME}_ci"])

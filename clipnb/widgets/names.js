@@ -30,7 +30,7 @@ function render({ model, el }) {
     answer.dataset.name = "answer";
     const pairs = above.filter(([a, b], i) => !above.slice(0, i).some(([c, d]) => c === b && d === a));
     bars.replaceChildren(...pairs.slice(0, shown).map(([a, b, cosine]) =>
-      bar({ name: "pair", label: `${a} / ${b}`, value: cosine, width: Math.max(cosine, 0), text: fixed(cosine, 3) })));
+      bar({ name: "pair", label: `${a} / ${b}`, note: "", value: cosine, width: Math.max(cosine, 0), text: fixed(cosine, 3) })));
     if (pairs.length > shown) bars.append(h("li", {}, `and ${plural(pairs.length - shown, "further pair")}`));
     root.dataset.state = `threshold=${threshold};name=${model.get("name")}`;
   }

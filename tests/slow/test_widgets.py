@@ -726,6 +726,7 @@ def test_tails_of_a_chosen_run_agree_with_python(opened, toy):
 def test_names_are_counted_and_looked_up(opened, toy):
     figures, view = opened()
     data, _ = toy
+    assert "undefined" not in view.figure("names").inner_text()
     slider, text = view.figure("names").locator("input").all()
     for key in ("Home", "ArrowRight", "End"):
         slider.press(key)

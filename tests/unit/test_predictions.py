@@ -278,7 +278,7 @@ WRONG = {
         "Expected each id once in {file}, got '1' in rows 1 and 3",
     ),
     "rows only": (HEAD, "Expected rows in {file}, got none below the names of the columns"),
-    "empty": ("", "Expected a column of labels in {file}"),
+    "empty": ("", "Expected rows in {file}, got an empty file"),
     "a column twice": (
         "id,label,label,prediction\n1,a,b,c\n",
         "Expected columns with different names in {file}, got 'label' twice",
