@@ -58,6 +58,7 @@ def test_a_notebook_runs_in_jupyterlab(lab, browser, path):
     page.set_default_timeout(120_000)
     page.goto(f"{lab}/lab/tree/{path.name}?reset")
     page.locator(".jp-Notebook .jp-Cell").first.wait_for()
+    page.get_by_text("| Idle").first.wait_for()  # without a kernel, JupyterLab would ask for one
     page.get_by_role("menuitem", name="Run", exact=True).click()
     page.get_by_role("menuitem", name="Run All Cells", exact=True).click()
     last = page.locator(".jp-CodeCell .jp-InputPrompt").last
