@@ -74,7 +74,7 @@ def wrong_bands(rows):
     return wrong
 
 
-@pytest.fixture(scope="module", params=SOURCES[:10], ids=lambda path: path.stem)
+@pytest.fixture(scope="module", params=SOURCES, ids=lambda path: path.stem)
 def page(request):
     file = ROOT / f"_build/html/notebooks/{request.param.stem}.html"
     if not file.is_file():
