@@ -74,10 +74,9 @@ def test_a_notebook_runs_in_jupyterlab(lab, browser, path):
     assert errors.count() == 0, errors.first.inner_text()[-500:]
     shown = "\n".join(page.locator(".jp-Notebook .jp-RenderedMarkdown").all_inner_texts())
     assert len(shown) > 2000 and not RAW.findall(shown), RAW.findall(shown)[:5]
-    sliders = page.locator(".jp-Notebook .clipnb-figure input[type=range]")
-    if path.name[:2] not in ("10", "11", "12"):
-        slider = sliders.first
-        figure = page.locator(".clipnb-figure", has=slider).first
+    if path.name[:2] != "12":  # the audit's chapter has no live figure
+        figure = page.locator(".jp-Notebook .clipnb-figure", has=page.locator("input[type=range]")).first
+        slider = figure.locator("input[type=range]").first
         slider.scroll_into_view_if_needed()
         slider.focus()
         before = figure.get_attribute("data-state")
