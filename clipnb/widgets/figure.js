@@ -159,4 +159,9 @@ function put(model, values) {
   model.save_changes();
 }
 const figure = (name, label, ...children) =>
-  h("div", { class: "clipnb-figure", "data-figure": name, role: "group", "aria-label": label }, ...children);
+  h(
+    "div",
+    // JupyterLab would take the arrow keys for its own shortcuts.
+    { class: "clipnb-figure", "data-figure": name, role: "group", "aria-label": label, "data-lm-suppress-shortcuts": true },
+    ...children,
+  );
