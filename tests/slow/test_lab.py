@@ -1,4 +1,4 @@
-"""The notebooks in a real JupyterLab: all cells run, nothing raw is on the screen, and the mouse moves a live figure."""
+"""The notebooks in a real JupyterLab: all cells run, nothing raw is shown, and the mouse moves a live figure."""
 
 import json
 import re

@@ -931,7 +931,7 @@ ALLOWED = [  # function, argument, mutation (regular expressions), and why it is
     (r"intervals.mean_with_t", "values", "mismatched.*", "any number of values"),
     (
         r"(?!.*(calibration|mean_with_t))(metrics|intervals)\..*|margin\.worst.*|margin\.compare.*|similarity.top_k"
-        r"|ensemble.softmax_weights",
+        r"|ensemble.softmax_weights|widgets.RejectExplorer",
         "(?!vectors|classifier|bank|right).*",
         "huge: beyond single precision",
         "computed in double precision",
