@@ -20,7 +20,7 @@ ROOT = Path(__file__).resolve().parents[2]
 HTML = ROOT / "_build/html"
 PICTURES = [
     "cover=intro",
-    "lesson=notebooks/01_zero_shot_accuracy#.clipnb-figure",
+    "lesson=notebooks/01_zero_shot_accuracy#.clipnb-figure[data-figure=recall]",
     "paper=notebooks/06_matching_margin#figure",
 ]
 VIEWS = {  # name: (width, height, colour scheme)
