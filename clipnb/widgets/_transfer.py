@@ -38,7 +38,7 @@ class TransferExplorer(LiveFigure):
     Example:
         >>> figure = TransferExplorer(([0.1, 0.2, 0.3], [0, 1, 1]), ([0.12, 0.3, 0.1], [0, 1, 1]))
         >>> figure.costs()
-        {'validation': 0, 'test': 1}
+        {'validation': 0, 'test': 2}
     """
 
     _esm = read_module("transfer.js")

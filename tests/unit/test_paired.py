@@ -45,8 +45,6 @@ def test_a_comparison_tells_a_difference_from_none():
         for name in (
             "accuracy",
             "mean_per_class_accuracy",
-            "worst_3_truly_worst",
-            "worst_3_listed",
             "classes_at_zero",
             "flagged_accuracy",
         ):

@@ -109,6 +109,17 @@ def test_below_ten_images_a_class_a_range_stands_in_place_of_a_value():
     )
 
 
+@pytest.mark.parametrize(
+    ("classes", "images", "half", "truly"), [(20, 2, False, False), (20, 10, True, False), (50, 10, True, True)]
+)
+def test_an_interval_is_given_where_simulated_ones_cover(classes, images, half, truly):
+    labels = np.repeat(np.arange(classes), images)
+    right = np.random.default_rng(0).random(len(labels)) < 0.7
+    report = worst.worst_k_report(np.where(right, labels, (labels + 1) % classes), labels, classes, k=5)
+    assert report.split_half.has_interval == half and report.listed.has_interval == truly
+    assert np.isnan(report.truly_worst.value) != truly
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("shape", ["beta", "dead", "two groups"])
 def test_the_truly_worst_are_covered_in_most_of_many_worlds(shape):
