@@ -261,8 +261,8 @@ def over_shares(
         seed: seed of the choice of classes.
 
     Returns:
-        A row for each share and method, "bare" first: "share", "classes" and "images" that occur, and the columns
-        "method" to "classes_at_zero_high" of `table`, with k = 10.
+        A row for each share with two images or more and each method, "bare" first: "share", "classes" and "images" that
+        occur, and the columns "method" to "classes_at_zero_high" of `table`, with k = 10.
 
     Raises:
         InputError: as `corrected`, or a share or a method is unknown or out of range.
@@ -280,6 +280,8 @@ def over_shares(
         raise InputError("Expected `shares` of at least one share, got none")
     for share in steps:
         part = few_classes(labels, len(classifier), share, seed)
+        if len(part) < 2:  # a single image has no neighbours
+            continue
         images = (vectors[part], classifier, labels[part])
         results = {"bare": evaluate(*images)}
         results |= {method: corrected(method, *images, logit_scale=logit_scale) for method in methods}

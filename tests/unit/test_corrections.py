@@ -114,3 +114,8 @@ def test_few_classes_keeps_all_images_of_some_classes(world):
 def test_bad_input_is_refused(call, text):
     with pytest.raises(InputError, match=text):
         call()
+
+
+def test_a_share_of_a_single_image_is_left_out():
+    found = corrections.over_shares(np.eye(4), np.eye(4), [0, 1, 2, 3], [0.25, 1], methods=["nnn"])
+    assert found["share"].unique().tolist() == [1]
