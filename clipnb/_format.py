@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from PIL import Image
 
 MAX_LINE = 300  # characters of an error that are quoted
-MOST_DIGITS = 4  # decimals of a score with a very narrow interval
+MAX_DIGITS = 4  # decimals of a score with a very narrow interval
 
 
 def percent(fraction: float | None, decimals: int = 1, none: str = "-") -> str:
@@ -59,7 +59,7 @@ def score_text(value: float | None, low: float | None, high: float | None, spec:
     if value is None:
         return f"{text(low)} to {text(high)}{unit}"
     digits = re.search(r"(?<=\.)\d(?=[f%]$)", spec)
-    if digits and low != high and text(low) == text(high) and int(digits[0]) < MOST_DIGITS:
+    if digits and low != high and text(low) == text(high) and int(digits[0]) < MAX_DIGITS:
         return score_text(value, low, high, spec.replace(f".{digits[0]}", f".{int(digits[0]) + 1}"), unit)
     return f"{text(value)}{unit} [{text(low)}, {text(high)}]"
 

@@ -106,6 +106,8 @@ def difference_chart(rows: Sequence[dict[str, Any]], parts: dict[str, str]) -> N
     """
     import matplotlib.pyplot as plt
 
+    from clipnb import plots
+
     rows = [row for row in rows if set(parts) <= set(row.get("difference", {}))]
     rows = sorted(rows, key=lambda row: row["difference"][list(parts)[-1]]["value"])
     size = (3.2 + 2.4 * len(parts), 0.9 + 0.26 * len(rows))
@@ -113,10 +115,12 @@ def difference_chart(rows: Sequence[dict[str, Any]], parts: dict[str, str]) -> N
     for ax, (part, title) in zip(panels, parts.items(), strict=True):
         for place, row in enumerate(rows):
             found = row["difference"][part]
-            colour = {"better": "#0072b2", "worse": "#c4500a"}.get(found["verdict"], "#8a949e")
+            colour = {"better": plots.BLUE, "worse": plots.ORANGE}.get(found["verdict"], plots.GREY)
             ax.hlines(place, 100 * found["ci"][0], 100 * found["ci"][1], color=colour)
-            ax.plot(100 * found["value"], place, "o", color=colour, fillstyle="full" if colour != "#8a949e" else "none")
-        ax.axvline(0, color="#24292f", linestyle=":", linewidth=1)
+            ax.plot(
+                100 * found["value"], place, "o", color=colour, fillstyle="full" if colour != plots.GREY else "none"
+            )
+        ax.axvline(0, color=plots.INK, linestyle=":", linewidth=1)
         ax.set(title=title, xlabel="points against the bare name")
     panels[0].set_yticks(range(len(rows)), [row["method"] for row in rows])
 

@@ -10,7 +10,6 @@ import numpy as np
 from clipnb.cli._output import facts_text
 from clipnb.cli._run import Run
 from clipnb.errors import InputError
-from clipnb.intervals import Score
 
 if TYPE_CHECKING:
     from clipnb.evaluation import EvaluationResult
@@ -89,6 +88,8 @@ def rejection_summary(precision: float, run: Run, classifier: np.ndarray, result
 
 def rejection_text(rejected: dict[str, Any]) -> str:
     """The same for people, without the table of classes."""
+    from clipnb.intervals import Score
+
     shown = {name: value for name, value in rejected.items() if name != "reject_classes"}
     shares = {name: f"{value:.1%}" for name, value in shown.items() if isinstance(value, Score)}
     return facts_text(shown | shares)

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import pandas as pd
 
-from clipnb._format import percent
+from clipnb._format import percent, score_text
 from clipnb.evaluation import EvaluationResult
 from clipnb.report._page import cell, plain_text, short
 from clipnb.slices import Slice, SliceSearch
@@ -112,8 +112,9 @@ def slice_section(slices: pd.DataFrame, summary: dict, thumbnails: dict[str, lis
 
 
 def _with_ends(row: dict, value: str, ends: str) -> dict:
-    low, high = (percent(row[f"{ends}_{end}"], 0).removesuffix(" %") for end in ("low", "high"))
-    return cell("accuracy", row[value]) | {"shown": f"{percent(row[value], 0)} [{low}, {high}]"}
+    return cell("accuracy", row[value]) | {
+        "shown": score_text(row[value], row[f"{ends}_low"], row[f"{ends}_high"], ".0%")
+    }
 
 
 def slice_advice(slices: pd.DataFrame) -> list[str]:

@@ -350,6 +350,12 @@ def test_a_reader_who_leaves_ends_it_quietly():
     assert (program.stderr, program.returncode) == ("", 1)
 
 
+def test_the_help_loads_no_heavy_library():
+    code = "import sys, clipnb.cli; sys.exit(str({'pandas', 'scipy', 'matplotlib', 'torch'} & set(sys.modules) or ''))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.stderr.strip() == ""
+
+
 @pytest.mark.parametrize("name", [name for name, command in main.commands.items() if command.epilog])
 def test_examples_of_the_help_use_options_that_exist(name):
     lines = main.commands[name].epilog.replace("\\\n", " ").splitlines()[2:]
