@@ -736,7 +736,7 @@ def notebook(code):
 def build(tmp_path):
     return [
         sys.executable,
-        str(ROOT / "tools" / "run_notebooks.py"),
+        str(ROOT / "tools" / "book" / "run_notebooks.py"),
         "--source",
         str(tmp_path / "in"),
         "--out",
