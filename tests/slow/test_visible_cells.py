@@ -11,8 +11,7 @@ from tests.support.visible_cells import unfolded, visible
 
 ROOT = Path(__file__).resolve().parents[2]
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
-COURSE = NOTEBOOKS[:8]
-MAX_LINES, MEDIAN = 8, 5
+MAX_LINES, MEDIAN = 8, 4
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
@@ -22,14 +21,14 @@ def test_visible_cells_run_without_the_hidden_ones(path):
     assert done.returncode == 0, done.stdout.strip().splitlines()[-1:]
 
 
-@pytest.mark.parametrize("path", COURSE, ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 def test_unfolded_cells_are_short(path):
     lines = {name: len(code.splitlines()) for name, code in unfolded(path)}
     assert not {name: n for name, n in lines.items() if n > MAX_LINES}
     assert statistics.median(lines.values()) <= MEDIAN
 
 
-@pytest.mark.parametrize("path", COURSE, ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 def test_unfolded_cells_are_written_for_the_data_on_the_page(path):
     """Other data and quick runs are the matter of hidden cells."""
     code = "\n".join(code for _, code in unfolded(path))
