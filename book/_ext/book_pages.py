@@ -1,5 +1,6 @@
 """A Sphinx extension of this book: the cover's image, the page of figures and the handout, all from the executed
-notebooks, and names that screen readers need and the theme does not give. See local_extensions in _config.yml.
+notebooks, how to cite each page, and names that screen readers need and the theme does not give. See local_extensions
+in _config.yml.
 """
 
 import json
@@ -10,6 +11,7 @@ from io import BytesIO
 from pathlib import Path
 
 import numpy as np
+import yaml
 from matplotlib.figure import Figure
 from PIL import Image
 from plain_markdown import read_notebook
@@ -251,6 +253,28 @@ def chart(notebook: dict) -> str:
     )
 
 
+# ---- how to cite a page ---------------------------------------------------------------------------------------------
+
+
+def cite_page(app, pagename, templatename, context, doctree) -> None:
+    """A fold at the foot of a page: its title and address as BibTeX, the rest from CITATION.cff."""
+    if doctree is None or app.builder.name != "html":
+        return
+    about = yaml.safe_load(Path(app.confdir, "CITATION.cff").read_text("utf-8"))
+    fields = {
+        "title": re.sub(r"<[^>]+>", "", context["title"]),
+        "author": " and ".join(f"{{{author['name']}}}" for author in about["authors"]),
+        "howpublished": f"{about['title']}, version {about['version']}",
+        "year": about["date-released"].year,
+        "url": context["pageurl"],
+    }
+    lines = "".join(f"\n  {name} = {{{value}}}," for name, value in fields.items())
+    context["body"] += (
+        f'<details class="cite-page"><summary>Cite this page</summary><div class="highlight"><pre>'
+        f"@misc{{clipnb:{Path(pagename).name},{lines}\n}}</pre></div></details>"
+    )
+
+
 # ---- names for screen readers ---------------------------------------------------------------------------------------
 
 
@@ -270,6 +294,7 @@ def setup(app) -> dict:
     app.connect("source-read", draw_cover)
     app.connect("source-read", list_figures)
     app.connect("source-read", write_handout)
+    app.connect("html-page-context", cite_page)
     app.connect("html-page-context", name_things, priority=900)  # after the theme
     app.connect("build-finished", draw_preview)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

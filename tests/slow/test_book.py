@@ -10,6 +10,7 @@ import statistics
 import subprocess
 import sys
 import threading
+from html import escape, unescape
 from html.parser import HTMLParser
 from pathlib import Path
 from types import SimpleNamespace
@@ -17,7 +18,9 @@ from urllib.parse import unquote, urldefrag, urlsplit
 
 import numpy as np
 import pytest
+import yaml
 from axe_playwright_python.base import AXE_SCRIPT
+from pybtex.database import parse_string
 from pypdf import PdfReader
 from pypdf.generic import IndirectObject
 
@@ -34,6 +37,7 @@ DESKTOP, PHONE, PAPER = (
 )  # A4 less its margins
 TABS = 3  # pages that are open at once
 VIEW = "application/vnd.jupyter.widget-view+json"
+FOLDED = ".bd-article details:not(.cite-page)"  # what opens on paper
 NEAR = 2 / 8254  # two images: the last bits of a similarity depend on the machine's threads
 
 
@@ -224,6 +228,18 @@ def test_every_page_says_what_it_is_about(pages):
     assert len({meta["og:title"] for meta in told.values()}) == len(written)
     image = told["intro.html"]["og:image"].removeprefix("https://clipnb.github.io/clipnb/")
     assert (HTML / image).read_bytes().startswith(b"\x89PNG")
+
+
+def test_every_page_says_how_to_cite_it(pages):
+    about = yaml.safe_load((ROOT / "CITATION.cff").read_text("utf-8"))
+    for name in set(pages) - {"index.html", "genindex.html", "py-modindex.html", "search.html"}:
+        page = (HTML / name).read_text("utf-8")
+        (text,) = re.findall(r'<details class="cite-page">.*?<pre>(.*?)</pre>', page, re.DOTALL)
+        (entry,) = parse_string(unescape(text), "bibtex").entries.values()
+        assert entry.fields["url"] == f"https://clipnb.github.io/clipnb/{name}"
+        assert re.search(r"<h1>(.*?)<", page)[1].strip() == escape(entry.fields["title"], quote=False)
+        assert entry.fields["howpublished"].endswith(f"version {about['version']}")
+        assert [str(person) for person in entry.persons["author"]] == [f"{{{a['name']}}}" for a in about["authors"]]
 
 
 class Meta(HTMLParser):
@@ -520,7 +536,7 @@ def test_on_paper_what_is_folded_is_open(chapter):
     page.emulate_media(color_scheme="dark")
     page.wait_for_selector("html[data-theme=dark]", state="attached")
     page.evaluate("addEventListener('beforeprint', () => { window.printed = document.documentElement.dataset.theme; })")
-    folded = page.locator(".bd-article details:not([open])").count()
+    folded = page.locator(f"{FOLDED}:not([open])").count()
     text = " ".join(
         "".join(sheet.extract_text() for sheet in PdfReader(io.BytesIO(page.pdf(format="A4"))).pages).split()
     )
@@ -529,8 +545,8 @@ def test_on_paper_what_is_folded_is_open(chapter):
         and page.evaluate("window.printed") == "light"
         and page.locator("html").get_attribute("data-theme") == "dark"
     )
-    assert page.locator(".bd-article details:not([open])").count() == folded
-    for line in page.locator(".bd-article details pre").all_text_contents():
+    assert page.locator(f"{FOLDED}:not([open])").count() == folded
+    for line in page.locator(f"{FOLDED} pre").all_text_contents():
         assert "".join(line.split())[:60] in text.replace(" ", ""), line
     assert f"{100 * value(figure, 'recall'):.1f}" in text and "Guesses for this image" in text
     page.emulate_media(media="print")  # what sticks to the screen's edge would be printed over a page's edge

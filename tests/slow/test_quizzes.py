@@ -153,3 +153,60 @@ def test_quiz_is_operated_by_keyboard_and_says_nothing_before(browser, chapter):
             page.keyboard.press("Enter")
             assert option.locator("p").inner_text().startswith(("Right.", "No."))
     page.close()
+
+
+@pytest.fixture
+def chapter_page(browser):
+    """Opens a chapter from its folder: a page of a context of its own, so with a storage of its own."""
+    context = browser.new_context()
+
+    def opened(chapter, script=""):
+        page = context.new_page()
+        page.add_init_script(script)
+        page.errors = []
+        page.on("pageerror", lambda error: page.errors.append(str(error)))
+        page.goto((ROOT / f"_build/html/notebooks/{CHAPTERS[chapter].stem}.html").as_uri())
+        return page
+
+    yield opened
+    context.close()
+
+
+def answer(page, chapter, number, right):
+    """Open the right option of a question, or a wrong one."""
+    options = quiz(chapter)[number - 1][1]
+    place = [text.startswith(RIGHT) for _, text in options].index(right)
+    page.locator(".quiz").nth(number - 1).locator("summary").nth(place).click()
+
+
+def test_the_first_answer_to_each_question_counts_until_the_score_is_cleared(chapter_page):
+    page = chapter_page("01")
+    score = page.locator(".quiz-score")
+    assert not score.is_visible()
+    answer(page, "01", 1, right=True)
+    assert score.get_by_role("status").inner_text().startswith("Right at the first try: 1 of 1 answered here")
+    answer(page, "01", 2, right=False)
+    answer(page, "01", 2, right=True)
+    assert "1 of 2 answered here" in score.inner_text()
+
+    page = chapter_page("02")  # the same browser, another chapter
+    score = page.locator(".quiz-score")
+    assert "0 of 0 answered here" in score.inner_text() and "1 of 2 in all chapters" in score.inner_text()
+    score.get_by_role("button").click()
+    assert not score.is_visible()
+    page = chapter_page("01")
+    assert not page.locator(".quiz-score").is_visible() and not page.errors
+
+
+def test_printing_answers_no_question(chapter_page):
+    page = chapter_page("01")
+    page.pdf()  # opens what is folded
+    assert not page.locator(".quiz-score").is_visible() and page.evaluate("localStorage['clipnb-quiz']") == "{}"
+
+
+def test_where_nothing_is_stored_there_is_no_score(chapter_page):
+    refuse = "Object.defineProperty(window, 'localStorage', {get() { throw new DOMException('', 'SecurityError'); }});"
+    page = chapter_page("01", refuse)
+    answer(page, "01", 1, right=True)
+    assert page.locator(".quiz details[open]").count() == 1
+    assert page.locator(".quiz-score").count() == 0 and not page.errors
