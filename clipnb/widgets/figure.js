@@ -158,10 +158,11 @@ function put(model, values) {
   for (const [name, value] of Object.entries(values)) model.set(name, value);
   model.save_changes();
 }
+// JupyterLab takes keys for its own shortcuts unless the element that has the focus forbids it.
+const keepKeys = (event) => event.target.setAttribute("data-lm-suppress-shortcuts", "");
 const figure = (name, label, ...children) =>
   h(
     "div",
-    // JupyterLab would take the arrow keys for its own shortcuts.
-    { class: "clipnb-figure", "data-figure": name, role: "group", "aria-label": label, "data-lm-suppress-shortcuts": true },
+    { class: "clipnb-figure", "data-figure": name, role: "group", "aria-label": label, on: { focusin: keepKeys } },
     ...children,
   );

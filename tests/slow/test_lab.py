@@ -1,4 +1,4 @@
-"""The notebooks in a real JupyterLab: all cells run, nothing raw is shown, and the mouse moves a live figure."""
+"""The notebooks in a real JupyterLab: all cells run, nothing raw is shown, mouse and keys move a live figure."""
 
 import json
 import re
@@ -33,6 +33,7 @@ def lab(tmp_path_factory):
     options = [
         "--IdentityProvider.token=",
         "--ServerApp.port_retries=0",
+        "--ServerApp.disable_check_xsrf=True",
         f"--LabApp.user_settings_dir={place}/settings",
     ]
     log = open(place / "log", "w")
@@ -83,4 +84,11 @@ def test_a_notebook_runs_in_jupyterlab(lab, browser, path):
             page.mouse.click(box["x"] + share * box["width"], box["y"] + box["height"] / 2)
             states.add(figure.get_attribute("data-state"))
         assert len(states) == 2, "the mouse does not move the figure"
+        states = set()
+        for key in ("Home", "ArrowRight"):  # the slider still has the focus
+            page.keyboard.press(key)
+            states.add(figure.get_attribute("data-state"))
+        assert len(states) == 2, "the arrow keys do not move the figure"
     page.close()
+    for kernel in json.load(urllib.request.urlopen(f"{lab}/api/kernels")):  # each holds a model and its images
+        urllib.request.urlopen(urllib.request.Request(f"{lab}/api/kernels/{kernel['id']}", method="DELETE")).close()
