@@ -83,8 +83,8 @@ def _sample_parameters(patterns: Patterns, table: np.ndarray, rng: np.random.Gen
     def log_posterior(theta: np.ndarray) -> np.ndarray:
         inside = ((theta > LOWER) & (theta < UPPER)).all(axis=1)
         zero, above = _mixture(np.clip(theta, LOWER, UPPER))
-        # Not `above @ table.T`: for hundreds of products as small as this one, the threads of a BLAS library wait for each
-        # other, on a busy machine for most of the time.
+        # Not `above @ table.T`: in hundreds of products as small as this one, the threads of a BLAS library wait for
+        # each other, on a busy machine for most of the time.
         likelihood = np.einsum("sg,pg->sp", above, table) + zero[:, None] * (patterns.right == 0)
         return np.where(inside, (np.log(np.maximum(likelihood, 1e-300)) * patterns.count).sum(axis=1), -np.inf)
 

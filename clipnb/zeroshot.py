@@ -86,8 +86,8 @@ def hard_views(model: Model | WrappedModel, classifier: npt.ArrayLike) -> dict:
     require_attribute(model, "model", "encode_pixels", "clipnb.load_model")
     data = load_dataset("emoji:hard")
     classifier = check_classifier(classifier)
-    if classifier.shape != (len(data.classnames), model.capabilities.dimensions):
-        expected = (len(data.classnames), model.capabilities.dimensions)
+    if classifier.shape != (len(data.classnames), model.dimensions):
+        expected = (len(data.classnames), model.dimensions)
         raise InputError(f"Expected `classifier` of shape (C, D) = {expected}, got {classifier.shape}")
     result = evaluation.evaluate(encode_images(model, data).vectors, classifier, data.labels)
     drawings = np.unique([name.rpartition("#")[0] for name in data.ids], return_inverse=True)[1]

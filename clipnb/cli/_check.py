@@ -38,12 +38,11 @@ def check(json_file: str | None) -> None:
             click.echo(f"{'OK  ' if line['ok'] else 'FAIL'} {name}: {line['text']}")
 
     def model() -> str:
-        from clipnb import encode_texts, load_model
+        from clipnb import load_model
 
         model = load_model()
-        width = encode_texts(model, ["a dog"]).shape[1]
         probe("device", lambda: f"{model.device}, {model.precision}")
-        return f"{model.name}, fingerprint {model.fingerprint}, {width} dimensions"
+        return f"{model.name}, fingerprint {model.fingerprint}, {model.dimensions} dimensions"
 
     def images() -> str:
         from clipnb import load_dataset

@@ -89,7 +89,7 @@ def encode(
     result = {
         "store": str(store),
         **provenance,
-        "dimensions": model.capabilities.dimensions,
+        "dimensions": model.dimensions,
         "device": str(model.device),
         "encoded": len(data) - len(skipped),
         "skipped": len(skipped),

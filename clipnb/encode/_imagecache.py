@@ -32,7 +32,7 @@ def read_vectors(model: Model | WrappedModel, data: LabeledImages) -> np.ndarray
         path.touch()
     except (OSError, ValueError, EOFError):  # missing, damaged, or in a folder that cannot be written
         return None
-    if vectors.shape != (len(data.versions), model.capabilities.dimensions) or not np.isfinite(vectors).all():
+    if vectors.shape != (len(data.versions), model.dimensions) or not np.isfinite(vectors).all():
         return None
     return vectors if data.positions is None else vectors[data.positions]
 

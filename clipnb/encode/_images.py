@@ -243,7 +243,7 @@ def encode_shards(
     else:
         workers = min(len(os.sched_getaffinity(0)), MAX_WORKERS)
     reader = READERS[job.provenance["decoder"]](data, model)
-    no_vectors = np.empty((0, model.capabilities.dimensions), dtype=np.float32)
+    no_vectors = np.empty((0, model.dimensions), dtype=np.float32)
     size = batch_size  # images that fit into memory at once
 
     def encode(read: Any) -> EncodedBatch:

@@ -35,9 +35,8 @@ UNKNOWN_BUILD = (AttributeError, RuntimeError, TypeError, ValueError, IndexError
 
 @dataclass(frozen=True)
 class Capabilities:
-    """The width of a model's vectors, and which short ways through its towers leave them unchanged.
+    """Which short ways through a model's towers leave its vectors unchanged.
 
-    - `dimensions`: D, the width of a vector.
     - `shares_prefixes`: prompts can be read as trees (`_prefixes`). True for causal towers built as open_clip builds
       its own, which pool at the end-of-text token.
     - `trims_exactly`: padding can be cut off short prompts. True for towers of transformers, which mask padding;
@@ -46,7 +45,6 @@ class Capabilities:
       transformers built as open_clip builds its own, which pool at the class token.
     """
 
-    dimensions: int
     shares_prefixes: bool
     trims_exactly: bool
     skips_unread: bool
@@ -61,7 +59,6 @@ def measure(model: Model) -> Capabilities:
     full = model.encode_tokens(tokens)
     unrecognised: list[str] = []
     capabilities = Capabilities(
-        full.shape[1],
         _shares_prefixes(model, tokens, full, unrecognised),
         _trims_exactly(model, tokens, full),
         _skips_unread(model, unrecognised),

@@ -69,10 +69,7 @@ def load_model(
             wherever weights do not bring theirs. None: those that all tags of the architecture agree on.
 
     Returns:
-        A `Model` in evaluation mode. Its abilities are measured once (`Model.capabilities`).
-
-    Warns:
-        UserWarning: a tower of open_clip's own is not recognised, so that encoding takes the slower way.
+        A `Model` in evaluation mode.
 
     Raises:
         InputError: the name, tag, file, device or precision is unknown or cannot be loaded, or the tags of the

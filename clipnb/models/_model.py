@@ -36,8 +36,6 @@ TOKENIZER_SAMPLES = [
 class Model:
     """A loaded dual encoder, which `clipnb.encode` runs.
 
-    A copy by `dataclasses.replace` measures its own `capabilities`.
-
     name, pretrained: which model it is.
     module: open_clip's CLIP. PyTorch types its parts as "Tensor or Module", hence `Any`.
     preprocess: PIL image -> (3, H, W) float tensor.
@@ -46,7 +44,6 @@ class Model:
     precision: of the image tower; the text tower stays in fp32.
     config: "architecture", "vision", "text" and "preprocessing" with open_clip's defaults filled in.
     exact: gives this model in fp32, where it is in another precision.
-    capabilities: which short ways through its towers are exact, measured once when the model is made.
     """
 
     name: str
@@ -58,10 +55,22 @@ class Model:
     precision: Precision
     config: dict[str, Any] = field(default_factory=dict, repr=False)
     exact: Callable[[], Model] | None = field(default=None, repr=False)
-    capabilities: Capabilities = field(init=False, repr=False)
 
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "capabilities", measure(self))
+    @cached_property
+    def dimensions(self) -> int:
+        """D, the width of a vector, measured on a text."""
+        return self.encode_tokens(self.tokenizer(["a"])).shape[1]
+
+    @cached_property
+    def capabilities(self) -> Capabilities:
+        """Which short ways through its towers are exact, measured when something is first encoded.
+
+        A copy by `dataclasses.replace` measures its own.
+
+        Warns:
+            UserWarning: a tower of open_clip's own is not recognised, so that encoding takes the slower way.
+        """
+        return measure(self)
 
     @cached_property
     def fingerprint(self) -> str:

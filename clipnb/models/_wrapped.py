@@ -55,8 +55,8 @@ class WrappedModel:
 
     @cached_property
     def capabilities(self) -> Capabilities:
-        """The width of a vector; nothing is known of the functions that would allow a shorter way."""
-        return Capabilities(self.dimensions, shares_prefixes=False, trims_exactly=False, skips_unread=False)
+        """Nothing is known of the functions that would allow a shorter way."""
+        return Capabilities(shares_prefixes=False, trims_exactly=False, skips_unread=False)
 
     def encode_pixels(self, images: Sequence[Image.Image]) -> np.ndarray:
         """Unit-norm image vectors (B, D) float32."""

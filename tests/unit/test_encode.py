@@ -200,6 +200,7 @@ def test_a_tower_of_open_clip_that_is_not_recognised_gives_one_warning(tiny, tmp
         UserWarning, match="^The image tower of tiny-clip is built in a way .* encoding is slower$"
     ) as all_:
         model = dataclasses.replace(tiny, module=open_clip.create_model("tower").eval())
+        assert model.capabilities
     assert len(all_) == 1 and not model.capabilities.skips_unread and model.capabilities.shares_prefixes
     resnet = {"layers": [1, 1, 1, 1], "width": 8, "head_width": 8, "patch_size": None}
     (tmp_path / "tower.json").write_text(json.dumps(TINY | {"vision_cfg": TINY["vision_cfg"] | resnet}))
@@ -209,13 +210,15 @@ def test_a_tower_of_open_clip_that_is_not_recognised_gives_one_warning(tiny, tmp
         assert not dataclasses.replace(tiny, module=open_clip.create_model("tower").eval()).capabilities.skips_unread
 
 
-def test_abilities_are_measured_once(tiny_weights, pictures):
+def test_abilities_are_measured_once_and_only_to_encode(tiny_weights):
     calls = []
     model = load_model("tiny-clip", str(tiny_weights))
     model.module.visual.register_forward_hook(lambda *_: calls.append("image"))
     model.module.transformer.register_forward_hook(lambda *_: calls.append("text"))
-    assert model.capabilities == Capabilities(16, shares_prefixes=True, trims_exactly=False, skips_unread=True)
     assert model.fingerprint and model.settings and not calls
+    assert model.capabilities == Capabilities(shares_prefixes=True, trims_exactly=False, skips_unread=True)
+    calls.clear()
+    assert model.capabilities.skips_unread and not calls
 
 
 def test_an_unreadable_picture_stops_the_run_by_name(tiny, pictures, tmp_path):

@@ -70,7 +70,7 @@ def test_another_model_precision_or_image_has_vectors_of_its_own(cache, tiny):
 def test_old_files_make_room(cache, tiny, monkeypatch):
     monkeypatch.setattr(_imagecache, "MAX_FILES", 2)
     data = load_dataset("emoji:train-sample")
-    vectors = np.ones((len(data), tiny.capabilities.dimensions), dtype=np.float32)
+    vectors = np.ones((len(data), tiny.dimensions), dtype=np.float32)
     for name in "abc":
         _imagecache.keep_vectors(tiny, replace(data, name=name), vectors)
     assert len(list(cache.iterdir())) == 2
@@ -80,9 +80,7 @@ def test_a_cache_that_cannot_be_written_only_costs_time(cache, tiny):
     cache.parent.mkdir()
     cache.write_text("a file where the folder would be")
     assert len(encode_images(tiny, load_dataset("emoji:train-sample").take(3))) == 3
-    _imagecache.keep_vectors(
-        tiny, data := load_dataset("emoji:train-sample"), np.ones((len(data), tiny.capabilities.dimensions))
-    )
+    _imagecache.keep_vectors(tiny, data := load_dataset("emoji:train-sample"), np.ones((len(data), tiny.dimensions)))
     assert _imagecache.read_vectors(tiny, data) is None
 
 
