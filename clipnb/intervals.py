@@ -145,6 +145,41 @@ def check_right(right: npt.ArrayLike, images: npt.ArrayLike) -> tuple[np.ndarray
     return right, images
 
 
+def area_under_roc(scores: npt.ArrayLike, positives: npt.ArrayLike, confidence: float = 0.95) -> Score:
+    """Probability that a positive has a higher score than a negative (AUROC), in [0, 1]; ties count half; chance = 0.5.
+
+    The interval is Newcombe's method 5 (2006, part 2), which inverts the variance of Hanley and McNeil (1982), so that
+    it is not empty at 0 or 1.
+
+    Args:
+        scores: (N,) higher = more likely positive.
+        positives: (N,) booleans; at least one of each kind.
+        confidence: in (0, 1).
+
+    Raises:
+        InputError: shapes differ, a score is not finite, or all are positives or none is.
+
+    >>> f"{area_under_roc([.9, .8, .3, .5], [True, True, False, True]):.2f}"
+    '1.00 [0.32, 1.00]'
+    """
+    scores = floats(scores, "scores", 1)
+    positives = booleans(positives, "positives", scores.shape)
+    z = scipy.stats.norm.ppf(0.5 + check_confidence(confidence) / 2)
+    m, n = int(positives.sum()), int((~positives).sum())
+    if not m or not n:
+        raise InputError(f"Expected `positives` to hold both kinds, got {m} positives and {n} negatives")
+    value = float((scipy.stats.rankdata(scores)[positives].sum() / m - (m + 1) / 2) / n)
+
+    def too_far(area: float) -> float:  # beyond z standard errors, were `area` the true one
+        pairs = 1 + ((m + n) / 2 - 1) * ((1 - area) / (2 - area) + area / (1 + area))
+        return (area - value) ** 2 - z**2 * area * (1 - area) * pairs / (m * n)
+
+    edge = 1e-9  # at 0 and 1 the variance is 0, which would be taken for the end of the interval
+    low = scipy.optimize.brentq(too_far, 0, min(value, 1 - edge)) if value > 0 else 0.0
+    high = scipy.optimize.brentq(too_far, max(value, edge), 1) if value < 1 else 1.0
+    return Score(value, float(low), float(high))
+
+
 def mean_over_classes(right: npt.ArrayLike, images: npt.ArrayLike, confidence: float = 0.95) -> Score:
     """Mean per-class accuracy (macro average) from counts, with an interval.
 

@@ -1,23 +1,34 @@
 """The reject option: answer where the model is sure enough, and send the other images to a person.
 
 A threshold is chosen on some images and confirmed on others, since on the images that chose it the precision reads too
-high.
+high. Images of "none of these" belong to no class that has a prompt: an answer on one of them is wrong, whatever it is,
+so it should be rejected.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from clipnb._checks import booleans, class_indices, floats, real_number, whole_number
+from clipnb._checks import booleans, class_indices, floats, format_value, real_number, texts_of, whole_number
 from clipnb.errors import InputError
-from clipnb.intervals import Score, proportion
+from clipnb.intervals import Score, area_under_roc, proportion
 from clipnb.metrics import risk_coverage_curve
 
-__all__ = ["Rejection", "accepted_by_class", "choose_threshold", "confirm", "confirm_on_halves"]
+__all__ = [
+    "NoneOfThese",
+    "Rejection",
+    "accepted_by_class",
+    "choose_threshold",
+    "confirm",
+    "confirm_on_halves",
+    "none_of_these",
+    "set_aside",
+]
 
 
 @dataclass(frozen=True)
@@ -139,6 +150,85 @@ def confirm_on_halves(
     return _rejection(answered, right, threshold, check_precision(precision))
 
 
+@dataclass(frozen=True)
+class NoneOfThese:
+    """What a threshold does to the images that fit no class, beside those of the classes. Fractions in [0, 1]."""
+
+    n: int  # images that fit no class
+    rejected: Score  # share of them that is rejected, as it should be
+    others_rejected: Score  # share of the images of the classes that is rejected, too; NaN without any
+    auroc: Score  # probability that an image of a class is surer than one that fits none; 0.5 = chance
+
+
+def set_aside(
+    labels: npt.ArrayLike, classnames: Sequence[str], names: Sequence[str]
+) -> tuple[npt.NDArray[np.int64], list[str], npt.NDArray[np.bool_]]:
+    """Set classes aside that get no prompt: their images belong to "none of these".
+
+    Args:
+        labels: (N,) class indices; -1 = unknown.
+        classnames: C names.
+        names: the classes to set aside.
+
+    Returns:
+        (labels, classnames, none): the labels among the other classes, -1 for images that were set aside; the names of
+        the other classes; (N,) booleans, which images were set aside.
+
+    Raises:
+        InputError: a name is not among the classes, all classes are set aside, or a label is out of range.
+
+    >>> set_aside([0, 1, 2, 1], ["cat", "none", "dog"], ["none"])
+    (array([ 0, -1,  1, -1]), ['cat', 'dog'], array([False,  True, False,  True]))
+    """
+    classnames = texts_of(classnames, "classnames")
+    labels = class_indices(labels, "labels", num_classes=len(classnames), unknown=True)
+    names = texts_of(names, "names")
+    if missing := [name for name in names if name not in classnames]:
+        raise InputError(
+            f"Expected `names` among the {len(classnames)} classnames {format_value(classnames)}, got "
+            f"{format_value(missing[0])}"
+        )
+    kept = np.array([name not in names for name in classnames])
+    if not kept.any():
+        raise InputError(f"Expected `names` to leave a class with a prompt, got all {len(classnames)} classes")
+    place = np.append(np.where(kept, np.cumsum(kept) - 1, -1), -1)  # the last is for unknown labels
+    left = [name for name, stays in zip(classnames, kept) if stays]
+    return place[labels], left, (labels >= 0) & ~np.append(kept, True)[labels]
+
+
+def none_of_these(confidence: npt.ArrayLike, none: npt.ArrayLike, threshold: float) -> NoneOfThese:
+    """How well a threshold, chosen on other images, rejects the images that fit no class.
+
+    The false positive rate of out-of-distribution detection is one minus the share of them that is rejected.
+
+    Args:
+        confidence: (N,) higher = surer, on the scale of the threshold.
+        none: (N,) booleans, which images fit no class (`set_aside`).
+        threshold: from `choose_threshold`; images of at least that confidence are answered.
+
+    Raises:
+        InputError: shapes differ, a confidence is not finite, the threshold is NaN, or no image fits no class.
+
+    >>> found = none_of_these([.9, .8, .3, .7, .2], [False, False, False, True, True], threshold=0.75)
+    >>> f"{found.rejected:.0%}", f"{found.others_rejected:.0%}", f"{found.auroc:.2f}"
+    ('100 % [16, 100]', '33 % [1, 91]', '0.83 [0.31, 0.98]')
+    """
+    confidence = floats(confidence, "confidence", 1)
+    none = booleans(none, "none", confidence.shape)
+    if np.isnan(real_number(threshold, "threshold")):
+        raise InputError(f"Expected `threshold` to be a number, got {threshold}")
+    if not none.any():
+        raise InputError(f"Expected `none` to mark an image that fits no class, got none of {len(none)}")
+    rejected = confidence < threshold
+    n, others = int(none.sum()), int((~none).sum())
+    return NoneOfThese(
+        n,
+        proportion(int((rejected & none).sum()), n),
+        proportion(int((rejected & ~none).sum()), others),
+        area_under_roc(confidence, ~none) if others else Score(float("nan")),
+    )
+
+
 def _checked(confidence: npt.ArrayLike, right: npt.ArrayLike) -> tuple[np.ndarray, np.ndarray]:
     confidence = floats(confidence, "confidence", 1)
     right = booleans(right, "right", confidence.shape)
@@ -155,7 +245,12 @@ def _rejection(answered: np.ndarray, right: np.ndarray, threshold: float, precis
 
 
 def accepted_by_class(
-    confidence: npt.ArrayLike, predictions: npt.ArrayLike, labels: npt.ArrayLike, num_classes: int, threshold: float
+    confidence: npt.ArrayLike,
+    predictions: npt.ArrayLike,
+    labels: npt.ArrayLike,
+    num_classes: int,
+    threshold: float,
+    none: npt.ArrayLike | None = None,
 ) -> pd.DataFrame:
     """What a threshold leaves of every class: how many of its images are answered, and how right the answers are.
 
@@ -165,11 +260,13 @@ def accepted_by_class(
         labels: (N,) class indices; -1 is left out.
         num_classes: C >= 1.
         threshold: images of at least that confidence are answered.
+        none: (N,) booleans, which images fit no class (`set_aside`); their label is not read. None: no image.
 
     Returns:
         A row for each class: `images` and `answered` count the images of the class; `coverage` is their ratio; `named`
         counts the answers that name the class, and `precision` is the share of them that is right, with the ends of its
-        95 % interval in `precision_low` and `precision_high`. NaN where a class has no images or no answers.
+        95 % interval in `precision_low` and `precision_high`. NaN where a class has no images or no answers. With
+        `none`, `fit_none` counts the answers that name the class on images that fit none.
 
     Raises:
         InputError: shapes differ, an index is out of range, or a confidence is not finite.
@@ -183,13 +280,16 @@ def accepted_by_class(
     labels = class_indices(labels, "labels", len(confidence), num_classes, unknown=True)
     if np.isnan(real_number(threshold, "threshold")):
         raise InputError(f"Expected `threshold` to be a number, got {threshold}")
-    known = labels >= 0
-    answered = known & (confidence >= threshold)
+    fits_none = np.zeros(len(labels), dtype=bool) if none is None else booleans(none, "none", labels.shape)
+    known = (labels >= 0) & ~fits_none
+    accepted = confidence >= threshold
+    answered = known & accepted
     images, kept = (np.bincount(labels[rows], minlength=num_classes) for rows in (known, answered))
-    named = np.bincount(predictions[answered], minlength=num_classes)
+    fit_none = np.bincount(predictions[fits_none & accepted], minlength=num_classes)
+    named = np.bincount(predictions[answered], minlength=num_classes) + fit_none
     right = np.bincount(labels[answered & (predictions == labels)], minlength=num_classes)
     scores = [proportion(int(good), int(count)) for good, count in zip(right, named)]
-    return pd.DataFrame(
+    table = pd.DataFrame(
         {
             "class": range(num_classes),
             "images": images,
@@ -201,3 +301,4 @@ def accepted_by_class(
             "precision_high": [score.high for score in scores],
         }
     )
+    return table if none is None else table.assign(fit_none=fit_none)

@@ -422,6 +422,7 @@ ROWS = {
     "metrics.precision_recall_curve": (lambda: {"scores": [0.9, 0.8, 0.3], "positives": [1, 0, 1]}, {}),
     "metrics.average_precision": (lambda: {"scores": [0.9, 0.8, 0.3], "positives": [1, 0, 1]}, {}),
     "intervals.wilson_interval": (lambda: {"successes": 1, "n": 3}, {}),
+    "intervals.area_under_roc": (lambda: {"scores": [1.0, 2, 3], "positives": [0, 1, 1]}, {}),
     "intervals.paired_difference": (lambda: {"correct_a": [1, 0, 1], "correct_b": [0, 0, 1]}, {}),
     "intervals.rank_correlation": (lambda: {"x": [1.0, 2, 3], "y": [3.0, 1, 2]}, {}),
     "intervals.rank_correlation_difference": (lambda: {"a": [1.0, 2, 3], "b": [3.0, 1, 2], "y": [1.0, 3, 2]}, {}),
@@ -463,8 +464,17 @@ ROWS = {
             "labels": [0, 1, 0],
             "num_classes": 2,
             "threshold": 0.5,
+            "none": [0, 0, 1],
         },
-        {"confidence": "floats", "threshold": "number"},
+        {"confidence": "floats", "threshold": "number", "none": "truths"},
+    ),
+    "reject.none_of_these": (
+        lambda: {"confidence": [0.2, 0.7, 0.9], "none": [0, 1, 1], "threshold": 0.5},
+        {"confidence": "floats", "none": "truths", "threshold": "number"},
+    ),
+    "reject.set_aside": (
+        lambda: {"labels": [0, 1, 2], "classnames": ["cat", "dog", "pig"], "names": ["pig"]},
+        {"names": "strings"},
     ),
     "slices.find_slices": (
         lambda: {
@@ -1019,6 +1029,7 @@ ALLOWED = [  # function, argument, mutation (regular expressions), and why it is
         "NaN is a class that is never predicted, infinity ranks",
     ),
     (r"reject.*|metrics.*risk.*", "confidence", "huge.*", "only the order counts"),
+    (r"reject.set_aside", "labels", "empty|mismatched: longer", "any number of images"),
     (r"retrieval.*", "image_vectors", "mismatched: longer", "any number of images"),
     (r"reject.*", "threshold", "huge|infinity|negative", "no image, or all, are answered"),
     (r".*", "logit_bias", "negative", "SigLIP's is negative"),
@@ -1202,6 +1213,7 @@ OF_OPTIONS = {  # option: values that no run may take; counts, numbers and choic
     "--price": ["x", "1", "-1,0", "nan,0"],
     "--fail-under": ["accuracy", "no_such_score=1", "accuracy=x"],
     "--reject-at": ["", "0.95", "precision", "precision=x", "precision=0", "precision=1.1", "risk=1", "recall=0.9"],
+    "--none-class": ["", "no-such-class", LONG],
     "--compare": [("no/a.json", "no/b.json")],
     "--predictions": ["", "no/such.csv", ".", LONG],
     "--compare-predictions": ["no/such.csv"],
@@ -1215,6 +1227,7 @@ OF_OPTIONS = {  # option: values that no run may take; counts, numbers and choic
     "--method": ["", "no-such-method"],
 }
 TOGETHER = {
+    "--none-class": ["--reject-at", "precision=0.9"],
     "--price": ["--llm", "openai/x"],
     "--api-base": ["--llm", "openai/x", "--price", "0,0"],
     "--cache": ["--llm", "openai/x", "--price", "0,0"],

@@ -9,6 +9,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
+from sklearn.metrics import roc_auc_score
 
 import clipnb
 from clipnb import intervals
@@ -34,6 +35,34 @@ def test_wilson_interval_by_the_book():
     ):
         assert np.allclose(intervals.wilson_interval(successes, n), (low, high), atol=5e-5)
     assert intervals.wilson_interval(0, 0) == (0.0, 1.0)
+
+
+@given(st.lists(st.booleans(), min_size=2, max_size=60), st.integers(0, 2**32 - 1), st.integers(1, 9))
+def test_the_area_under_the_roc_curve_is_that_of_scikit_learn(positives, seed, levels):
+    scores = np.random.default_rng(seed).integers(levels, size=len(positives)) / levels
+    if len(set(positives)) < 2:
+        with pytest.raises(InputError, match="hold both kinds, got"):
+            intervals.area_under_roc(scores, positives)
+        return
+    value, low, high = intervals.area_under_roc(scores, positives)
+    assert value == pytest.approx(roc_auc_score(positives, scores), abs=1e-12)
+    assert 0 <= low <= value <= high <= 1 and low < high
+    other = intervals.area_under_roc(-scores, positives)  # the ends are not mirrored: the variance is not symmetric
+    assert other.value == pytest.approx(1 - value, abs=1e-12)
+    wider = intervals.area_under_roc(scores, positives, confidence=0.99)
+    assert wider.low <= low and high <= wider.high
+
+
+def test_the_interval_of_the_area_under_the_roc_curve_holds_the_truth():
+    rng = np.random.default_rng(0)
+    for m, n, truth in ((10, 100, 0.7), (100, 10, 0.9), (40, 40, 0.97)):
+        shift = stats.norm.ppf(truth) * 2**0.5
+        kept = 0
+        for _ in range(400):
+            scores = np.append(rng.normal(shift, 1, m), rng.normal(0, 1, n))
+            _, low, high = intervals.area_under_roc(scores, np.arange(m + n) < m)
+            kept += low <= truth <= high
+        assert kept / 400 > 0.92, (m, n, truth)
 
 
 @given(st.integers(1, 500), st.floats(0, 1), st.sampled_from([0.5, 0.9, 0.95, 0.999]))

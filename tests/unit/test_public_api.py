@@ -112,6 +112,7 @@ PUBLIC = {
         "Score",
         "proportion",
         "wilson_interval",
+        "area_under_roc",
         "mean_over_classes",
         "mean_with_t",
         "percentile_interval",
@@ -132,7 +133,14 @@ PUBLIC = {
     "zeroshot": ["prompt_vectors", "zero_shot_classifier", "hard_views"],
     "paired": ["compare", "paired_differences", "differences_of_predictions", "chosen_on_halves"],
     "slices": ["Slice", "SliceSearch", "find_slices"],
-    "reject": ["choose_threshold", "confirm", "confirm_on_halves", "accepted_by_class"],
+    "reject": [
+        "choose_threshold",
+        "confirm",
+        "confirm_on_halves",
+        "accepted_by_class",
+        "none_of_these",
+        "set_aside",
+    ],
     "worst": [
         "worst_classes",
         "worst_k_accuracy",
