@@ -43,7 +43,7 @@ notebooks: install ## run the notebooks that changed, into book/notebooks
 	@$(VENV)/bin/python -m tools.book.run_notebooks
 
 # Always from scratch: a second Sphinx run would not repeat the warnings of the pages it does not read again.
-$(PAGE): $(BOOK_SOURCES) $(API_SOURCES) $(wildcard benchmarks/results/*.md) book/_ext/book_pages.py _config.yml pyproject.toml
+$(PAGE): $(BOOK_SOURCES) $(API_SOURCES) $(wildcard benchmarks/results/*.md) book/_ext/book_pages.py _config.yml CITATION.cff pyproject.toml
 	@rm -rf _build
 	@echo "Building the pages ..."
 	@$(VENV)/bin/jupyter-book build book/ --config _config.yml --path-output . -W -n --keep-going --quiet >/dev/null

@@ -261,9 +261,10 @@ def cite_page(app, pagename, templatename, context, doctree) -> None:
     """A fold at the foot of a page: its title and address as BibTeX, the rest from CITATION.cff."""
     if doctree is None or app.builder.name != "html":
         return
-    about = yaml.safe_load(Path(app.confdir, "CITATION.cff").read_text("utf-8"))
+    title = re.sub(r'<span class="section-number">.*?</span>', "", context["title"])
+    about = yaml.safe_load(Path(app.srcdir).with_name("CITATION.cff").read_text("utf-8"))
     fields = {
-        "title": re.sub(r"<[^>]+>", "", context["title"]),
+        "title": re.sub(r"<[^>]+>", "", title),
         "author": " and ".join(f"{{{author['name']}}}" for author in about["authors"]),
         "howpublished": f"{about['title']}, version {about['version']}",
         "year": about["date-released"].year,
