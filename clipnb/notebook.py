@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +22,8 @@ STYLE: dict[RcKeyType, Any] = {
     "axes.spines.top": False,
     "axes.spines.right": False,
 }
+
+NUMBERS = re.compile(r"[-+−\d]([-+−\d.%\[\], ]| to )*")  # a score with its interval, as text
 
 
 def style() -> None:
@@ -44,7 +47,7 @@ def say(text: str) -> Markdown:
 
 
 def show(table: pd.DataFrame, percent: Sequence[str] = (), digits: int = 2) -> pd.DataFrame:
-    """A table for the page: numbers as text, "undefined" for NaN, one header row, no row numbers.
+    """A table for the page: numbers as text that does not wrap, "undefined" for NaN, one header row, no row numbers.
 
     Args:
         table: any result; without an index of its own, its first column heads the rows.
@@ -59,14 +62,19 @@ def show(table: pd.DataFrame, percent: Sequence[str] = (), digits: int = 2) -> p
     shown = table.copy()
     for column in shown:
         if not pd.api.types.is_numeric_dtype(shown[column]):
-            continue
-        if column in percent:
+            shown[column] = [_on_one_line(value) for value in shown[column]]
+        elif column in percent:
             shown[column] = [_format.percent(value, none="undefined") for value in shown[column]]
         elif pd.api.types.is_float_dtype(shown[column]):
             shown[column] = ["undefined" if np.isnan(x) else f"{x:.{digits}f}" for x in shown[column]]
     if isinstance(table.index, pd.RangeIndex):
         shown = shown.set_index(table.columns[0])
     return shown.rename_axis(index=None, columns=shown.index.name)
+
+
+def _on_one_line(value: Any) -> Any:
+    """A score with its interval that does not wrap in a narrow column; anything else as it is."""
+    return value.replace(" ", "\u00a0") if isinstance(value, str) and NUMBERS.fullmatch(value) else value
 
 
 def percent(fraction: float, digits: int = 1) -> str:
@@ -97,12 +105,15 @@ def points(difference: float) -> str:
     return f"{100 * difference:+.1f}".replace("-", "−")
 
 
-def difference_chart(rows: Sequence[dict[str, Any]], parts: dict[str, str]) -> None:
-    """Each method's paired difference from the baseline as a dot with its interval, in points, the best on top.
+def difference_chart(
+    rows: Sequence[dict[str, Any]], parts: dict[str, str], label: str = "points against the bare name"
+) -> None:
+    """Each method's paired difference as a dot with its interval, in points, the best on top.
 
     Args:
         rows: from `paired.compare` or `compare_methods`; the baseline's row has no "difference".
         parts: scores in "difference" -> title; one panel each, ordered by the last one.
+        label: of the horizontal axes.
     """
     import matplotlib.pyplot as plt
 
@@ -110,8 +121,8 @@ def difference_chart(rows: Sequence[dict[str, Any]], parts: dict[str, str]) -> N
 
     rows = [row for row in rows if set(parts) <= set(row.get("difference", {}))]
     rows = sorted(rows, key=lambda row: row["difference"][list(parts)[-1]]["value"])
-    size = (3.2 + 2.4 * len(parts), 0.9 + 0.26 * len(rows))
-    panels = plt.subplots(1, len(parts), sharey=True, squeeze=False, figsize=size)[1][0]
+    lines = sum(1 + row["method"].count("\n") for row in rows)
+    panels = plt.subplots(1, len(parts), sharey=True, squeeze=False, figsize=(8, 0.9 + 0.26 * lines))[1][0]
     for ax, (part, title) in zip(panels, parts.items(), strict=True):
         for place, row in enumerate(rows):
             found = row["difference"][part]
@@ -121,7 +132,7 @@ def difference_chart(rows: Sequence[dict[str, Any]], parts: dict[str, str]) -> N
                 100 * found["value"], place, "o", color=colour, fillstyle="full" if colour != plots.GREY else "none"
             )
         ax.axvline(0, color=plots.INK, linestyle=":", linewidth=1)
-        ax.set(title=title, xlabel="points against the bare name")
+        ax.set(title=title, xlabel=label)
     panels[0].set_yticks(range(len(rows)), [row["method"] for row in rows])
 
 

@@ -75,6 +75,26 @@ def citation_labels(file: Path) -> dict[str, str]:
     return labels
 
 
+def mark_words(html: str) -> str:
+    """The same with the class "words" on the columns of pandas' tables that hold text and no numbers."""
+
+    def mark(table: re.Match) -> str:
+        rows = [re.split(r"(?=<t[hd])", row) for row in re.split(r"(?=<tr)", table[0])]
+        body = [row for row in rows if "<td" in "".join(row)]
+        words = [
+            column
+            for column in range(min(map(len, body), default=0))
+            if all(re.match(r"<td>[A-Za-z][a-z ]", row[column]) for row in body)
+        ]
+        return "".join(
+            re.sub(r"^<(t[hd])", r'<\1 class="words"', cell) if column in words else cell
+            for row in rows
+            for column, cell in enumerate(row)
+        )
+
+    return re.sub(r'(?s)<table border="1" class="dataframe">.*?</table>', mark, html)
+
+
 def read_notebook(app, docname: str, source: list[str]) -> None:
     """Translate the Markdown of a notebook's cells and of the text that its cells show."""
     if not docname.startswith("notebooks/") or not source[0].lstrip().startswith("{"):
@@ -86,6 +106,8 @@ def read_notebook(app, docname: str, source: list[str]) -> None:
         if cell["cell_type"] == "markdown":
             cell["source"] = to_myst("".join(cell["source"]), terms, citations)
         for output in cell.get("outputs", []):
+            if "text/html" in output.get("data", {}):
+                output["data"]["text/html"] = mark_words("".join(output["data"]["text/html"]))
             if "text/markdown" in output.get("data", {}):
                 output["data"]["text/markdown"] = to_myst("".join(output["data"]["text/markdown"]), terms, citations)
     source[0] = json.dumps(notebook)

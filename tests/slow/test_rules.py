@@ -5,7 +5,11 @@ import re
 from html.parser import HTMLParser
 from pathlib import Path
 
+import numpy as np
+import pandas as pd
 import pytest
+
+from clipnb.notebook import show
 
 ROOT = Path(__file__).resolve().parents[2]
 SOURCES = sorted((ROOT / "notebooks").glob("[0-9][0-9]_*.ipynb"))
@@ -47,7 +51,7 @@ class Text(HTMLParser):
         if not self.code:
             self.words.append(data)
             if self.cell:
-                self.rows[-1][-1] += data.strip()
+                self.rows[-1][-1] += data.strip().replace("\u00a0", " ")
 
 
 def zero_width(text):
@@ -135,3 +139,13 @@ def test_a_chapter_has_the_parts_of_every_chapter(path):
     places = [text.index(part) for part in parts]
     assert places == sorted(places)
     assert re.search(r"\*\*Time:\*\* \d+ minutes to read, \d+ with the exercises, \d+ in class\.", text)
+
+
+def test_columns_of_words_are_marked_in_a_table(monkeypatch):
+    monkeypatch.syspath_prepend(str(ROOT / "book/_ext"))
+    from plain_markdown import mark_words
+
+    table = show(pd.DataFrame({"class": ["cat", "dog"], "recall": [0.5, np.nan], "taken for": ["dog", "fox"]}))
+    marked = mark_words(table.to_html())
+    assert marked.count('class="words"') == 3 and '<td class="words">fox</td>' in marked
+    assert table.to_html() == marked.replace(' class="words"', "")
