@@ -113,7 +113,8 @@ def draw_cover(app, docname: str, source: list[str]) -> None:
         return
     zero, classes, examples = tail(app)
     pictures = "".join(
-        f'<li><img src="{picture["src"]}" alt="a drawing of {escape(picture["name"])}" width="64" height="64">'
+        f'<li><img src="{picture["src"]}" alt="a drawing of the class “{escape(picture["name"])}”" '
+        'width="64" height="64">'
         f"<b>{escape(picture['name'])}</b> “{escape(picture['guess'])}”</li>"
         for picture in examples
     )

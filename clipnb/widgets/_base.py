@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import json
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, cast
 
@@ -17,6 +18,7 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from clipnb._checks import as_numpy, real_number
+from clipnb._format import thumbnail
 from clipnb.datasets import LabeledImages
 from clipnb.errors import InputError
 from clipnb.evaluation import EvaluationResult
@@ -90,6 +92,18 @@ def aligned(name: str, values: npt.ArrayLike, length: int) -> np.ndarray:
 def evaluated(data: LabeledImages, result: EvaluationResult, *names: str) -> list[np.ndarray]:
     """The named arrays of `result`, with one value for each image of `data`."""
     return [aligned(f"result.{name}", getattr(result, name), len(data)) for name in names]
+
+
+def pictures(data: LabeledImages, indices: Iterable[int], **values: np.ndarray) -> list[dict[str, Any]]:
+    """Thumbnail and class name of each of these images, with its entry in every array of `values`."""
+    return [
+        {
+            "src": thumbnail(data[i][0], SIDE),
+            "name": data.classnames[data.labels[i]] if data.labels[i] >= 0 else "unknown",
+            **{name: array[i].item() for name, array in values.items()},
+        }
+        for i in indices
+    ]
 
 
 def new_figure(width: float, height: float) -> Figure:

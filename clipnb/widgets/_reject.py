@@ -12,12 +12,12 @@ from matplotlib.figure import Figure
 
 from clipnb import plots
 from clipnb._checks import booleans, floats, generator, unique_indices
-from clipnb._format import percent, thumbnail
+from clipnb._format import percent
 from clipnb.datasets import LabeledImages
 from clipnb.errors import InputError
 from clipnb.intervals import proportion
 from clipnb.reject import check_precision
-from clipnb.widgets._base import SIDE, LiveFigure, aligned, in_range, new_figure, read_module
+from clipnb.widgets._base import LiveFigure, aligned, in_range, new_figure, pictures, read_module
 
 STEPS = 100  # of the slider: percent of the images that are answered
 SHOWN = 30
@@ -74,15 +74,7 @@ class RejectExplorer(LiveFigure):
                 "precision": [score.value for score in scores],
                 "low": [score.low for score in scores],
                 "high": [score.high for score in scores],
-                "pictures": [
-                    {
-                        "src": thumbnail(data[i][0], SIDE),
-                        "name": data.classnames[data.labels[i]] if data.labels[i] >= 0 else "unknown",
-                        "confidence": values[i],
-                        "right": bool(correct[i]),
-                    }
-                    for i in sorted(chosen, key=lambda i: -values[i])
-                ],
+                "pictures": pictures(data, sorted(chosen, key=lambda i: -values[i]), confidence=values, right=correct),
             }
         )
 

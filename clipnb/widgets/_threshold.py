@@ -12,10 +12,10 @@ from matplotlib.figure import Figure
 from clipnb import plots
 from clipnb._arrays import divide_or_nan
 from clipnb._checks import booleans, floats, text_of, unique_indices
-from clipnb._format import number_or_none, percent, thumbnail
+from clipnb._format import number_or_none, percent
 from clipnb.datasets import LabeledImages
 from clipnb.errors import InputError
-from clipnb.widgets._base import SIDE, LiveFigure, aligned, new_figure, read_module
+from clipnb.widgets._base import LiveFigure, aligned, new_figure, pictures, read_module
 
 
 class ThresholdExplorer(LiveFigure):
@@ -81,15 +81,7 @@ class ThresholdExplorer(LiveFigure):
                 "base_rate": wanted / total,
                 "picked": f"{drawn} of the {wanted} positives and {others}{len(chosen) - drawn} "
                 f"of the {total - wanted} others, by score",
-                "pictures": [
-                    {
-                        "src": thumbnail(data[i][0], SIDE),
-                        "name": data.classnames[data.labels[i]] if data.labels[i] >= 0 else "unknown",
-                        "score": values[i],
-                        "positive": bool(relevant[i]),
-                    }
-                    for i in sorted(chosen, key=lambda i: -values[i])
-                ],
+                "pictures": pictures(data, sorted(chosen, key=lambda i: -values[i]), score=values, positive=relevant),
             },
             threshold=float(thresholds[f1.argmax()]),
         )

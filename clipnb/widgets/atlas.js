@@ -43,7 +43,7 @@ function render({ model, el }) {
   function tile(i) {
     const { src, side, columns, rows } = sheet, [c, guess, value] = images[i];
     return h("li", { class: "clipnb-picture", "data-tone": c === guess ? "yes" : "no" },
-      svg("svg", { viewBox: `0 0 ${side} ${side}`, role: "img", "aria-label": `an image of ${names[c]}`, class: "clipnb-tile" },
+      svg("svg", { viewBox: `0 0 ${side} ${side}`, role: "img", "aria-label": `an image of the class “${names[c]}”`, class: "clipnb-tile" },
         svg("image", { href: src, width: side * columns, height: side * rows, x: -side * (i % columns), y: -side * Math.floor(i / columns) })),
       h("span", {}, c === guess ? `✓ ${names[guess]}` : `✗ ${names[guess]}`),
       h("span", { class: "clipnb-mark" }, `margin ${signed(value, 3)}`));

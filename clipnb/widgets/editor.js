@@ -32,7 +32,7 @@ function render({ model, el }) {
   const root = figure("editor", "Live figure: change a confusion matrix",
     h("div", { class: "clipnb-controls" }, mix.node),
     h("div", { class: "clipnb-columns" },
-      h("div", {}, table, h("p", { class: "clipnb-options" },
+      h("div", { class: "clipnb-wide" }, table, h("p", { class: "clipnb-options" },
         button("Transpose", () => put(model, { counts: names.map((_, j) => column(model.get("counts"), j)) })),
         button("Start again", () => put(model, { counts: initial, factor: 1 })))),
       h("div", {}, results.node, shown.node)),

@@ -76,9 +76,9 @@ function numbers(layout = "") {
 function picture(item, mark, tone = null) {
   return h("li", { class: "clipnb-picture", "data-tone": tone }, ...pictureParts(item, mark));
 }
-function pictureParts({ src, name, alt = `an image of ${name}` }, mark) {
+function pictureParts({ src, name }, mark) {
   return [
-    h("img", { src, alt, width: 64, height: 64, class: "dark-light" }),
+    h("img", { src, alt: `an image of the class “${name}”`, width: 64, height: 64, class: "dark-light" }),
     h("span", {}, name),
     h("span", { class: "clipnb-mark" }, mark),
   ];

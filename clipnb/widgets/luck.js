@@ -40,7 +40,7 @@ function render({ model, el }) {
     const n = images[at], k = ks[depth];
     const { right, truth, scores } = worlds[at][spread];
     control.images.set(at, plural(n, "image"));
-    control.spread.set(spread, spreads[spread] ? `±${fixed(100 * spreads[spread], 0)} points` : "none, all classes equal");
+    control.spread.set(spread, spreads[spread] ? `±${fixed(100 * spreads[spread], 0)} points` : "none");
     control.k.set(depth, String(k));
 
     const zero = right.filter((count) => count === 0).length;

@@ -35,11 +35,13 @@ function render({ model, el }) {
         ["mean_accuracy", "mean single-prompt accuracy, uniform", mean_accuracy, percent(mean_accuracy)]);
     }
     results.set(rows);
-    const gap = (prompts[prompts.length - 1].score - scores[0]) / temperature;
-    shown.set(`Ratio of the largest weight to the smallest = exp((${signed(scores[0], 4)} − ${signed(prompts[prompts.length - 1].score, 4)}) / ${temperature}) = ` +
-      `${fixed(weights[0], 3)} / ${fixed(weights[0] * Math.exp(gap), 3)}`,
+    const [highest, lowest] = [scores[0], scores[scores.length - 1]];
+    const gap = (highest - lowest) / temperature;
+    const subtracted = lowest < 0 ? `(${signed(lowest, 4)})` : fixed(lowest, 4);
+    shown.set(`Largest weight / smallest weight = exp((${signed(highest, 4)} − ${subtracted}) / ${temperature}) = ` +
+      (gap < 10 ? fixed(Math.exp(gap), 2) : `about 10^${fixed(gap / Math.LN10, 0)}`),
       `Effective number of prompts = 1 / (${weights.slice(0, 3).map((weight) => `${fixed(weight, 3)}²`).join(" + ")}${prompts.length > 3 ? " + …" : ""}) = ${fixed(effective, 2)}`);
-    const note = ({ score, accuracy }) => `score ${fixed(score, 4)}${accuracy === null ? "" : `, accuracy ${percent(accuracy)}`}`;
+    const note = ({ score, accuracy }) => `score ${signed(score, 4)}${accuracy === null ? "" : `, accuracy ${percent(accuracy)}`}`;
     const scale = Math.max(weights[0], 2 / prompts.length);
     const rest = weights.slice(top).reduce((a, b) => a + b, 0);
     bars.replaceChildren(...prompts.slice(0, top).map((prompt, p) => bar({

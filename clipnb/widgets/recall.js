@@ -56,7 +56,7 @@ function render({ model, el }) {
       card.toggleAttribute("data-dim", !hit);
       card.setAttribute("data-tone", hit ? "yes" : "");
       card.setAttribute("aria-pressed", i === picked);
-      card.querySelector(".clipnb-mark").textContent = hit ? `✓ guess ${rank}` : `not in top ${k}`;
+      card.querySelector(".clipnb-mark").textContent = hit ? `✓ guess ${rank}` : `not in top\u00a0${k}`;
     });
     if (pictures.length) {
       const { name: truth, guesses } = pictures[picked];

@@ -1,6 +1,7 @@
 function render({ model, el }) {
   const { name, thresholds, decimals, max_cost, edges, sets } = model.get("content");
   const last = thresholds.length - 1;
+  const parts = ["validation", "test"]; // a notebook that was saved may hold `sets` in another order
   const sliders = {
     line: slider(`Threshold: call it “${name}” from this score on`, { min: 0, max: last }, (t) => put(model, { threshold: thresholds[t] })),
     miss: slider("Cost of a miss", { min: 1, max: max_cost }, (miss_cost) => put(model, { miss_cost })),
@@ -32,7 +33,7 @@ function render({ model, el }) {
     return node;
   }
   const nearest = (value) => thresholds.reduce((best, threshold, t) => (Math.abs(threshold - value) < Math.abs(thresholds[best] - value) ? t : best), 0);
-  const charts = Object.keys(sets).map(histogram);
+  const charts = parts.map(histogram);
 
   const costs = (part) => sets[part].misses.map((misses, t) => model.get("miss_cost") * misses + model.get("false_cost") * sets[part].false_hits[t]);
   const cheapest = (part) => costs(part).reduce((best, cost, t, all) => (cost < all[best] ? t : best), 0);
@@ -41,7 +42,7 @@ function render({ model, el }) {
     h("div", { class: "clipnb-controls" }, sliders.line.node),
     h("div", { class: "clipnb-columns" }, h("div", {}, charts),
       h("div", {}, h("div", { class: "clipnb-columns" }, sliders.miss.node, sliders.hit.node),
-        h("p", { class: "clipnb-options" }, Object.keys(sets).map(go)))),
+        h("p", { class: "clipnb-options" }, parts.map(go)))),
     results.node, shown.node,
     h("p", { class: "clipnb-note" },
       "Drag the line in either histogram, or use the slider. Costs are also given for 1,000 images, because the sets have different sizes. " +
@@ -55,9 +56,9 @@ function render({ model, el }) {
     sliders.hit.set(hit, String(hit));
     for (const line of Object.values(lines)) line.setAttribute("d", `M${x(thresholds[t]).toFixed(1)},18V${height + 18}`);
     const each = (cost, part) => `${cost} (${fixed((1000 * cost) / sets[part].images, 1)})`;
-    const rows = Object.keys(sets).flatMap((part) => {
-      const all = costs(part);
-      return [[part, `cost on ${part} (for 1,000 images)`, all[t], each(all[t], part)]];
+    const rows = parts.map((part) => {
+      const cost = costs(part)[t];
+      return [part, `cost on ${part} (for 1,000 images)`, cost, each(cost, part)];
     });
     const test = costs("test");
     const [honest, best] = [cheapest("validation"), cheapest("test")];
@@ -66,8 +67,10 @@ function render({ model, el }) {
       ["best", "lowest possible cost on test", test[best], each(test[best], "test")],
       ["nothing", "cost on test of showing nothing", miss * sets.test.positives, each(miss * sets.test.positives, "test")],
     ]);
-    shown.set(...Object.entries(sets).map(([part, { misses, false_hits }]) =>
-      `Cost on ${part} = ${miss} × ${misses[t]} missed + ${hit} × ${false_hits[t]} falsely found = ${miss * misses[t] + hit * false_hits[t]}`));
+    shown.set(...parts.map((part) => {
+      const { misses, false_hits } = sets[part];
+      return `Cost on ${part} = ${miss} × ${misses[t]} missed + ${hit} × ${false_hits[t]} falsely found = ${miss * misses[t] + hit * false_hits[t]}`;
+    }));
     root.dataset.state = `threshold=${thresholds[t]};miss=${miss};false=${hit}`;
   }
   return start({ model, el }, root, ["threshold", "miss_cost", "false_cost"], update);

@@ -2,74 +2,42 @@
 
 import base64
 import gzip
-import io
 import itertools
-import random
 import re
 import shutil
-import subprocess
-import sys
-from pathlib import Path
 
-import ftfy
 import numpy as np
 import pytest
 from axe_playwright_python.base import AXE_SCRIPT
-from PIL import Image
 
 import clipnb
-from clipnb.datasets._images import flatten
 from clipnb.intervals import paired_difference
 from clipnb.similarity import unit_norm
+from tests.support.doodles import HOUSE
+from tests.support.labs import (
+    VENDOR,
+    draw,
+    encoded,
+    images_in_page,
+    images_in_python,
+    large_images,
+    lay_out,
+    odd_strings,
+    texts_in_page,
+    tokens_in_page,
+    tokens_in_python,
+)
 from tests.support.shared import PATIENCE
 
-ROOT = Path(__file__).resolve().parents[2]
-VENDOR = ROOT / "book/_vendor"
-STATIC = ROOT / "book/static"
-# nothing but files beside the page and scripts made from them; no connection to anywhere
-POLICY = "; ".join(
-    [
-        "default-src 'none'",
-        "connect-src 'none'",
-        "script-src file: blob: 'wasm-unsafe-eval'",
-        "style-src file:",
-        "img-src file: data: blob:",
-    ]
-)
-PAGE = """<!doctype html>
-<html lang="en" data-theme="light">
-<head>
-  <meta charset="utf-8">
-  <meta name="viewport" content="width=device-width">
-  <meta http-equiv="Content-Security-Policy" content="{policy}">
-  <title>{name}</title>
-  <link rel="stylesheet" href="_static/labs.css">
-</head>
-<body><main class="bd-article"><h1>{name}</h1>{lab}</main></body>
-</html>
-"""
 NEAR = 1e-5  # of a similarity: float32 sums in another order
 LEVELS = 2  # the browser blends transparent pixels with one rounding more
-HOUSE = [
-    [(70, 130), (210, 130), (210, 240), (70, 240), (70, 130)],
-    [(55, 130), (140, 60), (225, 130)],
-    [(120, 240), (120, 180), (160, 180), (160, 240)],
-]
 
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory):
     """A folder with a page for each lab, under a strict policy, built from the same parts as the book's."""
-    for step in ("page_scripts", "browser_model"):
-        subprocess.run([sys.executable, "-m", f"tools.book.{step}"], cwd=ROOT, check=True)
     folder = tmp_path_factory.mktemp("site")
-    static = folder / "_static"
-    static.mkdir()
-    for source in (STATIC / "scripts", STATIC / "labs.css", VENDOR / "lab", VENDOR / "vendor"):
-        (static / source.name).symlink_to(source)
-    for name in ("draw", "prompt"):
-        lab = (VENDOR / f"lab/{name}.html").read_text("utf-8")
-        (folder / f"{name}.html").write_text(PAGE.format(name=name, policy=POLICY, lab=lab), "utf-8")
+    lay_out(folder)
     return folder
 
 
@@ -108,58 +76,10 @@ def started(page, name):
 
 # ---- Equal to Python -----------------------------------------------------------------------------------------------
 
-TOKENS = """async (texts) => {
-  const { tokenizer } = await clipnb.textTower(() => {});
-  return texts.map((text) => tokenizer.encode(text));
-}"""
-TEXT_VECTORS = (
-    """async (texts) => (await (await clipnb.textTower(() => {})).encode(texts)).map((vector) => [...vector])"""
-)
-# images as base64 of their files: their pixels, and the vectors
-IMAGES = """async (files) => {
-  const { encode } = await clipnb.imageTower(() => {}), { size } = await clipnb.settings(), found = [];
-  for (const file of files) {
-    const image = await clipnb.imageData(new Blob([Uint8Array.from(atob(file), (c) => c.charCodeAt(0))]));
-    const bytes = clipnb.squarePixels(image, size).reduce((text, byte) => text + String.fromCharCode(byte), "");
-    found.push({ pixels: btoa(bytes), vector: [...await encode(image)] });
-  }
-  return found;
-}"""
-WORDS = """
-“smart” ‚low’ l’œuf Ünïcödé ÇA piñata ¡olé! Þór đ ſt ﬃ ﬆ Ｔｏｋｙｏ ｶﾀｶﾅ ５０％
-ру́сский ЁЖ Γειά ΟΔΟΣ שלום مرحبا हिंदी ไทย 東京 熊猫 한글
-&amp; &lt;b&gt; &#233; &#x1F600; &eacute; &Eacute; &NTILDE; &nbsp; &amp;amp; &notit; &#150; &#1; AT&T & <i> </i>
-🍕 👩🏾‍🚀 1️⃣ ☂️ … — - _ 's n't U.S. № ℃ Ⅷ ǉ İ ı ẞ [SEP] [mask] ##s ™ ½ ² 3.14 1,000 \\ / | ~ ^ ` $ + = {} ()
-dog DOG cat-face photo qzxv
-"""
-BLANKS = (
-    "\u200d \u200b \u00ad \ufeff \u2028 \t \n \r\n \u00a0 \u3000 \x85 \x00 \x7f \ufffd \ufffc e\u0301 o\u0308\u0323"
-)
-LONG = ["x" * 101, "long " * 70, "\x93hi\x94", "\x1b[31mred\x1b[0m", "a photo of"]
-PIECES = [*WORDS.split(), *BLANKS.split(" "), *LONG]
-
-
-def odd_strings(count):
-    rng = random.Random(0)
-    return [
-        "".join(rng.choice(("", "", " ", " a ")) + rng.choice(PIECES) for _ in range(rng.randint(1, 6)))
-        for _ in range(count)
-    ]
-
-
-def was_decoded_wrongly(text):
-    """Whether ftfy would repair its encoding, which the page does not."""
-    return ftfy.fix_text(text) != ftfy.fix_text(text, fix_encoding=False)
-
 
 def test_tokens_of_odd_strings_are_pythons(open_page, model):
-    odd = [text for text in odd_strings(1100) if not was_decoded_wrongly(text)]
-    assert len(odd) >= 1000
-    texts = [*odd, *clipnb.load_dataset("icons:validation").classnames, "", " "]
-    page = open_page("prompt")
-    tokens = model.tokenizer(texts)
-    expected = [row[:length].tolist() for row, length in zip(tokens, model.prompt_lengths(tokens), strict=True)]
-    found = page.evaluate(TOKENS, texts)
+    texts = [*odd_strings(1000), *clipnb.load_dataset("icons:validation").classnames, "", " "]
+    found, expected = tokens_in_page(open_page("prompt"), texts), tokens_in_python(model, texts)
     unequal = [(text, a, b) for text, a, b in zip(texts, found, expected, strict=True) if a != b]
     assert not unequal, unequal[:5]
 
@@ -170,7 +90,7 @@ def test_text_vectors_are_pythons(open_page, model):
         *data.classnames,
         *(text for texts in clipnb.describe.load_descriptions("icons").by_class.values() for text in texts[:1]),
     ]
-    found = np.array(open_page("prompt").evaluate(TEXT_VECTORS, texts))
+    found = texts_in_page(open_page("prompt"), texts)
     expected = clipnb.encode_texts(model, texts)
     assert np.abs(found - expected).max() < NEAR
     images = clipnb.encode_images(model, data.take(range(0, len(data), 5))).vectors
@@ -180,35 +100,11 @@ def test_text_vectors_are_pythons(open_page, model):
     assert (page_answers == answers).mean() >= 0.995
 
 
-def in_page(page, files, batch=60):
-    found = []
-    for start in range(0, len(files), batch):
-        found += page.evaluate(IMAGES, [base64.b64encode(file).decode() for file in files[start : start + batch]])
-    pixels = np.stack([np.frombuffer(base64.b64decode(image["pixels"]), np.uint8) for image in found])
-    size = round((pixels.shape[1] / 3) ** 0.5)
-    pixels = pixels.reshape(-1, size, size, 3)
-    return pixels, np.array([image["vector"] for image in found])
-
-
-def in_python(model, images):
-    """The pixels before they are normalized, and the vectors."""
-    scale = model.config["preprocessing"]
-    tensors = [model.preprocess(flatten(image)) for image in images]
-    pixels = [(t.permute(1, 2, 0).numpy() * scale["std"] + scale["mean"]) * 255 for t in tensors]
-    return np.stack(pixels).round().astype(np.uint8), np.concatenate([model.encode_pixels(t[None]) for t in tensors])
-
-
-def encoded(image, kind):
-    file = io.BytesIO()
-    image.save(file, kind)
-    return file.getvalue()
-
-
 def test_drawings_give_pythons_pixels_and_answers(open_page, model):
     data = clipnb.load_dataset("icons:validation")
     images = [data[i][0] for i in range(0, len(data), 12)]
-    pixels, vectors = in_page(open_page("draw"), [encoded(image, "PNG") for image in images])
-    expected_pixels, expected = in_python(model, images)
+    pixels, vectors = images_in_page(open_page("draw"), [encoded(image, "PNG") for image in images])
+    expected_pixels, expected = images_in_python(model, images)
     assert np.array_equal(pixels, expected_pixels)
     assert np.abs(vectors - expected).max() < NEAR
     classifier = clipnb.zero_shot_classifier(model, data.classnames)
@@ -216,17 +112,10 @@ def test_drawings_give_pythons_pixels_and_answers(open_page, model):
 
 
 def test_large_images_give_pythons_pixels_within_two_levels(open_page, model):
-    data, rng = clipnb.load_dataset("icons:validation"), np.random.default_rng(0)
-    images = []
-    for i in rng.choice(len(data), 120, replace=False):
-        image = data[int(i)][0].resize(tuple(rng.integers(97, 901, 2).tolist()), Image.Resampling.LANCZOS)
-        if len(images) % 2:  # every second one with an edge that fades out
-            image.putalpha(
-                Image.fromarray(np.tile(np.linspace(0, 255, image.width).astype(np.uint8), (image.height, 1)))
-            )
-        images.append(image)
-    pixels, vectors = in_page(open_page("draw"), [encoded(image, "PNG") for image in images])
-    expected_pixels, expected = in_python(model, images)
+    data = clipnb.load_dataset("icons:validation")
+    images = large_images(data, 120)
+    pixels, vectors = images_in_page(open_page("draw"), [encoded(image, "PNG") for image in images])
+    expected_pixels, expected = images_in_python(model, images)
     assert np.abs(pixels.astype(int) - expected_pixels).max() <= LEVELS
     classifier = clipnb.zero_shot_classifier(model, data.classnames)
     assert ((vectors @ classifier.T).argmax(axis=1) == (expected @ classifier.T).argmax(axis=1)).mean() >= 0.995
@@ -234,21 +123,6 @@ def test_large_images_give_pythons_pixels_within_two_levels(open_page, model):
 
 
 # ---- The draw lab --------------------------------------------------------------------------------------------------
-
-
-def draw(page, strokes):
-    """Draw with the mouse, in the canvas' own pixels."""
-    canvas = page.locator("[data-lab-canvas]")
-    canvas.scroll_into_view_if_needed()
-    box = canvas.bounding_box()
-    scale = box["width"] / 280
-    for stroke in strokes:
-        (x, y), *others = [(box["x"] + x * scale, box["y"] + y * scale) for x, y in stroke]
-        page.mouse.move(x, y)
-        page.mouse.down()
-        for x, y in others:
-            page.mouse.move(x, y, steps=5)
-        page.mouse.up()
 
 
 # what a browser does when a file is pasted into the page, or dropped on the canvas
@@ -270,6 +144,7 @@ def spoken(lab, pattern):
 def test_a_house_drawn_with_the_mouse_is_a_house(open_page):
     page = open_page("draw")
     lab = started(page, "draw")
+    assert not lab.locator(".lab-still").is_visible(), "the still figure lies over the live one"
     assert lab.locator("[data-lab-result]").count() == 0, "a blank canvas was scored"
     draw(page, HOUSE)
     spoken(lab, "Most similar: .*home")
@@ -299,7 +174,7 @@ def test_the_draw_lab_gives_pythons_similarities_and_takes_own_names(open_page, 
     lab.locator("[data-lab-own] input").press("Enter")
     lab.locator(".lab-own li").wait_for()
     names = [*data.classnames, "two small drawings on a wall"]
-    similarity = in_python(model, [image])[1] @ clipnb.encode_texts(model, names).T
+    similarity = images_in_python(model, [image])[1] @ clipnb.encode_texts(model, names).T
     best = np.argsort(-similarity[0], kind="stable")[:5]
     spoken(lab, re.escape(names[best[-1]]))
     found = {
@@ -365,7 +240,7 @@ def test_an_image_is_pasted_and_dropped(open_page, model, way):
     lab = started(page, "draw")
     page.evaluate(GIVE, [way, base64.b64encode(encoded(image, "PNG")).decode(), "image.png"])
     spoken(lab, "Most similar")
-    similarity = in_python(model, [image])[1] @ clipnb.encode_texts(model, data.classnames).T
+    similarity = images_in_python(model, [image])[1] @ clipnb.encode_texts(model, data.classnames).T
     assert lab.locator("[data-lab-result]").first.get_attribute("data-name") == data.classnames[similarity.argmax()]
     page.evaluate(GIVE, [way, base64.b64encode(b"words").decode(), "words.txt"])
     spoken(lab, "could not be read")

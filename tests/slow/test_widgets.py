@@ -4,6 +4,7 @@ import base64
 import functools
 import http.server
 import io
+import itertools
 import json
 import threading
 from types import SimpleNamespace
@@ -111,6 +112,15 @@ def every_figure(data, result):
         "tails": widgets.TailExplorer(*published_rows(data.classnames)),
         "names": widgets.NameExplorer(neighbours(data.classnames)),
     }
+
+
+FIGURES = (
+    "recall reject confusion threshold paradox atlas prompts editor luck transfer number curve shares tails names"
+).split()
+
+
+def test_all_figures_are_tested(toy):
+    assert list(every_figure(*toy)) == FIGURES and len(FIGURES) == len(widgets.__all__) - 1  # LiveFigure is their base
 
 
 def share_rows():
@@ -460,7 +470,8 @@ def write_page(folder, figures):
         state = figure.get_state()
         (folder / f"{name}.js").write_text(state.pop("_esm"), encoding="utf-8")
         states[name] = {key: value for key, value in state.items() if not key.startswith("_") and key != "layout"}
-    (folder / "states.json").write_text(json.dumps(states, default=str), encoding="utf-8")
+    # a notebook that was saved has its keys in order of the alphabet
+    (folder / "states.json").write_text(json.dumps(states, default=str, sort_keys=True), encoding="utf-8")
 
 
 class Opened:
@@ -537,6 +548,50 @@ def test_page_fits_and_follows_the_theme(opened, width, theme):
     assert all(image.get_attribute("alt") for image in view.page.locator("img").all())
 
 
+def test_every_figure_and_every_image_has_a_name(opened, toy):
+    _, view = opened()
+    labels = view.page.locator(".clipnb-figure").evaluate_all("nodes => nodes.map((node) => node.ariaLabel)")
+    assert all(label.startswith("Live figure: ") for label in labels) and len(set(labels)) == len(labels)
+    charts = view.page.locator("svg[role=img]").evaluate_all("nodes => nodes.map((node) => node.ariaLabel)")
+    assert all(len(label) > 10 for label in charts)
+    images = view.page.locator("img").evaluate_all("nodes => nodes.map((node) => node.alt)")
+    names = [*toy[0].classnames, "unknown"]
+    assert set(images) <= {f"an image of the class “{name}”" for name in names} and len(set(images)) == len(names)
+
+
+SMALLEST = 9  # pixels of a letter's size on the screen
+SMALL_WORDS = """(smallest) => [...document.querySelectorAll(".clipnb-figure *")].filter((node) =>
+  [...node.childNodes].some((child) => child.nodeType === Node.TEXT_NODE && child.textContent.trim())
+  && parseFloat(getComputedStyle(node).fontSize) * (node.ownerSVGElement?.getScreenCTM().a ?? 1) < smallest)
+  .map((node) => node.textContent)"""
+# words of a chart that leave it, or lie on one another, and boxes that are too narrow for what is in them
+COLLISIONS = """() => {
+  const found = [];
+  for (const chart of document.querySelectorAll(".clipnb-chart")) {
+    const { left, right, top, bottom } = chart.getBoundingClientRect();
+    const words = [...chart.querySelectorAll("text")].map((node) => [node.textContent, node.getBoundingClientRect()]);
+    for (const [text, box] of words)
+      if (box.left < left - 1 || box.right > right + 1 || box.top < top - 1 || box.bottom > bottom + 1)
+        found.push(`${text} leaves its chart`);
+    words.forEach(([text, a], i) => words.slice(0, i).forEach(([other, b]) => {
+      const wide = Math.min(a.right, b.right) - Math.max(a.left, b.left);
+      const high = Math.min(a.bottom, b.bottom) - Math.max(a.top, b.top);
+      if (wide > 1 && high > 0.3 * a.height) found.push(`${text} lies on ${other}`);
+    }));
+  }
+  for (const node of document.querySelectorAll(".clipnb-figure :is(div, p, li, dd, dt, td, table, label, button)"))
+    if (node.scrollWidth > node.clientWidth + 1) found.push(`${node.className} ${node.textContent} is too wide`);
+  return found;
+}"""
+
+
+@pytest.mark.parametrize("width", [390, 720, 1000])
+def test_words_are_large_enough_and_have_room(opened, width):
+    _, view = opened(width)
+    assert not view.page.evaluate(SMALL_WORDS, SMALLEST)
+    assert not view.page.evaluate(COLLISIONS)
+
+
 def test_theme_change_needs_no_reload(opened):
     _, view = opened()
     colour = "() => getComputedStyle(document.querySelector('.clipnb-chart .line')).stroke"
@@ -545,25 +600,7 @@ def test_theme_change_needs_no_reload(opened):
     assert view.page.evaluate(colour) != before
 
 
-@pytest.mark.parametrize(
-    "name",
-    [
-        "recall",
-        "reject",
-        "confusion",
-        "threshold",
-        "paradox",
-        "atlas",
-        "prompts",
-        "editor",
-        "luck",
-        "transfer",
-        "number",
-        "curve",
-        "shares",
-        "names",
-    ],
-)
+@pytest.mark.parametrize("name", [name for name in FIGURES if name != "tails"])  # it has no slider
 def test_every_slider_moves_by_keyboard_and_mouse(opened, name):
     _, view = opened()
     for slider in view.figure(name).locator('input[type="range"]').all():
@@ -579,6 +616,41 @@ def test_every_slider_moves_by_keyboard_and_mouse(opened, name):
         box = slider.bounding_box()
         view.page.mouse.click(box["x"] + 4, box["y"] + box["height"] / 2)
         assert view.state(name) != end
+
+
+REACHED = """(name) => {
+  const node = document.activeElement;
+  if (node.closest(".clipnb-figure")?.dataset.figure !== name) return null;
+  node.dataset.reached = "";
+  const words = node.ariaLabel ?? node.labels?.[0]?.textContent ?? node.textContent;
+  return { type: node.type, pressed: node.ariaPressed === "true", words };
+}"""
+KEYS = ["ArrowRight", "ArrowLeft", "ArrowDown", "ArrowUp", "Space", "Enter"]
+
+
+@pytest.mark.parametrize("name", FIGURES)
+def test_every_control_is_reached_and_does_something_by_keyboard(opened, name):
+    _, view = opened()
+    figure, keyboard = view.figure(name), view.page.keyboard
+    figure.evaluate("(node) => { node.tabIndex = -1; node.focus(); }")
+    idle, last = [], view.state(name)
+    for typed in itertools.count(7):
+        keyboard.press("Tab")
+        if not (control := view.page.evaluate(REACHED, name)):
+            break
+        if control["type"] in ("number", "text"):
+            keyboard.press("ControlOrMeta+a")
+            keyboard.type(str(typed))
+        for key in KEYS:
+            if view.state(name) != last:
+                break
+            keyboard.press(key)
+        view.page.evaluate(REACHED, name)  # arrow keys lead to another cell of a table
+        idle += [control] if view.state(name) == last and not control["pressed"] else []
+        last = view.state(name)
+    assert not idle
+    left = figure.locator(':is(input, select, button):not([tabindex="-1"], :disabled, [data-reached])')
+    assert not left.count(), left.evaluate_all("nodes => nodes.map((node) => node.outerHTML)")
 
 
 def test_recall_numbers_agree_at_every_k(opened):
@@ -847,6 +919,8 @@ def test_transfer_costs_agree_with_python_by_slider_and_by_dragging(opened):
         assert view.value("transfer", "best") == min(figure._costs("test"))
 
     agree()
+    parts = transfer.locator("svg").evaluate_all("nodes => nodes.map((node) => node.ariaLabel)")
+    assert "validation" in parts[0] and "test" in parts[1]
     for slider, key in ((line, "PageUp"), (miss, "End"), (false, "ArrowRight"), (line, "Home")):
         slider.press(key)
         agree()

@@ -16,8 +16,11 @@
 
   const plural = (count, noun) => `${count.toLocaleString("en")} ${noun}${count === 1 ? "" : "s"}`;
 
-  /** A number with its sign; a minus sign, not a hyphen. */
-  const signed = (value, digits) => (value < 0 ? "" : "+") + value.toFixed(digits).replace("-", "\u2212");
+  /** A number with its sign; a minus sign, not a hyphen, and none before a zero. */
+  function signed(value, digits) {
+    const text = value.toFixed(digits);
+    return Number(text) === 0 ? text.replace("-", "") : (value < 0 ? "" : "+") + text.replace("-", "\u2212");
+  }
 
   /** Elements of a lab by the name of their data attribute: part("results") is [data-lab-results]. */
   const parts = (root) => (name) => root.querySelector(`[data-lab-${name}]`);

@@ -134,7 +134,7 @@
     const mark = after === label ? "✓ now right" : before === label ? "✗ now wrong" : "still wrong";
     const tone = after === label ? "yes" : before === label ? "no" : null;
     return h("li", { "data-tone": tone },
-      h("img", { src: images(i), alt: `a drawing of ${names[label]}`, width: 56, height: 56, class: "dark-light" }),
+      h("img", { src: images(i), alt: `a drawing of the class “${names[label]}”`, width: 56, height: 56, class: "dark-light" }),
       h("b", {}, names[label]), h("span", {}, `“${names[before]}” → “${names[after]}”`), h("span", {}, mark));
   }
 
