@@ -10,7 +10,7 @@ import torch
 
 from clipnb.datasets._images import LabeledImages, orientation
 from clipnb.errors import InputError
-from clipnb.models import Model, WrappedModel
+from clipnb.models import Model, Preprocess, WrappedModel
 
 Item = tuple[int, Any, str | None]  # (position, pixels, None), or (position, None, why it cannot be read)
 # The pixels are one tensor, or a list of images where a model takes them as they are.
@@ -58,8 +58,8 @@ class Pixels(torch.utils.data.Dataset[Item]):
 class DevicePixels(Pixels):
     """The same, but a JPEG file is only read; it is decoded (on a GPU by nvJPEG) and transformed on the model's device.
 
-    Pixels differ from Pillow's by a few of 255 levels, since decoders and the rounding in resizing do. Other formats
-    are left to Pillow, and so are batches with a file that torchcodec refuses.
+    On a GPU, pixels differ from Pillow's by a few of 255 levels, since the decoder and the rounding in resizing do.
+    Other formats are left to Pillow, and so are batches with a file that torchcodec refuses.
     """
 
     def __init__(self, data: LabeledImages, model: Model | WrappedModel) -> None:
@@ -70,11 +70,12 @@ class DevicePixels(Pixels):
             raise InputError(
                 "Expected torchcodec for the decoder 'device', it cannot be imported; pip install 'clipnb[gpu]'"
             ) from None
-        if not hasattr(model.preprocess, "transforms"):
+        if not (isinstance(model.preprocess, Preprocess) and model.preprocess.takes_tensors):
             raise InputError(
-                f"Expected the preprocessing of {model.name} to be a list of transforms for the decoder 'device', "
-                "got one function"
+                f"Expected the preprocessing of {model.name} to be torchvision's transforms for the decoder 'device', "
+                "got another; leave the decoder out"
             )
+        self._transformed = model.preprocess
         self._decode: Callable[..., list[torch.Tensor]] = decoders.decode_jpeg
 
     def __getitem__(self, i: int) -> Item:
@@ -106,12 +107,3 @@ class DevicePixels(Pixels):
             ready = {i: super(DevicePixels, self).__getitem__(i) for i in files}
         items = [ready.get(i, (i, pixels, reason)) for i, pixels, reason in batch]
         return collate([(i, pixels if reason else pixels.to(device), reason) for i, pixels, reason in items])
-
-    def _transformed(self, pixels: torch.Tensor) -> torch.Tensor:
-        from torchvision.transforms import ToTensor  # heavy: open_clip loads it when a model is loaded
-
-        transforms: list[Callable[[torch.Tensor], torch.Tensor]] = getattr(self.model.preprocess, "transforms", [])
-        # open_clip's transforms also take tensors, except for ToTensor, which scales to [0, 1].
-        for step in transforms:
-            pixels = pixels / 255 if isinstance(step, ToTensor) else step(pixels)
-        return pixels

@@ -3,6 +3,7 @@
 from clipnb.models._capabilities import Capabilities
 from clipnb.models._loading import EMBEDDED, EMBEDDED_DIR, find_device, load_model
 from clipnb.models._model import DTYPES, Model, Precision
+from clipnb.models._preprocess import Preprocess
 from clipnb.models._wrapped import WrappedModel, wrap_model
 
 __all__ = [
@@ -12,6 +13,7 @@ __all__ = [
     "Capabilities",
     "Model",
     "Precision",
+    "Preprocess",
     "WrappedModel",
     "find_device",
     "load_model",

@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any, NoReturn, cast
 
 import torch
-from PIL import Image
 
 from clipnb import _runtime
 from clipnb._checks import format_value, one_of, text_of
@@ -24,6 +23,7 @@ from clipnb.datasets import check_asset
 from clipnb.errors import InputError
 from clipnb.models._files import folder_problem, is_torchscript, layout_problem, stored_shapes, weights_problem
 from clipnb.models._model import DTYPES, Model, Precision
+from clipnb.models._preprocess import Preprocess
 from clipnb.models._sentence_transformers import PREFIX as SENTENCE_TRANSFORMERS
 from clipnb.models._sentence_transformers import open_sentence_transformers
 from clipnb.models._settings import ARCHITECTURE, find_tag, known_tags, settings_of_file, settings_of_tag
@@ -316,11 +316,11 @@ def _refuse(error: Exception, problem: str, name: str, way: str = "") -> NoRetur
     raise InputError(f"{problem}{type(error).__name__}: {_reason(error)}{way}") from error
 
 
-def _preprocess(module: Any) -> Callable[[Image.Image], torch.Tensor]:
+def _preprocess(module: Any) -> Preprocess:
     from open_clip.transform import PreprocessCfg, image_transform_v2
 
-    transform = image_transform_v2(PreprocessCfg(**module.visual.preprocess_cfg), is_train=False)
-    return cast("Callable[[Image.Image], torch.Tensor]", transform)
+    composed: Any = image_transform_v2(PreprocessCfg(**module.visual.preprocess_cfg), is_train=False)
+    return Preprocess(composed.transforms)
 
 
 def _config(module: Any, architecture: dict[str, Any]) -> dict[str, Any]:

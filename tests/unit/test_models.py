@@ -17,6 +17,7 @@ from click.testing import CliRunner
 from clipnb import encode_texts, load_model
 from clipnb.cli import main
 from clipnb.errors import InputError
+from clipnb.models import Preprocess
 from tests.support.shared import TINY
 
 
@@ -270,7 +271,7 @@ def test_every_registered_tag_is_built_with_the_settings_of_its_record(monkeypat
         model = load_model(name, tag, device="cpu")
         if (model.module.quick_gelu, repr(model.preprocess), model.config["architecture"]["quick_gelu"]) != (
             activation,
-            repr(pixels),
+            repr(Preprocess(pixels.transforms)),
             activation,
         ):
             wrong.append((name, tag))
