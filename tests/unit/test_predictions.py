@@ -15,10 +15,9 @@ from sklearn.metrics import balanced_accuracy_score, precision_score, top_k_accu
 from sklearn.metrics import confusion_matrix as sklearn_confusion
 
 import clipnb
-from clipnb import predictions as module
 from clipnb.cli import main
 from clipnb.intervals import mcnemar
-from clipnb.predictions import read_predictions, same_images, write_predictions
+from clipnb.predictions import _read, _source, read_predictions, same_images, write_predictions
 from clipnb.report import audit_predictions, compare_predictions, model_card, tabulate
 
 NAMES = ["cat", "dog", "pig", "hen", "cow", "owl"]
@@ -171,8 +170,8 @@ FORMATS = {
 @pytest.mark.parametrize("block", ["whole", "in blocks"])
 def test_every_format_gives_the_same_scores(name, block, data, tmp_path, monkeypatch):
     if block == "in blocks":
-        monkeypatch.setattr(module, "BLOCK_BYTES", 2048)
-        monkeypatch.setattr(module, "_rows_a_block", lambda columns: 7)
+        monkeypatch.setattr(_source, "BLOCK_BYTES", 2048)
+        monkeypatch.setattr(_source, "rows_a_block", lambda columns: 7)
     FORMATS[name](data, tmp_path / name)
     read = read_predictions(tmp_path / name, classnames=NAMES)
     known = data["labels"] >= 0
@@ -386,7 +385,7 @@ def test_a_file_of_scores_only_says_what_to_save_instead(tmp_path):
 
 def test_ids_with_one_hash_are_no_duplicates(data, tmp_path, monkeypatch):
     write_csv(data, tmp_path / "a.csv")
-    monkeypatch.setattr(module, "keys_of", lambda ids: np.zeros(len(ids), np.uint64))
+    monkeypatch.setattr(_read, "keys_of", lambda ids: np.zeros(len(ids), np.uint64))
     assert len(read_predictions(tmp_path / "a.csv")) == 60
 
 
