@@ -92,10 +92,11 @@ def _about_model(summary: dict, bad: pd.DataFrame, wordings: pd.DataFrame, resul
             f"{percent(summary['accuracy'])}, and {best['classes_at_zero']} classes at 0 % instead of "
             f"{summary['classes_at_zero']}."
         )
-    if summary["classes_at_zero"]:
+    if count := summary["classes_at_zero"]:
+        one = count == 1
         steps.append(
-            f"Do not rely on the model for the {summary['classes_at_zero']} classes of which no image was recognised; "
-            "route them to a person."
+            f"Do not rely on the model for the {'class' if one else f'{count} classes'} of which no image was "
+            f"recognised; route {'it' if one else 'them'} to a person."
         )
     steps += routing_advice(summary)
     for verdict, text in BY_VERDICT.items():

@@ -20,6 +20,7 @@ from clipnb._format import percent, plain
 FORMAT = "clipnb-report-1"
 MAX_ROWS = 1000  # the page shows this many rows of a table; JSON and CSV have all of them
 COUNTS = {"classes_at_zero", "classes_at_zero_change"}  # an estimate and the ends of an interval need not be whole
+SHARES_FOR = {"to_a_person_for_95", "precision_of_the_rest_95"}  # names that end in a percentage
 # Columns of numbers that are no fractions: cosines, correlations, probabilities and counts.
 NOT_PERCENT = COUNTS | {
     "margin",
@@ -82,6 +83,7 @@ class ReportPage(ABC):
         page = Environment(
             loader=PackageLoader("clipnb.report", ""), autoescape=True, trim_blocks=True, lstrip_blocks=True
         )
+        page.filters["unbroken"] = unbroken
         text = page.get_template("report.html").render(
             title=short(self.title),
             lead=short(self.lead, 300),
@@ -142,6 +144,15 @@ def short(text: Any, max_length: int = 70) -> Any:
     return text if not isinstance(text, str) or len(text) <= max_length else text[: max_length - 1] + "…"
 
 
+def unbroken(text: str) -> str:
+    r"""Return a text in which no line ends between a number and its percent sign, or inside "p = 0.02".
+
+    >>> unbroken("right on 76.4 % (p = 0.02)").split(" ")
+    ['right', 'on', '76.4\xa0%', '(p\xa0=\xa00.02)']
+    """
+    return text.replace(" %", "\N{NO-BREAK SPACE}%").replace("p = ", "p\N{NO-BREAK SPACE}=\N{NO-BREAK SPACE}")
+
+
 def first_names(table: pd.DataFrame) -> str:
     """Return the first classnames of a table, and how many more there are."""
     listed = [repr(short(name, 40)) for name in table["classname"].head(3)]
@@ -165,7 +176,7 @@ def _number(column: str, value: float) -> str:
     if column not in NOT_PERCENT:
         return percent(value)
     if column in COUNTS:
-        return f"{value:.1f}"
+        return f"{value:.0f}" if value.is_integer() else f"{value:.1f}"
     return f"{value:.0f}" if abs(value) > 1 and value.is_integer() else f"{value:.3f}"
 
 
@@ -180,7 +191,7 @@ def as_score_table(table: pd.DataFrame) -> dict:
     """Return the same for a table of scores: the name in the first column, numbers in the others."""
     rows = [
         [
-            {"shown": name.replace("_", " ")},
+            {"shown": name.replace("_", " ") + (" %" if name in SHARES_FOR else "")},
             *(
                 cell(column if column in NOT_PERCENT else name, value)
                 for column, value in zip(table.columns[1:], values)

@@ -163,8 +163,12 @@ def audit_predictions(
     bad = worst_classes(result.per_class_accuracy, min(worst_k, int(np.isfinite(result.per_class_accuracy).sum())))
     explained = explain_classes(bad, result.confusion, None, None, names).reset_index()
     permuted = order_finding(result.predictions, result.labels, names)
-    # Names that are numbers or ids make bad prompts, but predictions need none.
-    odd = [finding for finding in prompts.lint(names, ("{}",)) if "instead of a classname" not in finding.what]
+    # Numbers, ids and file names make bad prompts, but predictions need none.
+    odd = [
+        finding
+        for finding in prompts.lint(names, ("{}",))
+        if "instead of a classname" not in finding.what and "--fix-names" not in finding.advice
+    ]
     findings = [*([permuted] if permuted else []), *odd]
     scores = predictions.scores
     routed = {} if scores is None or np.isnan(scores).any() else route(scores, result.predictions, result.labels)
@@ -404,9 +408,10 @@ def _advice(
             "the classes alike."
         )
     if count := summary["classes_at_zero"]:
+        one = count == 1
         steps.append(
-            f"Do not rely on the predictions for the {count} classes of which no image is right; route them to a "
-            f"person."
+            f"Do not rely on the predictions for the {'class' if one else f'{count} classes'} of which no image is "
+            f"right; route {'it' if one else 'them'} to a person."
         )
     steps += routing_advice(summary)
     for kind, advice in (
@@ -424,7 +429,8 @@ def _advice(
     images = result.correct_and_total[1]
     if few and not guessing and (count := int(((images > 0) & (images < few)).sum())):
         steps.append(
-            f"Add images to the {count} classes with fewer than {few}: too few to tell a bad class from an average one."
+            f"Add images to the {'class' if count == 1 else f'{count} classes'} with fewer than {few}: too few to tell "
+            f"a bad class from an average one."
         )
     return steps or [
         "Nothing stands out: no class is at 0 %, no name collides, and no rival takes more than chance explains."

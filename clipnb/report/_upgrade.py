@@ -53,22 +53,28 @@ class Upgrade(ReportPage):
             else f"{side['model']} ({side['pretrained']}) with templates {side['templates']}"
             for side in (self.summary["a"], self.summary["b"])
         )
-        return f"A is {a}; B is {b}; {self.summary['images']} labelled images of {self.summary['a']['dataset']}."
+        source = "" if "predictions" in self.summary["a"] else f" of {self.summary['a']['dataset']}"
+        return f"A is {a}; B is {b}; {self.summary['images']} labelled images{source}."
 
     def __repr__(self) -> str:
-        scores = self.scores.map(lambda v: f"{v:.4f}" if isinstance(v, float) else v).to_string(index=False)
+        scores = self.scores.map(lambda v: f"{v:.4f}" if isinstance(v, float) and v == v else v)
+        scores = scores.astype(object).fillna("-").to_string(index=False)
         return "\n".join([self.lead, "", *self.advice, "", scores])
 
     def sections(self) -> Iterator[dict]:
         """Title, text and table of each section of the page."""
-        text = "Differences are B minus A, with 95 % intervals for the same images under both."
+        text = (
+            "Differences are B minus A in points, with 95 % intervals for the same images under both. Where the "
+            "verdict is 'no', the difference is no more than chance explains."
+        )
         yield {"title": "Scores", "text": text, **as_score_table(self.scores)}
         few = (
             "With few images a class, some fall and others rise by chance alone: compare both numbers, and look at "
             "'beyond chance'."
         )
-        yield {"title": "Classes that lose", "text": few, **as_table(self.classes.query("difference < 0"))}
-        gains = as_table(self.classes.query("difference > 0").iloc[::-1])
+        shown = self.classes.drop(columns="class")
+        yield {"title": "Classes that lose", "text": few, **as_table(shown.query("difference < 0"))}
+        gains = as_table(shown.query("difference > 0").iloc[::-1])
         yield {"title": "Classes that win", "text": "The greatest gain first.", **gains}
 
 
@@ -203,10 +209,11 @@ def _advice(summary: dict, scores: pd.DataFrame, killed: pd.DataFrame, sure: pd.
         f"B is right on {percent(accuracy['b'])}, A on {percent(accuracy['a'])}: {change:+.1f} points "
         f"({low:+.1f} to {high:+.1f}), {verdict}."
     ]
-    if len(killed):
+    if count := len(killed):
+        revived = summary["classes_revived"]
         advice.append(
-            f"Before you switch to B: of the classes that A recognises, {len(killed)} fall to 0 % "
-            f"({first_names(killed)}); {summary['classes_revived']} rise from 0 %."
+            f"Before you switch to B: of the classes that A recognises, {count} fall{'s' if count == 1 else ''} to 0 % "
+            f"({first_names(killed)}); {revived} rise{'s' if revived == 1 else ''} from 0 %."
         )
     if len(sure):
         advice.append(

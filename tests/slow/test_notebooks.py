@@ -1,6 +1,8 @@
 """The notebooks as files, and the tool that runs them."""
 
+import base64
 import csv
+import io
 import json
 import os
 import re
@@ -9,9 +11,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from tests.support.shared import TINY, photographs
+from tools.book.run_notebooks import packed
 
 ROOT = Path(__file__).resolve().parents[2]
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
@@ -292,3 +297,29 @@ def test_unknown_notebook_is_one_clear_line(tmp_path):
     done = run("--source", tmp_path, "--out", tmp_path / "out", "77")
     assert done.returncode == 2
     assert done.stderr == "run_notebooks: unknown notebook '77'; there are: 01_small\n"
+
+
+def test_charts_are_packed_and_keep_their_colours():
+    def encoded(image):
+        file = io.BytesIO()
+        image.save(file, "PNG")
+        return base64.b64encode(file.getvalue()).decode()
+
+    def decoded(png):
+        return Image.open(io.BytesIO(base64.b64decode(png)))
+
+    chart = Image.new("RGBA", (300, 200), "white")
+    for i in range(200):  # as many colours as a chart with smooth edges has
+        chart.putpixel((i, i), (i, 255 - i, i // 2, 255))
+    assert np.array_equal(decoded(packed(encoded(chart))).convert("RGBA"), chart)
+    photograph = Image.effect_noise((300, 200), 60).resize((600, 400), Image.Resampling.BICUBIC)
+    photograph = Image.merge(
+        "RGBA", [photograph, photograph.rotate(90), photograph.rotate(180), Image.new("L", (600, 400), 255)]
+    )
+    png = encoded(photograph)
+    assert len(packed(png)) < len(png) / 2
+    assert (
+        np.abs(np.asarray(decoded(packed(png)).convert("RGB"), int) - np.asarray(photograph.convert("RGB"))).mean() < 12
+    )
+    chart.putalpha(100)
+    assert packed(encoded(chart)) == encoded(chart), "an image that is partly transparent was changed"

@@ -188,7 +188,8 @@ def test_without_labels_it_ranks_and_says_how_far_to_trust_that(tiny, pictures, 
     page = report.to_html()
     assert "no accuracy" in page and "label about thirty images" in page
     found = report.reliability.set_index("score").loc["pseudo_image", "found"]
-    assert f"{100 * found:.0f} % of the classes on such a list are truly" in page and found in shown(page)
+    percent = f"{100 * found:.0f}\N{NO-BREAK SPACE}%"  # which no line break may part
+    assert f"{percent} of the classes on such a list are truly" in page and found in shown(page)
     assert Report.load(_written(report, tmp_path)).to_dict() == report.to_dict()
 
 
@@ -346,7 +347,7 @@ def test_an_upgrade_that_kills_a_class_is_seen(emoji):
         and killed["difference"] == -killed["a"] < 0
         and killed["low"] <= killed["difference"] <= killed["high"]
     )
-    assert emoji.classes.iloc[-1]["classname"] in result.advice[1] and "fall to 0 %" in result.advice[1]
+    assert emoji.classes.iloc[-1]["classname"] in result.advice[1] and "1 falls to 0 %" in result.advice[1]
     same = compare(emoji, emoji)
     assert same.summary["accuracy_change"] == 0 and not same.classes["beyond_chance"].any() and len(same.advice) == 1
     again = compare(replace(emoji, images=emoji.images.assign(prediction_class=better)), emoji)

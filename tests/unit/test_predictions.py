@@ -15,10 +15,9 @@ from sklearn.metrics import balanced_accuracy_score, precision_score, top_k_accu
 from sklearn.metrics import confusion_matrix as sklearn_confusion
 
 import clipnb
-from clipnb import predictions as module
 from clipnb.cli import main
 from clipnb.intervals import mcnemar
-from clipnb.predictions import read_predictions, same_images, write_predictions
+from clipnb.predictions import _read, _source, read_predictions, same_images, write_predictions
 from clipnb.report import audit_predictions, compare_predictions, model_card, tabulate
 
 NAMES = ["cat", "dog", "pig", "hen", "cow", "owl"]
@@ -171,8 +170,8 @@ FORMATS = {
 @pytest.mark.parametrize("block", ["whole", "in blocks"])
 def test_every_format_gives_the_same_scores(name, block, data, tmp_path, monkeypatch):
     if block == "in blocks":
-        monkeypatch.setattr(module, "BLOCK_BYTES", 2048)
-        monkeypatch.setattr(module, "_rows_a_block", lambda columns: 7)
+        monkeypatch.setattr(_source, "BLOCK_BYTES", 2048)
+        monkeypatch.setattr(_source, "rows_a_block", lambda columns: 7)
     FORMATS[name](data, tmp_path / name)
     read = read_predictions(tmp_path / name, classnames=NAMES)
     known = data["labels"] >= 0
@@ -386,7 +385,7 @@ def test_a_file_of_scores_only_says_what_to_save_instead(tmp_path):
 
 def test_ids_with_one_hash_are_no_duplicates(data, tmp_path, monkeypatch):
     write_csv(data, tmp_path / "a.csv")
-    monkeypatch.setattr(module, "keys_of", lambda ids: np.zeros(len(ids), np.uint64))
+    monkeypatch.setattr(_read, "keys_of", lambda ids: np.zeros(len(ids), np.uint64))
     assert len(read_predictions(tmp_path / "a.csv")) == 60
 
 
@@ -428,6 +427,7 @@ def test_two_files_are_compared_by_id(data, tmp_path):
     )
     assert result.exit_code == 3 and "accuracy_change is -" in result.stderr
     assert json.loads((tmp_path / "c.json").read_text())["summary"]["accuracy_change"] == accuracy["difference"]
+    assert result.stdout.startswith("A is a.csv; B is b.csv; 58 labelled images.\n") and "nan" not in result.stdout
 
 
 @pytest.mark.parametrize(
@@ -495,6 +495,28 @@ def test_images_of_a_folder_are_shown_and_nothing_outside_it(data, tmp_path, pic
         clipnb.InputError, match=r"^Expected the ids of .* as paths in .*, which is not an image there$"
     ):
         audit_predictions(tmp_path / "b.csv", images=folder)
+
+
+def test_only_names_that_are_alike_matter_to_predictions(tmp_path):
+    names = ["building/outdoor", "CamelCase", "fire_truck", "n02084071", "3", "fire truck"]
+    pd.DataFrame({"label": names, "prediction": names}).to_csv(tmp_path / "a.csv", index=False)
+    report = audit_predictions(tmp_path / "a.csv", made="today")
+    assert report.findings["what"].tolist() == ["near-duplicate classname"]
+    assert not any("--fix-names" in step for step in report.advice)
+
+
+def test_images_of_none_that_are_answered_are_for_a_person(tmp_path):
+    rng = np.random.default_rng(0)
+    label = np.repeat(["cat", "dog", "other"], 40)
+    sure = np.where(label == "other", rng.uniform(0.2, 0.4, 120), rng.uniform(0.6, 0.9, 120))
+    prediction = np.where(label == "other", "cat", label)
+    pd.DataFrame({"label": label, "prediction": prediction, "score": sure}).to_csv(tmp_path / "a.csv", index=False)
+    report = audit_predictions(tmp_path / "a.csv", made="today")
+    assert report.summary["to_a_person_for_95"] == pytest.approx(1 / 3, abs=0.05)
+    assert report.summary["precision_of_the_rest_95"] > 0.9 > report.summary["accuracy"]
+    assert (
+        report.worst["classname"].iloc[0] == "other" and "for the class of which no image is right" in report.advice[0]
+    )
 
 
 def test_many_images_are_not_listed_and_that_is_said(data, tmp_path, monkeypatch):

@@ -11,7 +11,9 @@ Exit codes: 0 done, 1 a notebook failed, 2 unusable arguments.
 
 import argparse
 import ast
+import base64
 import hashlib
+import io
 import json
 import os
 import platform
@@ -45,6 +47,7 @@ PACKAGES = (
     "jupyter-book",
 )
 CELL_TIMEOUT = 1200  # seconds; a hung cell fails its notebook, not the machine
+VISIBLE = 0.5  # of 255 levels: a mean difference from which fewer colours can be seen
 # On Linux each worker's kernels are copies of one process that has imported the large libraries: a third of the time
 # is saved. (A kernel is a process of its own all the same, and each notebook still imports what it names.)
 PROCESSES = get_context("forkserver" if sys.platform == "linux" else "spawn")
@@ -225,11 +228,35 @@ def failing_line(trace: list[str]) -> str:
     return arrow.group(1).strip() if arrow else "(no message)"
 
 
+def packed(png: str) -> str:
+    """An image (base64 of a PNG) with at most 256 colours, which takes less than half of the bytes.
+
+    Charts have few colours and keep them; photographs, of which that would show, are dithered.
+    """
+    from PIL import Image, ImageChops, ImageStat
+
+    image = Image.open(io.BytesIO(base64.b64decode(png)))
+    if image.mode != "RGBA" or image.getextrema()[3] != (255, 255):
+        return png
+    image = image.convert("RGB")
+    coloured = image.quantize(256, Image.Quantize.MAXCOVERAGE, kmeans=2, dither=Image.Dither.NONE)
+    if max(ImageStat.Stat(ImageChops.difference(image, coloured.convert("RGB"))).mean) > VISIBLE:
+        coloured = image.quantize(palette=coloured, dither=Image.Dither.FLOYDSTEINBERG)
+    file = io.BytesIO()
+    coloured.save(file, "PNG", optimize=True)
+    return base64.b64encode(file.getvalue()).decode()
+
+
 def tidy(notebook) -> None:
-    """Keep papermill's own cell off the page, machine paths and timings out of the file, and charts at their size."""
+    """Keep papermill's own cell off the page, machine paths and timings out of the file, and charts small, at their
+    size on the page.
+    """
     notebook.metadata.pop("papermill", None)
     for cell in notebook.cells:
         cell.metadata.pop("papermill", None)
+        for output in cell.get("outputs", []):
+            if "image/png" in output.get("data", {}):
+                output.data["image/png"] = packed(output.data["image/png"])
         widths = [
             output.metadata["image/png"]["width"]
             for output in cell.get("outputs", [])

@@ -161,6 +161,20 @@ def frequency_table(split: Split, accuracy: np.ndarray) -> list[str]:
     return lines
 
 
+def size_rows(split: Split) -> list[str]:
+    """Smallest, quartiles and largest number of images, makers and training drawings of a class."""
+    makers = np.array([split.data.notes["makers"][family] for family in split.data.notes["family"]])
+    counts = {
+        "test images": np.bincount(split.labels),
+        "makers of test images": [len(set(makers[split.labels == c])) for c in range(len(split.names))],
+        "training drawings": [c["training_drawings"] for c in split.data.notes["classes"]],
+    }
+    return [
+        f"| {title} | {' | '.join(f'{value:g}' for value in np.quantile(values, [0, 0.25, 0.5, 0.75, 1]))} |"
+        for title, values in counts.items()
+    ]
+
+
 def prompt_rows(splits: list[Split]) -> list[str]:
     """Top-1 of each kind of prompt on each split, and the paired difference from the bare name."""
     lines = []
@@ -329,6 +343,12 @@ drawings otherwise.
 
 Beside it on the icon set's test split: nearest training drawing by ImageNet features {percent(neighbour)}.
 {chr(10).join(seeds)}
+
+Classes of the icon set:
+
+| of a class | smallest | lower quartile | median | upper quartile | largest |
+|---|---|---|---|---|---|
+{chr(10).join(size_rows(test))}
 
 Accuracy of the icon set's classes by the number of their training drawings:
 
