@@ -71,9 +71,9 @@ def cell(value: Mapping[str, float]) -> str:
     return f"{value['median']} ({value['low']} to {value['high']})"
 
 
-def status(key: str) -> float:
-    """A line of /proc/self/status, in MB."""
-    lines = Path("/proc/self/status").read_text().splitlines()
+def status(key: str, process: int | str = "self") -> float:
+    """A line of /proc/PROCESS/status, in MB."""
+    lines = Path(f"/proc/{process}/status").read_text().splitlines()
     return next(int(line.split()[1]) for line in lines if line.startswith(key)) / 1e3
 
 

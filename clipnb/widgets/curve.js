@@ -49,7 +49,7 @@ function render({ model, el }) {
     results.set([["guess_mean", "mean of your curve", average, percent(average)], ...(revealed ? [
       ["mean", "measured mean", mean, percent(mean)],
       ["gap", "mean distance of the curves, in points", gap, fixed(100 * gap, 1)],
-      ["zero", "classes at 0 %", zero, `${zero} of ${classes}`],
+      ["zero", "classes at 0\u00a0%", zero, `${zero} of ${classes}`],
     ] : [])]);
     root.dataset.state = `guess=${guess};revealed=${revealed}`;
   }

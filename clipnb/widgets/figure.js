@@ -95,7 +95,7 @@ function chart(label, { xRange, xTicks, xLabel, yLabel, xFormat = String }) {
     { class: "clipnb-chart", viewBox: "0 0 320 214", role: "img", "aria-label": label },
     ticks.map((t) => svg("line", { class: "grid", x1: left, x2: right, y1: y(t), y2: y(t) })),
     ticks.map((t) => svg("text", { x: left - 5, y: y(t) + 4, "text-anchor": "end" }, `${100 * t}\u00a0%`)),
-    xTicks.map((t) => svg("text", { x: x(t), y: bottom + 16, "text-anchor": "middle" }, xFormat(t))),
+    xTicks.map((t) => svg("text", { x: x(t), y: bottom + 18, "text-anchor": "middle" }, xFormat(t))),
     svg("path", { class: "axis", d: `M${left},${top}V${bottom}H${right}` }),
     svg("text", { x: (left + right) / 2, y: 210, "text-anchor": "middle" }, xLabel),
     svg("text", { x: 4, y: 12 }, yLabel),

@@ -25,7 +25,7 @@ function render({ model, el }) {
     bars,
     h("p", { class: "clipnb-note" },
       `Simulated, so that the truth is known: ${classes} classes, ${percent(mean)} right on average. With a spread, ${hopeless} of them ` +
-      "have a true accuracy of 0 %. Without one, all classes are equally good. The lines across the bars are 95 % intervals; where only a range " +
+      "have a true accuracy of 0\u00a0%. Without one, all classes are equally good. The lines across the bars are 95\u00a0% intervals; where only a range " +
       "can be given, it stands without a bar. The naive estimate has no interval, because its error goes one way."));
 
   const questions = {
@@ -48,11 +48,11 @@ function render({ model, el }) {
     const overall = right.reduce((a, b) => a + b, 0) / (n * classes);
     const expected = classes * (1 - overall) ** n;
     results.set([
-      ["zero", "classes at 0 % on these images", zero, String(zero)],
-      ["bad", "of them truly at 0 %", bad, String(bad)],
+      ["zero", "classes at 0\u00a0% on these images", zero, String(zero)],
+      ["bad", "of them truly at 0\u00a0%", bad, String(bad)],
       ["unlucky", "of them unlucky", zero - bad, String(zero - bad)],
     ]);
-    shown.set(`Classes at 0 % to expect if all were equally good: ${classes} × (1 − ${fixed(overall, 3)})^${n} = ${fixed(expected, 1)}`,
+    shown.set(`Classes at 0\u00a0% to expect if all were equally good: ${classes} × (1 − ${fixed(overall, 3)})^${n} = ${fixed(expected, 1)}`,
       `Naive worst-${k} = (${right.slice(0, 3).map((count) => `${count}/${n}`).join(" + ")} + …) / ${k} = ${percent(scores[depth].naive[0])}`);
 
     truths.replaceChildren(...truth.map((value, c) => svg("circle", { cx: curve.x(c + 1), cy: curve.y(value), r: 1.6 })));

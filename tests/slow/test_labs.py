@@ -361,6 +361,11 @@ SERIOUS = """async () => (await axe.run({preload: false})).violations
   .flatMap(({ id, nodes }) => nodes.map((node) => `${id}: ${node.html.slice(0, 200)} (${node.failureSummary})`))"""
 
 
+OUTSIDE = """(lab) => [...lab.querySelectorAll("*")].filter((node) =>
+  node.checkVisibility() && node.getBoundingClientRect().right > lab.getBoundingClientRect().right)
+  .map((node) => node.outerHTML.slice(0, 200))"""
+
+
 @pytest.mark.parametrize("name", ["draw", "prompt"])
 def test_labs_are_accessible_and_fit_a_phone(open_page, name):
     page = open_page(name, viewport={"width": 390, "height": 844})
@@ -369,7 +374,12 @@ def test_labs_are_accessible_and_fit_a_phone(open_page, name):
     if name == "draw":
         lab.locator("[data-lab-example]").first.click()
         spoken(lab, "Most similar")
+        lab.locator("[data-lab-text]").click()
+        lab.locator("[data-lab-own] input").fill("a small house with a pointed roof and smoke over its chimney")
+        lab.locator("[data-lab-own] input").press("Enter")
+        lab.locator(".lab-own li").wait_for()
     assert page.evaluate("document.documentElement.scrollWidth") <= 390
+    assert not lab.evaluate(OUTSIDE)
     page.evaluate(AXE_SCRIPT)
     for theme in ("light", "dark"):
         page.evaluate("(theme) => { document.documentElement.dataset.theme = theme }", theme)
