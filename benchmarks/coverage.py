@@ -16,6 +16,7 @@ from concurrent.futures import ProcessPoolExecutor
 from itertools import product
 
 import numpy as np
+from scipy.stats import norm
 
 from benchmarks._harness import machine, publish
 from clipnb import intervals, margin, paired, worst
@@ -139,6 +140,15 @@ def rank_scores(rng: np.random.Generator, classes: int, images: int, shape: str)
     }
 
 
+def roc_scores(rng: np.random.Generator, classes: int, images: int, shape: str) -> dict[str, bool | None]:
+    """Normal scores of `classes` positives and a quarter as many negatives; `images` only sets how far they part."""
+    truth = {1: 0.5, 2: 0.6, 3: 0.75, 10: 0.9, 50: 0.98}[images]
+    negatives = max(3, classes // 4)
+    scores = np.append(rng.normal(np.sqrt(2) * norm.ppf(truth), 1, classes), rng.normal(0, 1, negatives))
+    score = intervals.area_under_roc(scores, np.arange(classes + negatives) < classes)
+    return {"area under ROC": holds(score, truth)}
+
+
 def run_cell(task) -> tuple[tuple, dict[str, list[bool]]]:
     """All worlds of one cell: which scores held."""
     kind, classes, images, shape, worlds = task
@@ -158,6 +168,7 @@ KINDS = {
     "margin": margin_scores,
     "cluster": cluster_scores,
     "rank": rank_scores,
+    "roc": roc_scores,
 }
 
 
@@ -174,6 +185,8 @@ def tasks(worlds: int, tails: int):
             yield "cluster", classes, images, shape, worlds
         if shape == "beta(2, 1)" and 10 <= classes <= 628:
             yield "rank", classes, images, shape, worlds
+        if shape == "beta(2, 1)":
+            yield "roc", classes, images, shape, worlds
 
 
 def run(worlds: int, tails: int, processes: int) -> dict:

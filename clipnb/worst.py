@@ -18,6 +18,7 @@ from clipnb.intervals import NAN, Score, check_confidence, check_right, percenti
 from clipnb.metrics import correct_and_total
 
 MAX_IMAGES = 10**9  # images of a class
+FINE = 200  # images of a class from which the levels of accuracy that `possible_worst` weighs lie closer together
 # With fewer images a class, or in all, the range that the data allow takes the place of an estimate; below MIN_SPLIT in
 # all the split half has no interval. Simulated intervals cover too rarely there (`benchmarks/coverage.py`).
 MIN_IMAGES = 10
@@ -361,6 +362,9 @@ def possible_worst(
     thresholds = np.unique([*quantiles[quantiles < 1], 1 - 1 / images.max()])  # 1 itself bounds nothing
     band = np.sqrt(np.log(2 / (1 - check_confidence(confidence))) / (2 * len(rates)))
     levels = np.sin(np.linspace(0, np.pi / 2, 81)) ** 2
+    if images.max() > FINE:  # these levels are too far apart for accuracies that are known so well
+        middles = (quantiles[1:] + quantiles[:-1]) / 2
+        levels = np.unique([*levels, *quantiles, *middles])
     sizes, count = np.unique(images, return_counts=True)
     # Probability that the observed accuracy of a class at each level is at or below each threshold.
     expected = np.zeros((len(thresholds), len(levels)))

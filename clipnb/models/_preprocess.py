@@ -38,7 +38,8 @@ class Preprocess:
         for step in geometry:
             if isinstance(step, Resize) and isinstance(pixels, torch.Tensor):
                 # The transform itself would resize in floating point, which is slower and further from Pillow.
-                pixels = functional.resize(pixels, step.size, step.interpolation, antialias=True)
+                size: Any = step.size
+                pixels = functional.resize(pixels, size, step.interpolation, antialias=True)
             else:
                 pixels = step(pixels)
         pixels = pixels.float().div_(255) if isinstance(pixels, torch.Tensor) else to_tensor(pixels)

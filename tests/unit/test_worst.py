@@ -156,6 +156,15 @@ def test_the_possible_range_holds_the_truth_whatever_the_shape():
     assert worst.possible_worst([5, 5], [5, 5], 1)[1] == pytest.approx(1)
 
 
+@pytest.mark.parametrize("classes, images", [(10, 100_000), (100, 1000), (1000, 500), (1000, 10_000), (4000, 500)])
+@pytest.mark.parametrize("center, spread", [(0.7, 0), (0.6, 0.01), (0.999, 0), (0.8, 0.1)])
+def test_many_images_of_nearly_equal_classes_have_a_possible_range(classes, images, center, spread):
+    rng = np.random.default_rng(0)
+    truth = np.clip(rng.normal(center, spread, classes), 0, 1)
+    low, high = worst.possible_worst(rng.binomial(images, truth), np.full(classes, images), 10)
+    assert 0 <= low <= np.sort(truth)[:10].mean() <= high <= 1
+
+
 @pytest.mark.slow
 def test_classes_that_differ_in_size_are_modelled_together():
     rng = np.random.default_rng(0)
