@@ -59,7 +59,7 @@ check: install ## before a commit: format, lint, types, unit tests and doctests 
 
 test: book ## everything that proves the project: unit tests, doctests, notebooks, the book in a browser
 	@$(VENV)/bin/python -m tools.book.chromium
-	@$(VENV)/bin/pytest
+	@$(VENV)/bin/pytest -n 2 --dist loadfile --no-loadscope-reorder tests/slow tests/contract tests/unit clipnb
 
 bench: install ## time and memory beside other tools, into benchmarks/results (some minutes, on a machine doing nothing else)
 	@$(VENV)/bin/python -m benchmarks.evaluate
