@@ -84,7 +84,7 @@ def mark_words(html: str) -> str:
         words = [
             column
             for column in range(min(map(len, body), default=0))
-            if all(re.match(r"<td>[A-Za-z][a-z ]", row[column]) for row in body)
+            if all(re.match(r"<td>[A-Za-z]", row[column]) for row in body)
         ]
         return "".join(
             re.sub(r"^<(t[hd])", r'<\1 class="words"', cell) if column in words else cell
