@@ -10,7 +10,7 @@ from clipnb._format import percent
 from clipnb.evaluation import EvaluationResult
 from clipnb.prompts import Finding
 from clipnb.report._page import first_names, short
-from clipnb.report._routing import routing_advice
+from clipnb.report._routing import routing_advice, zero_advice
 from clipnb.report._slices import slice_advice
 
 # What to do about classes with a verdict of `explain`; {} is filled with their names.
@@ -92,13 +92,7 @@ def _about_model(summary: dict, bad: pd.DataFrame, wordings: pd.DataFrame, resul
             f"{percent(summary['accuracy'])}, and {best['classes_at_zero']} classes at 0 % instead of "
             f"{summary['classes_at_zero']}."
         )
-    if count := summary["classes_at_zero"]:
-        one = count == 1
-        steps.append(
-            f"Do not rely on the model for the {'class' if one else f'{count} classes'} of which no image was "
-            f"recognised; route {'it' if one else 'them'} to a person."
-        )
-    steps += routing_advice(summary)
+    steps += zero_advice(result, "model") + routing_advice(summary)
     for verdict, text in BY_VERDICT.items():
         rows = bad.query(f"verdict == {verdict!r}")
         if len(rows):

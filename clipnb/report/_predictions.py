@@ -24,7 +24,7 @@ from clipnb.intervals import proportion
 from clipnb.predictions import Predictions, read_predictions, same_images
 from clipnb.report._page import as_score_table, as_table, cell, first_names, plain_text, short
 from clipnb.report._report import Report
-from clipnb.report._routing import route, routing_advice
+from clipnb.report._routing import route, routing_advice, zero_advice
 from clipnb.report._slices import MAX_SHOWN as MAX_SLICES
 from clipnb.report._slices import slice_advice, slice_section, slice_summary, slice_table
 from clipnb.report._upgrade import Upgrade, upgrade_of
@@ -407,13 +407,7 @@ def _advice(
             "The predictions are not better than guessing beyond chance: check that labels and predictions number "
             "the classes alike."
         )
-    if count := summary["classes_at_zero"]:
-        one = count == 1
-        steps.append(
-            f"Do not rely on the predictions for the {'class' if one else f'{count} classes'} of which no image is "
-            f"right; route {'it' if one else 'them'} to a person."
-        )
-    steps += routing_advice(summary)
+    steps += zero_advice(result, "predictions") + routing_advice(summary)
     for kind, advice in (
         ("name collision", "Give {} a name of its own: its images go to a class with nearly the same name."),
         (

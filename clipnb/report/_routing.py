@@ -1,16 +1,18 @@
-"""Which share of the images is to be sent to a person, so that the answers that are left are right often enough."""
+"""What to send to a person: classes that are never right, and images, so that the other answers are right enough."""
 
 from __future__ import annotations
 
 import numpy as np
 
 from clipnb.datasets import every_second
+from clipnb.evaluation import EvaluationResult
 from clipnb.intervals import Score
 from clipnb.reject import confirm_on_halves
 
 WANTED = 0.95  # share of right answers among those that the model keeps
 NAME = f"{100 * WANTED:.0f}"
 MAX_ROUTED = 10**6  # images from which thresholds are chosen; the share is then known to 0.1 points
+FEWEST = 6  # images: if none of them is right, the class is right on less than half of all (0 of 5 leaves up to 52 %)
 NONE_LEFT = 0.99  # a share of images sent to a person from which hardly any answer is left
 
 
@@ -48,4 +50,17 @@ def routing_advice(summary: dict) -> list[str]:
     return [
         f"Send the {sent:.0%} of the images that the model is least sure of to a person if its answers are to be right "
         f"on {NAME} %: of those that are left, {right:.1%} were."
+    ]
+
+
+def zero_advice(result: EvaluationResult, who: str) -> list[str]:
+    """A sentence about the classes that are never right on enough images to say so; the others may be unlucky."""
+    right, images = result.correct_and_total
+    count = int(((right == 0) & (images >= FEWEST)).sum())
+    if not count:
+        return []
+    which, them = ("the class", "it") if count == 1 else (f"the {count} classes", "them")
+    return [
+        f"Do not rely on the {who} for {which} with {FEWEST} or more images of which none is right; route {them} to a "
+        "person."
     ]

@@ -12,7 +12,8 @@ function render({ model, el }) {
   const dot = svg("circle", { class: "dot", r: 5 });
   const points = thresholds.flatMap((_, t) => (precision[t] === null ? [] : [[curve.x(recall[t]), curve.y(precision[t])]]));
   curve.chance(`chance: ${percent(base_rate)} of the set`, [[0, base_rate], [1, base_rate]]);
-  curve.node.append(svg("path", { class: "line", d: path(points) }), dot);
+  const steps = points.flatMap(([x, y], i) => (i ? [[points[i - 1][0], y], [x, y]] : [[x, y]]));
+  curve.node.append(svg("path", { class: "line", d: path(steps) }), dot);
 
   const found = h("div", { class: "clipnb-group" });
   const left = h("div", { class: "clipnb-group" });

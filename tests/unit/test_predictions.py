@@ -514,9 +514,16 @@ def test_images_of_none_that_are_answered_are_for_a_person(tmp_path):
     report = audit_predictions(tmp_path / "a.csv", made="today")
     assert report.summary["to_a_person_for_95"] == pytest.approx(1 / 3, abs=0.05)
     assert report.summary["precision_of_the_rest_95"] > 0.9 > report.summary["accuracy"]
-    assert (
-        report.worst["classname"].iloc[0] == "other" and "for the class of which no image is right" in report.advice[0]
-    )
+    assert report.worst["classname"].iloc[0] == "other"
+    assert "for the class with 6 or more images of which none is right" in report.advice[0]
+
+
+@pytest.mark.parametrize(("images", "advised"), [(5, False), (6, True)])
+def test_a_class_at_zero_of_few_images_may_be_unlucky(tmp_path, images, advised):
+    label = ["cat"] * 40 + ["dog"] * images
+    pd.DataFrame({"label": label, "prediction": "cat"}).to_csv(tmp_path / "a.csv", index=False)
+    advice = audit_predictions(tmp_path / "a.csv", made="today").advice
+    assert any("Do not rely on" in step for step in advice) == advised
 
 
 def test_many_images_are_not_listed_and_that_is_said(data, tmp_path, monkeypatch):
