@@ -19,7 +19,7 @@ MINUTES = 20 * 60 * 1000  # for a chapter, on a busy machine
 
 
 @pytest.fixture(scope="module")
-def lab(tmp_path_factory):
+def lab(tmp_path_factory, keeping):
     """Address of a JupyterLab on a copy of the notebooks; every cell is in the page, also far from the screen."""
     place = tmp_path_factory.mktemp("lab")
     shutil.copytree(ROOT / "notebooks", place / "notebooks")
@@ -38,7 +38,7 @@ def lab(tmp_path_factory):
     ]
     log = open(place / "log", "w")
     options += [f"--LabApp.workspaces_dir={place}/workspaces", f"--ServerApp.root_dir={place}/notebooks"]
-    server = subprocess.Popen([*command, *options], cwd=place, stdout=log, stderr=log)
+    server = subprocess.Popen([*command, *options], cwd=place, env=keeping, stdout=log, stderr=log)
     address = f"http://127.0.0.1:{port}"
     for _ in range(120):
         try:

@@ -15,9 +15,9 @@ MAX_LINES, MEDIAN = 8, 4
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
-def test_visible_cells_run_without_the_hidden_ones(path):
+def test_visible_cells_run_without_the_hidden_ones(path, keeping):
     command = [sys.executable, "-m", "tests.support.visible_cells", path]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=1200)
+    done = subprocess.run(command, cwd=ROOT, env=keeping, capture_output=True, text=True, timeout=1200)
     assert done.returncode == 0, done.stdout.strip().splitlines()[-1:]
 
 
