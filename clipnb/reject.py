@@ -110,8 +110,7 @@ def confirm(confidence: npt.ArrayLike, right: npt.ArrayLike, threshold: float, p
     ('50 % [7, 93]', '100 % [16, 100]', 'open')
     """
     confidence, right = _checked(confidence, right)
-    if np.isnan(real_number(threshold, "threshold")):
-        raise InputError(f"Expected `threshold` to be a number, got {threshold}")
+    _check_threshold(threshold)
     return _rejection(confidence >= threshold, right, float(threshold), check_precision(precision))
 
 
@@ -215,8 +214,7 @@ def none_of_these(confidence: npt.ArrayLike, none: npt.ArrayLike, threshold: flo
     """
     confidence = floats(confidence, "confidence", 1)
     none = booleans(none, "none", confidence.shape)
-    if np.isnan(real_number(threshold, "threshold")):
-        raise InputError(f"Expected `threshold` to be a number, got {threshold}")
+    _check_threshold(threshold)
     if not none.any():
         raise InputError(f"Expected `none` to mark an image that fits no class, got none of {len(none)}")
     rejected = confidence < threshold
@@ -235,6 +233,11 @@ def _checked(confidence: npt.ArrayLike, right: npt.ArrayLike) -> tuple[np.ndarra
     if not len(confidence):
         raise InputError("Expected at least one image in `confidence`, got none")
     return confidence, right
+
+
+def _check_threshold(threshold: float) -> None:
+    if np.isnan(real_number(threshold, "threshold")):
+        raise InputError(f"Expected `threshold` to be a number, got {threshold}")
 
 
 def _rejection(answered: np.ndarray, right: np.ndarray, threshold: float, precision: float) -> Rejection:
@@ -278,8 +281,7 @@ def accepted_by_class(
     num_classes = whole_number(num_classes, "num_classes", 1, 10**7)
     predictions = class_indices(predictions, "predictions", len(confidence), num_classes)
     labels = class_indices(labels, "labels", len(confidence), num_classes, unknown=True)
-    if np.isnan(real_number(threshold, "threshold")):
-        raise InputError(f"Expected `threshold` to be a number, got {threshold}")
+    _check_threshold(threshold)
     fits_none = np.zeros(len(labels), dtype=bool) if none is None else booleans(none, "none", labels.shape)
     known = (labels >= 0) & ~fits_none
     accepted = confidence >= threshold
