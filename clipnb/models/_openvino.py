@@ -25,7 +25,7 @@ from clipnb.models._towers import read_images, unit_norm
 from clipnb.models._transformers import TransformersModel
 from clipnb.similarity import number_of_cores
 
-HINTS = {"fp32": "f32", "bf16": "bf16"}  # OpenVINO's names of the precisions that it computes in on a CPU
+HINTS = {"fp32": "f32", "bf16": "bf16"}  # OpenVINO's names of the precisions it is used in here
 # Largest accepted difference of a coordinate from PyTorch in fp32. A product in bf16 is off by more.
 FP32_TOLERANCE = 1e-4
 BF16_COSINE = 0.95  # smallest accepted cosine to PyTorch in fp32; a tower that is converted wrongly is far below
