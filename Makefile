@@ -65,9 +65,11 @@ bench: install ## time and memory beside other tools, into benchmarks/results (s
 	@$(VENV)/bin/python -m benchmarks.evaluate
 	@$(VENV)/bin/pip install -qq 'clip-benchmark==1.6.2'
 	@$(VENV)/bin/python -m benchmarks.encode
+	@$(VENV)/bin/python -m benchmarks.reading
 	@$(VENV)/bin/python -m benchmarks.reproduce
 	@$(VENV)/bin/python -m benchmarks.class_bias
 	@$(VENV)/bin/python -m benchmarks.growth
+	@$(VENV)/bin/python -m benchmarks.commands
 
 linkcheck: notebooks ## do the links to other sites work? (needs the network)
 	@$(VENV)/bin/jupyter-book build book/ --config _config.yml --path-output _build/linkcheck --builder linkcheck --quiet

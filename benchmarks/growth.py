@@ -118,6 +118,20 @@ def run() -> dict:
     }
 
 
+def on_paper(results: dict) -> list[str]:
+    """Lines of a table of 10^9 items: the measured time of an item and the measured growth of memory, multiplied."""
+    lines = ["| operation | 10^9 items, core hours | 1,000 workers of two cores, hours | memory of one process, GB |"]
+    lines.append("|---|---|---|---|")
+    for name, sizes in results["rows"].items():
+        if name == "retrieval":
+            continue  # quadratic
+        (smaller, before), (largest, row) = list(sizes.items())[-2:]
+        hours = row["processor"] / largest * 1e9 / 3600
+        memory = max(0, row["peak_mb"] - before["peak_mb"]) / (largest - smaller) * 1e9 / 1000
+        lines.append(f"| `{name}` | {hours:,.0f} | {hours / 2000:.2f} | {memory:,.0f} |")
+    return lines
+
+
 def page(results: dict) -> str:
     """The results in Markdown."""
     lines = [
@@ -132,7 +146,8 @@ def page(results: dict) -> str:
                 f"{'' if slope is None else slope} |"
             )
     before, after = results["load_average"]
-    lines += ["", f"{machine_text(results)}; load average {before} before, {after} after."]
+    lines += ["", f"{machine_text(results)}; load average {before} before, {after} after.", ""]
+    lines += ["A billion items, on paper (not run): what is measured above, multiplied.", "", *on_paper(results)]
     return "\n".join(lines) + "\n"
 
 

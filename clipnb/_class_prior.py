@@ -17,6 +17,7 @@ import scipy
 GRID = np.sin(np.linspace(0, np.pi / 2, 162)[1:-1]) ** 2
 LOG_WIDTH = np.log(np.sin(np.linspace(0, np.pi, 162)[1:-1]))  # log of the width of each grid cell, up to a constant
 LEVELS = np.concatenate([[0.0], GRID])
+LOG_GRID, LOG_REST = np.log(GRID), np.log1p(-GRID)
 # Bounds of the seven parameters: for each of the two betas the logit of its mean and the log of its concentration; then
 # the logit of the second beta's share, the logit of the share of classes at 0, and the floor. A negative floor counts
 # as 0, so that half of its prior is on "no floor".
@@ -45,7 +46,7 @@ class Patterns:
     def likelihood(self) -> np.ndarray:
         """(P, G) probability of each pattern at each accuracy of GRID, up to a factor for each pattern."""
         right, images = self.right[:, None], self.images[:, None]
-        log = right * np.log(GRID) + (images - right) * np.log1p(-GRID)
+        log = right * LOG_GRID + (images - right) * LOG_REST
         return np.exp(log - log.max(axis=1, keepdims=True))
 
 
@@ -113,16 +114,27 @@ def _mixture(theta: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Share of classes at 0, (S,), and of classes at each accuracy of GRID, (S, G)."""
     zero = scipy.special.expit(theta[:, 5])
     second = scipy.special.expit(theta[:, 4:5])
-    first = _beta(theta[:, 0:1], theta[:, 1:2], np.maximum(theta[:, 6:7], 0))
-    return zero, (1 - zero[:, None]) * ((1 - second) * first + second * _beta(theta[:, 2:3], theta[:, 3:4], 0.0))
+    first = _above_floor(theta[:, 0:1], theta[:, 1:2], np.maximum(theta[:, 6:7], 0))
+    return zero, (1 - zero[:, None]) * ((1 - second) * first + second * _beta(theta[:, 2:3], theta[:, 3:4]))
 
 
-def _beta(logit_mean: np.ndarray, log_concentration: np.ndarray, floor: float | np.ndarray) -> np.ndarray:
-    """Probability of each cell of GRID under beta distributions on [floor, 1], (S, G)."""
+def _beta(
+    logit_mean: np.ndarray,
+    log_concentration: np.ndarray,
+    log: np.ndarray = LOG_GRID,
+    log_rest: np.ndarray = LOG_REST,
+    log_width: np.ndarray = LOG_WIDTH,
+) -> np.ndarray:
+    """Probability of each cell of GRID under beta distributions, (S, G)."""
     mean = scipy.special.expit(logit_mean)
     concentration = np.exp(log_concentration)
-    scaled = np.clip((GRID - floor) / (1 - floor), 1e-9, 1 - 1e-9)
-    log = (mean * concentration - 1) * np.log(scaled) + ((1 - mean) * concentration - 1) * np.log1p(-scaled) + LOG_WIDTH
-    log = np.where(GRID > floor, log, -np.inf)
-    weight = np.exp(log - log.max(axis=1, keepdims=True))
+    density = (mean * concentration - 1) * log + ((1 - mean) * concentration - 1) * log_rest + log_width
+    weight = np.exp(density - density.max(axis=1, keepdims=True))
     return weight / weight.sum(axis=1, keepdims=True)
+
+
+def _above_floor(logit_mean: np.ndarray, log_concentration: np.ndarray, floor: np.ndarray) -> np.ndarray:
+    """As `_beta`, for beta distributions on [floor, 1]."""
+    scaled = np.clip((GRID - floor) / (1 - floor), 1e-9, 1 - 1e-9)
+    log_width = np.where(GRID > floor, LOG_WIDTH, -np.inf)
+    return _beta(logit_mean, log_concentration, np.log(scaled), np.log1p(-scaled), log_width)

@@ -257,6 +257,23 @@ class EvaluationResult:
         """
         return self._scores(k, seed)[0]
 
+    def worst_k_reports(self, ks: Sequence[int], seed: int = 0) -> list[worst.WorstKReport]:
+        """`worst.worst_k_reports` of these images; `scores` and `summary` take the first of them where k is the same.
+
+        Args:
+            ks: numbers of worst classes, each 1 to the number of classes with at least two images.
+            seed: seed of the random halves and of the posterior sample.
+
+        Raises:
+            InputError: as in `worst.worst_k_reports`.
+
+        >>> [report.k for report in evaluate(np.eye(4), np.eye(4), [0, 0, 1, 1]).worst_k_reports([1, 2])]
+        [1, 2]
+        """
+        reports = worst.reports_of_counts(*self.correct_and_total, ks, seed=seed)
+        self._worst_reports[reports[0].k, seed] = reports[0]
+        return reports
+
     @cached_property
     def _worst_reports(self) -> dict[tuple[int, int], worst.WorstKReport]:
         """Reports by (k, seed): half a second each for 300 classes, and both `scores` and `summary` need them."""
@@ -282,9 +299,7 @@ class EvaluationResult:
         scores["worst_k"] = Score(worst.worst_k_accuracy(self.per_class_accuracy, k))
         report = None
         if int((images >= 2).sum()) >= k:
-            if (k, seed) not in self._worst_reports:
-                self._worst_reports[k, seed] = worst.reports_of_counts(right, images, [k], seed=seed)[0]
-            report = self._worst_reports[k, seed]
+            report = self._worst_reports.get((k, seed)) or self.worst_k_reports([k], seed)[0]
             for name in ("truly_worst", "listed", "split_half"):
                 scores[f"worst_k_{name}"] = getattr(report, name)
         # The number of heads of unlike coins varies less than that of equal coins (Hoeffding 1956), so the interval

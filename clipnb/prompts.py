@@ -33,6 +33,11 @@ class _CountingModel(TokenizingModel, Protocol):
     """A model with a tokenizer."""
 
     @property
+    def context_length(self) -> int | None:
+        """Tokens that every text is filled up to or cut to; None for a model that takes strings."""
+        ...
+
+    @property
     def padding_id(self) -> int:
         """The token that fills up short texts."""
         ...
@@ -251,7 +256,7 @@ def lint(
         if cut:
             findings.append(
                 Finding(
-                    f"prompt longer than the model's context of {model.tokenizer(['a']).shape[1]} tokens",
+                    f"prompt longer than the model's context of {cast('_CountingModel', model).context_length} tokens",
                     tuple(f"{prompt!r} ({length})" for prompt, length in cut.items()),
                     "shorten it: the model does not see the end",
                 )
@@ -388,10 +393,10 @@ def truncated_prompts(model: TokenizingModel, prompts: Sequence[str]) -> dict[st
     >>> truncated_prompts(load_model(), ["a dog", 100 * "very " + "long"])
     {'very very ... long': 103}
     """
-    if model.tokenizer is None:  # a wrapped function takes strings, and it is unknown where it cuts them
-        return {}
     model = cast("_CountingModel", model)
-    context = model.tokenizer(["a"]).shape[1]
+    context = model.context_length
+    if context is None:  # a wrapped function takes strings, and it is unknown where it cuts them
+        return {}
     prompts = [text_of(prompt, "prompts") for prompt in listed(prompts, "prompts")]
     # A token stands for at least one byte, except for a few that mark start and end: most prompts need no counting.
     doubtful = [prompt for prompt in dict.fromkeys(prompts) if len(prompt.encode()) + 4 > context]

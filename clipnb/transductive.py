@@ -24,6 +24,9 @@ ARRAYS = 3
 LIKELIHOOD_DIVISOR = 50
 INNER_STEPS = 5
 SMALLEST = 1e-12
+# Smaller memberships change no sum, but processors are slow with numbers near the smallest of single precision: in the
+# planted benchmark these are a third of all memberships and took half of the time.
+NEGLIGIBLE = 1e-30
 
 
 def transclip(
@@ -200,11 +203,13 @@ def _logits(vectors, classifier, logit_scale: float, means, variance, per_class:
 
 
 def _softmax(logits: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-    """Softmax of each row in place."""
+    """Softmax of each row in place, with 0 for what is NEGLIGIBLE."""
     values = tensor(logits)
 
     def visit(rows: slice) -> None:
         values[rows] = values[rows].softmax(dim=1)
+        part = logits[rows]
+        part *= part >= NEGLIGIBLE
 
     parallel_map(visit, block_slices(*logits.shape))
     return logits

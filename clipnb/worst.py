@@ -381,8 +381,15 @@ def possible_worst(
         total = np.ones((1, len(levels)))
         return levels[t] - scipy.optimize.linprog(shortfall[t], limits, bounds, total, [1.0]).fun
 
-    # The largest term is searched among every fourth level and then around the best of these.
-    best = max(range(0, len(levels), 4), key=highest)
+    # The largest term is searched among every fourth level and then around the best of these. A term grows at most as
+    # much as its level, so no later term can reach the best one from far below it.
+    best, value = 0, -np.inf
+    for t in range(0, len(levels), 4):
+        term = highest(t)
+        if term > value:
+            best, value = t, term
+        elif term + levels[-1] - levels[t] < value:
+            break
     best = max(range(max(0, best - 3), min(len(levels), best + 4)), key=highest)
     # The truth may lie between two levels.
     high = min(1.0, highest(best) + levels[min(best + 1, len(levels) - 1)] - levels[best])

@@ -7,6 +7,7 @@ import sys
 from collections.abc import Callable
 from importlib import metadata
 from importlib.util import find_spec
+from typing import Any
 
 import click
 
@@ -40,9 +41,10 @@ def check(json_file: str | None) -> None:
     def model() -> str:
         from clipnb import load_model
 
-        model = load_model()
+        model: Any = load_model()
         probe("device", lambda: f"{model.device}, {model.precision}")
-        return f"{model.name}, fingerprint {model.fingerprint}, {model.dimensions} dimensions"
+        dimensions = model.encode_tokens(model.tokenizer(["a dog"])).shape[1]  # which opens the network
+        return f"{model.name}, fingerprint {model.fingerprint}, {dimensions} dimensions"
 
     def images() -> str:
         from clipnb import load_dataset

@@ -64,6 +64,8 @@ def encode_texts(
     cache = TextCache(folder / "texts.sqlite", model.text_fingerprint) if folder and model.text_fingerprint else None
     vectors = cache.find(unique) if cache else {}
     missing = [text for text in unique if text not in vectors]
+    if not missing:  # a model whose network is not open yet stays so
+        return np.stack([vectors[text] for text in texts])
     parts = [missing[start : start + TEXTS_AT_ONCE] for start in range(0, len(missing), TEXTS_AT_ONCE)]
     # Tokenising occupies one core, so it runs ahead in a thread while the network has the others.
     ahead = ThreadPoolExecutor(1)

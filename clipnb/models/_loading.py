@@ -21,6 +21,7 @@ from clipnb._files import path_of
 from clipnb._format import first_line
 from clipnb.datasets import check_asset
 from clipnb.errors import InputError
+from clipnb.models._embedded import FACTS, EmbeddedModel
 from clipnb.models._files import folder_problem, is_torchscript, layout_problem, stored_shapes, weights_problem
 from clipnb.models._model import DTYPES, ENGINES, Engine, Model, Precision
 from clipnb.models._openvino import check_options, with_openvino
@@ -34,9 +35,18 @@ from clipnb.models._wrapped import WrappedModel
 
 EMBEDDED = "clipnb-mini"
 EMBEDDED_DIR = Path(__file__).parents[1] / "assets" / EMBEDDED
+SHIPPED = "shipped"  # what `Model.pretrained` says of it
 FOLDER = "local-dir:"  # open_clip's own prefix, as the next one
 HUB = "hf-hub:"
 CONFIG = "open_clip_config.json"
+EMBEDDED_FILES = (
+    "open_clip_model.safetensors",
+    CONFIG,
+    FACTS,
+    "config.json",
+    "tokenizer.json",
+    "tokenizer_config.json",
+)
 
 
 def load_model(
@@ -104,21 +114,29 @@ def load_model(
             if name.startswith(TRANSFORMERS):
                 return open_transformers(name, found_device, precision, exact)
             return open_sentence_transformers(name, found_device, precision)
-    with _runtime.quiet_loading():
-        module, tokenizer, architecture, label = _open(name, pretrained, trust_pickle, like)
-    module = module.eval().requires_grad_(False).to(device=found_device, dtype=torch.float32)
-    module.visual.to(DTYPES[precision], memory_format=torch.channels_last)
-    return Model(
-        name=name,
-        pretrained=label,
-        module=module,
-        preprocess=_preprocess(module),
-        tokenizer=tokenizer,
-        device=found_device,
-        precision=precision,
-        config=_config(module, architecture),
-        exact=exact,
-    )
+    if name == EMBEDDED:
+        _check_embedded(pretrained, like)
+
+    def opened() -> Model:
+        with _runtime.quiet_loading():
+            module, tokenizer, architecture, label = _open(name, pretrained, trust_pickle, like)
+        module = module.eval().requires_grad_(False).to(device=found_device, dtype=torch.float32)
+        module.visual.to(DTYPES[precision], memory_format=torch.channels_last)
+        return Model(
+            name=name,
+            pretrained=label,
+            module=module,
+            preprocess=_preprocess(module),
+            tokenizer=tokenizer,
+            device=found_device,
+            precision=precision,
+            config=_config(module, architecture),
+            exact=exact,
+        )
+
+    if name == EMBEDDED and found_device.type == "cpu" and precision == "fp32":
+        return EmbeddedModel.closed(EMBEDDED_DIR, opened, name=name, pretrained=SHIPPED)
+    return opened()
 
 
 # A model's parts: (module, tokenizer, the architecture as open_clip's JSON has it, what `Model.pretrained` says). The
@@ -128,15 +146,7 @@ Parts = tuple[Any, Any, dict[str, Any], str]
 
 def _open(name: str, pretrained: str | Path | None, trust_pickle: bool, like: str | None) -> Parts:
     if name == EMBEDDED:
-        _refuse_options(
-            name,
-            pretrained if pretrained != EMBEDDED else None,
-            like,
-            "its weights are shipped",
-            "; name the architecture, for example ViT-B-32",
-        )
-        check_asset(EMBEDDED_DIR / "open_clip_model.safetensors")
-        return *_from_folder(EMBEDDED_DIR, trust_pickle), "shipped"
+        return *_from_folder(EMBEDDED_DIR, trust_pickle), SHIPPED
     if name.startswith(FOLDER):
         _refuse_options(name, pretrained, like, "its weights and settings are in the folder")
         folder = Path(name.removeprefix(FOLDER))
@@ -147,6 +157,18 @@ def _open(name: str, pretrained: str | Path | None, trust_pickle: bool, like: st
         _refuse_options(name, pretrained, like, "its weights and settings are in the repository")
         return *_from_hub(name), name.rpartition("/")[2]
     return _from_architecture(name, pretrained, trust_pickle, like)
+
+
+def _check_embedded(pretrained: str | Path | None, like: str | None) -> None:
+    _refuse_options(
+        EMBEDDED,
+        pretrained if pretrained != EMBEDDED else None,
+        like,
+        "its weights are shipped",
+        "; name the architecture, for example ViT-B-32",
+    )
+    for file in EMBEDDED_FILES:
+        check_asset(EMBEDDED_DIR / file)
 
 
 def _refuse_options(name: str, pretrained: str | Path | None, like: str | None, why: str, way: str = "") -> None:

@@ -109,7 +109,7 @@ class Model:
         merges = getattr(self.tokenizer, "bpe_ranks", {})  # of open_clip's own tokenizer
         return [samples, list(getattr(self.tokenizer, "encoder", {}).items()), [list(pair) for pair in merges]]
 
-    @property
+    @cached_property
     def settings(self) -> dict[str, Any]:
         """What a reader of results wants to know: activation, preprocessing, context length; ready for JSON.
 

@@ -42,6 +42,7 @@ class WrappedModel:
     engine: Engine = "torch"  # as of a `Model` that is not compiled
     exact: None = None
     tokenizer: None = None  # the text function takes strings
+    context_length: None = None  # and it is unknown where it cuts them
     settings: dict[str, Any] = field(default_factory=dict, repr=False)
     _one_at_a_time: threading.Lock = field(default_factory=threading.Lock, init=False, repr=False)
 

@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from clipnb import ensemble, worst
+from clipnb import ensemble
 from clipnb._checks import listed, text_of
 from clipnb._files import path_of
 from clipnb._format import number_or_none, percent, score_text
@@ -215,10 +215,10 @@ def reproduce(
                     for row, w in weights.items()
                 }
         with timings.step(f"intervals, names {spelling}"):
+            # Before the rows, which use the first of each result's reports.
+            tails = {name: tail(result, seed) for name, result in results.results.items()}
             tables[spelling] = [
-                row
-                | tail(results.results[row["method"]], seed)
-                | ({"top_weights": top[row["method"]]} if row["method"] in top else {})
+                row | tails[row["method"]] | ({"top_weights": top[row["method"]]} if row["method"] in top else {})
                 for row in results.rows(KS[0], seed)
             ]
     confusion = results.results["bare"].confusion
@@ -400,7 +400,7 @@ def tail(result: EvaluationResult, seed: int = 0) -> dict:
     """
     right, images = np.diag(result.confusion), result.confusion.sum(axis=1)
     ks = [k for k in KS if 2 * k <= (images >= 2).sum()]
-    reports = worst.worst_k_reports(result.predictions, result.labels, result.num_classes, ks, seed=seed) if ks else ()
+    reports = result.worst_k_reports(ks, seed) if ks else ()
     row = {}
     for report in reports:
         scores = {

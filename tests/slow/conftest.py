@@ -1,11 +1,14 @@
 """A browser for the tests of pages and live figures, and the environment of kernels that run whole chapters."""
 
 import os
+from pathlib import Path
 
 import pytest
 from playwright.sync_api import sync_playwright
 
 from tools.book import chromium
+
+ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture(scope="module")
@@ -19,13 +22,13 @@ def browser():
 
 
 @pytest.fixture(scope="session")
-def keeping(tmp_path_factory):
-    """Environment in which the vectors of one chapter are kept for the next, as they are for a reader.
+def keeping():
+    """Environment in which the vectors that the book's chapters encoded are read from its cache.
 
     One thread each, since two test files run at a time, and threads that wait for each other take minutes.
     """
     return os.environ | {
-        "CLIPNB_CACHE": str(tmp_path_factory.mktemp("cache")),
+        "CLIPNB_CACHE": str(ROOT / ".cache/clipnb"),
         "OMP_NUM_THREADS": "1",
         "OPENBLAS_NUM_THREADS": "1",
     }

@@ -196,7 +196,7 @@ def outcomes(tiny_weights, tmp_path_factory):
     done = subprocess.run(
         command,
         cwd=place,
-        env=os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
+        env=os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "CLIPNB_CACHE": str(place / "cache")},
         capture_output=True,
         text=True,
     )

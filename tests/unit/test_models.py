@@ -17,8 +17,9 @@ from click.testing import CliRunner
 from clipnb import encode_texts, load_model
 from clipnb.cli import main
 from clipnb.errors import InputError
-from clipnb.models import Preprocess
+from clipnb.models import EMBEDDED_DIR, Preprocess
 from tests.support.shared import TINY
+from tools.mini.facts import facts
 
 
 def refuses(text, *arguments, **options):
@@ -42,6 +43,29 @@ def test_the_embedded_model(model):
     assert (model.name, model.pretrained, model.precision) == ("clipnb-mini", "shipped", "fp32")
     assert not model.module.training and not any(p.requires_grad for p in model.module.parameters())
     assert encode_texts(model, ["dog"]).shape[1] == 256
+
+
+def test_the_embedded_model_is_opened_when_something_is_encoded():
+    model = load_model(device="cpu")
+    assert model.fingerprint and model.text_fingerprint and model.settings and model.dimensions == 256
+    assert "module" not in vars(model)
+    assert copy.deepcopy(model).fingerprint == model.fingerprint
+    assert model.encode_tokens(model.tokenizer(["dog"])).shape == (1, model.dimensions)
+    assert "module" in vars(model)
+
+
+def test_what_is_known_of_the_embedded_model_is_what_its_network_gives():
+    known = json.loads((EMBEDDED_DIR / "facts.json").read_text("utf-8"))
+    assert known == facts(), "python -m tools.mini.facts, then tools.release.checksums"
+
+
+def test_a_changed_copy_of_the_embedded_model_has_fingerprints_of_its_own(model):
+    other = copy.deepcopy(model.module)
+    other.logit_scale.data += 1
+    changed = dataclasses.replace(model, module=other)
+    assert changed.fingerprint != model.fingerprint and changed.text_fingerprint != model.text_fingerprint
+    assert changed.logit_scale > model.logit_scale
+    assert dataclasses.replace(model).fingerprint == model.fingerprint
 
 
 def test_the_fingerprint_is_of_weights_and_preprocessing(tiny, tiny_weights, tmp_path):
