@@ -13,7 +13,7 @@ from click.testing import CliRunner
 from clipnb import Embeddings, InputError, _runtime, encode_images, encode_texts, load_dataset, load_model, wrap_model
 from clipnb.cli import main
 from clipnb.models import Model
-from clipnb.models._openvino import with_openvino
+from clipnb.models._openvino import Network, with_openvino
 from tests.support.shared import TINY, photographs
 from tests.support.tiny_hub import make_checkpoint
 
@@ -95,6 +95,12 @@ def mini():
     return load_model(engine="openvino", precision="bf16")
 
 
+@pytest.fixture(scope="module")
+def compiled(tiny):
+    """The tiny model in fp32."""
+    return with_openvino(tiny, "fp32")
+
+
 def test_vectors_of_the_embedded_model(mini):
     data = load_dataset("icons").take(24)
     exact = encode_images(mini.exact(), data)
@@ -106,14 +112,14 @@ def test_vectors_of_the_embedded_model(mini):
 
 
 @pytest.mark.parametrize("threads", [1, 2])  # of torch: a batch is split into as many parts
-def test_threads_that_encode_at_once_get_the_vectors_of_one(tiny, threads):
+def test_threads_that_encode_at_once_get_the_vectors_of_one(tiny, compiled, threads):
     with ThreadPoolExecutor(4, initializer=torch.set_num_threads, initargs=(threads,)) as pool:
-        found = list(pool.map(with_openvino(tiny, "fp32").encode_pixels, noise(80).split(5)))
+        found = list(pool.map(compiled.encode_pixels, noise(80).split(5)))
     torch.set_num_threads(1)
     assert np.abs(np.concatenate(found) - tiny.encode_pixels(noise(80))).max() < 1e-5
 
 
-def test_an_engine_and_a_precision_have_fingerprints_of_their_own(tiny, tiny_weights):
+def test_an_engine_and_a_precision_have_fingerprints_of_their_own(tiny, tiny_weights, compiled):
     full = load_model("tiny-clip", str(tiny_weights), engine="openvino")
     half = full.cast("bf16")
     assert len({tiny.fingerprint, tiny.cast("bf16").fingerprint, full.fingerprint, half.fingerprint}) == 4
@@ -121,12 +127,11 @@ def test_an_engine_and_a_precision_have_fingerprints_of_their_own(tiny, tiny_wei
     assert (full.engine, full.exact, half.exact().engine, half.exact().precision) == ("openvino", None, "torch", "fp32")
     with pytest.raises(InputError, match=r"^Expected `precision` 'fp32' or 'bf16' with the engine .*, got 'fp16'; "):
         full.cast("fp16")
-    assert full.fingerprint == with_openvino(tiny, "fp32").fingerprint  # of the content, not of one compilation
+    assert full.fingerprint == compiled.fingerprint  # of the content, not of one compilation
 
 
-def test_a_store_keeps_to_one_engine(tiny, pictures, tmp_path):
+def test_a_store_keeps_to_one_engine(tiny, compiled, pictures, tmp_path):
     data = load_dataset(f"folder:{pictures}")
-    compiled = with_openvino(tiny, "fp32")
     stored = encode_images(compiled, data, store=tmp_path / "s")
     assert np.array_equal(encode_images(compiled, data, store=tmp_path / "s").vectors, stored.vectors)
     assert Embeddings.load(tmp_path / "s").provenance["engine"] == "openvino"
@@ -182,16 +187,17 @@ def test_without_openvino_the_extra_is_named(monkeypatch):
     )
 
 
-def refused(model, precision="fp32"):
+def refused(compile, *arguments):
     with pytest.raises(InputError) as caught:
-        with_openvino(model, precision)
+        compile(*arguments)
     assert "\n" not in str(caught.value) and str(caught.value).endswith("; leave the engine out (--engine torch)")
     return str(caught.value)
 
 
 @pytest.mark.parametrize(("family", "text"), [("siglip2", "which takes packed patches"), ("align", "AvgPool")])
 def test_towers_that_cannot_be_converted_are_refused(family, text, tmp_path):
-    assert text in refused(load_model(f"transformers:{make_checkpoint(family, tmp_path)}", device="cpu"))
+    model = load_model(f"transformers:{make_checkpoint(family, tmp_path)}", device="cpu")
+    assert text in refused(with_openvino, model, "fp32")
 
 
 def test_a_tower_whose_way_depends_on_its_pixels_is_refused():
@@ -202,15 +208,13 @@ def test_a_tower_whose_way_depends_on_its_pixels_is_refused():
         return encode(pixels, normalize) if pixels.sum() > 1e9 else encode(-pixels, normalize)
 
     model.module.encode_image = depends
-    assert refused(model).startswith("Cannot run the image tower of 'tiny' by OpenVINO: ")
+    assert refused(with_openvino, model, "fp32").startswith("Cannot run the image tower of 'tiny' by OpenVINO: ")
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
-def test_a_tower_that_is_converted_wrongly_is_refused(tiny, precision, monkeypatch):
-    import clipnb.models._openvino as module
-
-    monkeypatch.setattr(module.Network, "__call__", lambda self, pixels: pixels.flatten(1)[:, :16])
-    assert "its vectors differ from those of PyTorch by up to" in refused(tiny, precision)
+def test_a_tower_that_is_converted_wrongly_is_refused(compiled, precision, monkeypatch):
+    monkeypatch.setattr(Network, "__call__", lambda self, pixels: pixels.flatten(1)[:, :16])
+    assert "its vectors differ from those of PyTorch by up to" in refused(compiled.cast, precision)
 
 
 def test_telemetry_that_is_in_use_stays_as_it_is(monkeypatch):
