@@ -51,11 +51,9 @@ EXAMPLES = examples(
     "[default: that of the store, or pillow]",
 )
 @click.option(
-    "--engine",
-    default="local",
-    show_default=True,
-    type=click.Choice(["local", "ray"]),
-    help="ray: encode shards with Ray Data, on this machine or on a cluster (RAY_ADDRESS); needs clipnb[ray].",
+    "--ray",
+    is_flag=True,
+    help="Encode shards with Ray Data, on this machine or on a cluster (RAY_ADDRESS); needs clipnb[ray].",
 )
 @json_option
 def encode(
@@ -64,7 +62,7 @@ def encode(
     store: Path,
     bad_images: BadImages,
     decoder: Decoder | None,
-    engine: str,
+    ray: bool,
     json_file: str | None,
 ) -> None:
     """Encode the images of a data set once, into a folder of Parquet shards."""
@@ -77,7 +75,7 @@ def encode(
     model = load(source)
     watched = announce(source, model, data)
     facts = report_left_out(data, {})
-    if engine == "ray":
+    if ray:
         skipped = encode_with_ray(partial(load, source), dataset, store, bad_images, decoder=decoder)
     else:
         skipped = encode_to_store(model, data, store, bad_images=bad_images, progress=watched, decoder=decoder)
