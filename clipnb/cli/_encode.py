@@ -50,11 +50,6 @@ EXAMPLES = examples(
     help="device: decode JPEG files on the model's device, for a GPU that has to wait for images; needs clipnb[gpu].  "
     "[default: that of the store, or pillow]",
 )
-@click.option(
-    "--ray",
-    is_flag=True,
-    help="Encode shards with Ray Data, on this machine or on a cluster (RAY_ADDRESS); needs clipnb[ray].",
-)
 @json_option
 def encode(
     source: dict,
@@ -62,7 +57,6 @@ def encode(
     store: Path,
     bad_images: BadImages,
     decoder: Decoder | None,
-    ray: bool,
     json_file: str | None,
 ) -> None:
     """Encode the images of a data set once, into a folder of Parquet shards."""
@@ -72,10 +66,13 @@ def encode(
     from clipnb.encode._ray import encode_with_ray
 
     data = load_dataset(dataset)
+    by_ray = source["engine"] == "ray"
+    if by_ray:
+        source = source | {"engine": "torch"}
     model = load(source)
     watched = announce(source, model, data)
     facts = report_left_out(data, {})
-    if ray:
+    if by_ray:
         skipped = encode_with_ray(partial(load, source), dataset, store, bad_images, decoder=decoder)
     else:
         skipped = encode_to_store(model, data, store, bad_images=bad_images, progress=watched, decoder=decoder)

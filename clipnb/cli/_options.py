@@ -87,7 +87,8 @@ def model_options(command: Callable) -> Callable:
             "--engine",
             default="torch",
             show_default=True,
-            help="torch, or openvino for a faster image tower on a CPU, in fp32 or bf16; needs clipnb[openvino].",
+            help="torch; openvino: a faster image tower on a CPU, in fp32 or bf16 (needs clipnb[openvino]); for clipnb "
+            "encode also ray: torch in Ray Data, on this machine or a cluster (RAY_ADDRESS; needs clipnb[ray]).",
         ),
     )(gathered)
 

@@ -48,7 +48,7 @@ def encode_with_ray(
         ray: Any = importlib.import_module("ray")
         importlib.import_module("ray.data")
     except ImportError:
-        raise InputError("Encoding with Ray needs Ray, which is not installed: pip install 'clipnb[ray]'") from None
+        raise InputError("Engine 'ray' needs Ray, which is not installed: pip install 'clipnb[ray]'") from None
     data = load_dataset(spec)
     job = prepare(load(), data, store, bad_images, decoder, shard_size)
     if job.shards:

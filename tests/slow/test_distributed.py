@@ -17,7 +17,7 @@ from tests.support.shared import TINY
 def test_without_ray_it_is_reported(monkeypatch, pictures, tmp_path):
     monkeypatch.setitem(sys.modules, "ray", None)
     with pytest.raises(
-        InputError, match=r"^Encoding with Ray needs Ray, which is not installed: pip install 'clipnb\[ray\]'$"
+        InputError, match=r"^Engine 'ray' needs Ray, which is not installed: pip install 'clipnb\[ray\]'$"
     ):
         encode_with_ray(None, f"folder:{pictures}", tmp_path / "s")
     assert not (tmp_path / "s").exists()

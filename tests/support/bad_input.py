@@ -1193,7 +1193,7 @@ OF_OPTIONS = {  # option: values that no run may take; counts, numbers and choic
     "--pretrained": ["no-such-tag", "no/such.safetensors", LONG],
     "--device": ["", "gpu", "cuda:99"],
     "--precision": ["", "int8", "auto"],
-    "--engine": ["", "ray", "auto"],
+    "--engine": ["", "local", "auto"],
     "--like": ["no-such-tag", LONG],
     "--dataset": ["", "emojis", "emoji:none", "folder:", "folder:/no/such", "table:none.csv", f"folder:{LONG}"],
     "--valid-labels": ["no/such.json", __file__, LONG],

@@ -17,6 +17,7 @@ from clipnb.models._openvino import Network, with_openvino
 from tests.support.shared import TINY, photographs
 from tests.support.tiny_hub import make_checkpoint
 
+SLOW = pytest.mark.slow  # exporting a tower takes seconds
 VIT = TINY["vision_cfg"] | {"layers": 2, "patch_size": 8}
 TOWERS = {
     "a transformer with a class token": VIT,
@@ -73,7 +74,7 @@ def agrees(model, pixels):
     return full
 
 
-@pytest.mark.parametrize("kind", TOWERS)
+@pytest.mark.parametrize("kind", [next(iter(TOWERS)), *(pytest.param(kind, marks=SLOW) for kind in list(TOWERS)[1:])])
 def test_vectors_are_those_of_pytorch_for_towers_of_open_clip(kind):
     vision = TOWERS[kind]
     model = built(vision)
@@ -81,6 +82,7 @@ def test_vectors_are_those_of_pytorch_for_towers_of_open_clip(kind):
     assert model.capabilities.skips_unread == (kind == "a transformer with a class token")
 
 
+@SLOW
 @pytest.mark.parametrize("family", ["clip", "siglip"])
 def test_vectors_are_those_of_pytorch_for_towers_of_transformers(family, tmp_path):
     model = load_model(f"transformers:{make_checkpoint(family, tmp_path)}", device="cpu")
@@ -101,6 +103,7 @@ def compiled(tiny):
     return with_openvino(tiny, "fp32")
 
 
+@SLOW
 def test_vectors_of_the_embedded_model(mini):
     data = load_dataset("icons").take(24)
     exact = encode_images(mini.exact(), data)
