@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from functools import wraps
 from pathlib import Path
@@ -53,6 +54,8 @@ def model_options(command: Callable) -> Callable:
     @wraps(command)
     def gathered(**arguments: Any) -> Any:
         source = {name: arguments.pop(name) for name in MODEL_OPTIONS}
+        if sys.stderr.isatty() and not arguments.get("predictions"):  # importing what models need takes seconds
+            click.echo(f"Loading {source['model']} ...", err=True)
         return command(source=source, **arguments)
 
     return options(
