@@ -76,6 +76,8 @@ def command(folder: Path, per_class: int) -> dict:
             MODEL,
             "--pretrained",
             folder / "random.safetensors",
+            "--like",
+            "openai",
             "--descriptions",
             folder / "texts.json",
             "--store",

@@ -8,7 +8,7 @@ from playwright.sync_api import sync_playwright
 
 from tools.book import chromium
 
-ROOT = Path(__file__).resolve().parents[2]
+BOOK_CACHE = str(Path(__file__).resolve().parents[2] / ".cache/clipnb")  # where `make book` keeps vectors
 
 
 @pytest.fixture(scope="module")
@@ -28,7 +28,15 @@ def keeping():
     One thread each, since two test files run at a time, and threads that wait for each other take minutes.
     """
     return os.environ | {
-        "CLIPNB_CACHE": str(ROOT / ".cache/clipnb"),
+        "CLIPNB_CACHE": BOOK_CACHE,
         "OMP_NUM_THREADS": "1",
         "OPENBLAS_NUM_THREADS": "1",
     }
+
+
+@pytest.fixture(scope="module")
+def book_vectors():
+    """Vectors that the book's chapters encoded are read from its cache in this process, too."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("CLIPNB_CACHE", BOOK_CACHE)
+        yield

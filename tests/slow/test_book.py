@@ -295,7 +295,7 @@ def click(page, slider, share):
 
 
 @pytest.fixture(scope="module")
-def icons(model):
+def icons(model, book_vectors):
     """The icon set's vectors, and what the classifier of bare names makes of them."""
     data = clipnb.load_dataset("icons")
     images = clipnb.encode_images(model, data)
