@@ -57,9 +57,14 @@ check: install ## before a commit: format, lint, types, unit tests and doctests 
 	@$(VENV)/bin/basedpyright
 	@$(VENV)/bin/pytest -q -n auto tests/unit clipnb -m "not slow" $(addprefix --deselect ,$(SLOW_DOCTESTS))
 
+# Two processes, which take about as long as each other; the second runs all that the first does not.
+FIRST_TESTS := tests/slow/test_book.py tests/slow/test_faults.py tests/slow/test_notebooks.py
 test: book ## everything that proves the project: unit tests, doctests, notebooks, the book in a browser
 	@$(VENV)/bin/python -m tools.book.chromium
-	@$(VENV)/bin/pytest -n 2 --dist loadfile --no-loadscope-reorder tests/slow tests/contract tests/unit clipnb
+	@echo "Testing in two processes; the output of the first follows that of the second ..."
+	@$(VENV)/bin/pytest $(FIRST_TESTS) > _build/first_tests.log 2>&1 & first=$$!; failed=0; \
+	  $(VENV)/bin/pytest tests clipnb $(addprefix --ignore=,$(FIRST_TESTS)) || failed=1; \
+	  wait $$first || failed=1; cat _build/first_tests.log; exit $$failed
 
 bench: install ## time and memory beside other tools, into benchmarks/results (some minutes, on a machine doing nothing else)
 	@$(VENV)/bin/python -m benchmarks.evaluate
