@@ -57,14 +57,16 @@ check: install ## before a commit: format, lint, types, unit tests and doctests 
 	@$(VENV)/bin/basedpyright
 	@$(VENV)/bin/pytest -q -n auto tests/unit clipnb -m "not slow" $(addprefix --deselect ,$(SLOW_DOCTESTS))
 
-# Two processes, which take about as long as each other; the second runs all that the first does not.
+# Two processes, which take about as long as each other; the second runs all that the first does not. Each writes its
+# report at its end, so that one that has vanished is noticed.
 FIRST_TESTS := tests/slow/test_book.py tests/slow/test_faults.py tests/slow/test_notebooks.py
 test: book ## everything that proves the project: unit tests, doctests, notebooks, the book in a browser
 	@$(VENV)/bin/python -m tools.book.chromium
-	@echo "Testing in two processes; the output of the first follows that of the second ..."
-	@$(VENV)/bin/pytest $(FIRST_TESTS) > _build/first_tests.log 2>&1 & first=$$!; failed=0; \
-	  $(VENV)/bin/pytest tests clipnb $(addprefix --ignore=,$(FIRST_TESTS)) || failed=1; \
-	  wait $$first || failed=1; cat _build/first_tests.log; exit $$failed
+	@rm -f _build/first.xml _build/second.xml
+	@echo "Testing in two processes; what the first prints follows the second ..."
+	@$(VENV)/bin/pytest $(FIRST_TESTS) --junitxml=_build/first.xml > _build/first.log 2>&1 & first=$$!; failed=0; \
+	  $(VENV)/bin/pytest tests clipnb $(addprefix --ignore=,$(FIRST_TESTS)) --junitxml=_build/second.xml || failed=1; \
+	  wait $$first || failed=1; cat _build/first.log; test -s _build/first.xml -a -s _build/second.xml || failed=1; exit $$failed
 
 bench: install ## time and memory beside other tools, into benchmarks/results (some minutes, on a machine doing nothing else)
 	@$(VENV)/bin/python -m benchmarks.evaluate
