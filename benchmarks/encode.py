@@ -1,7 +1,7 @@
 """`encode_texts` and `encode_images` beside open_clip's and CLIP_benchmark's own code, in one run; growth with the
 number of items.
 
-    pip install clipnb[bench,openvino]
+    pip install clipnb[bench]
     python -m benchmarks.encode              # writes benchmarks/results/encode.json and .md; `make bench` calls this
     python -m benchmarks.encode --names 1000 --rounds 1     # every ImageNet name: an hour, most of it the peers
 
@@ -44,15 +44,12 @@ from benchmarks._harness import (
 )
 from clipnb.embeddings import StoreWriter
 from clipnb.encode import encode_to_store
-from clipnb.errors import InputError
 from clipnb.models import Model, Preprocess
-from clipnb.models._openvino import with_openvino
 from clipnb.similarity import unit_norm
 
 CLASSES, WIDTH, SHARD = 1000, 512, 4096
 PHOTO_CLASSES = 10
 DEVICE = "ours, bf16, decoder device"
-OPENVINO = "ours, bf16, engine openvino"
 REAL, SYNTHETIC = (1_000, 5_000), (1_000, 10_000, 100_000, 1_000_000)
 
 
@@ -73,15 +70,6 @@ def clip(name: str = "ViT-B-32", device: str = "cpu") -> Model:
 def in_bf16(model: Model) -> Model:
     """The model with its image tower in bf16, without the comparison with fp32 that is made once for a store."""
     return replace(model.cast("bf16"), exact=None)
-
-
-def by_openvino(model: Model) -> Model | None:
-    """The same by OpenVINO, or None, with a line that says why, where it is not installed."""
-    try:
-        return replace(with_openvino(model, "bf16"), exact=None)
-    except InputError as error:
-        print(f"left out: {OPENVINO}: {error}", file=sys.stderr)
-        return None
 
 
 def computes_bf16(device: torch.device) -> bool:
@@ -190,10 +178,7 @@ def images(model: Model, count: int, count_rounds: int) -> dict:
         means = np.stack([first.vectors[first.labels == label].mean(axis=0) for label in range(PHOTO_CLASSES)])
         classifier = unit_norm(means - means.mean(axis=0))
         columns, kept = torch.from_numpy(classifier).T, {}
-        begin = time.perf_counter()
-        compiled = by_openvino(model)
-        seconds_to_compile = time.perf_counter() - begin
-        for chosen in (half, model, *([compiled] if compiled else [])):
+        for chosen in (half, model):
             assert chosen.fingerprint  # computed once for a model
 
         def ours(chosen, decoder="pillow"):
@@ -214,7 +199,6 @@ def images(model: Model, count: int, count_rounds: int) -> dict:
             "ours, fp32": partial(ours, model),
             "ours, bf16": partial(ours, half),
             DEVICE: partial(ours, half, "device"),
-            **({OPENVINO: partial(ours, compiled)} if compiled else {}),
             "clip_benchmark, fp32": partial(peer, False),
             "clip_benchmark, default (bf16 autocast)": partial(peer, True),
             "ours, second time (store)": from_store,
@@ -239,14 +223,6 @@ def images(model: Model, count: int, count_rounds: int) -> dict:
         "fp32_over_ours_bf16": ratio(times, "clip_benchmark, fp32", "ours, bf16"),
         "fp32_over_ours_fp32": ratio(times, "clip_benchmark, fp32", "ours, fp32"),
         "fp32_over_store": ratio(times, "clip_benchmark, fp32", again),
-        **(
-            {
-                "default_over_ours_openvino": ratio(times, default, OPENVINO),
-                "seconds_to_compile": round(seconds_to_compile, 1),
-            }
-            if compiled
-            else {}
-        ),
         "changed_predictions": {name: float(np.mean(results != exact)) for name, results in kept.items()},
     }
 
@@ -352,17 +328,6 @@ def table(results: dict) -> str:
         ("texts: open_clip / ours, time", text["over_ours"]["open_clip"], "at least 8"),
         ("texts: CLIP_benchmark / ours, time", text["over_ours"]["clip_benchmark"], "at least 8"),
         ("images: CLIP_benchmark as it comes / ours in bf16, time", image["default_over_ours_bf16"], "at least 1.9"),
-        *(
-            [
-                (
-                    "images: CLIP_benchmark as it comes / ours in bf16 with the engine openvino, time",
-                    image["default_over_ours_openvino"],
-                    "at least 1.9",
-                )
-            ]
-            if OPENVINO in changed
-            else []
-        ),
         ("images: CLIP_benchmark in fp32 / ours in bf16, time", image["fp32_over_ours_bf16"], "-"),
         ("images: CLIP_benchmark / ours, both in fp32, time", image["fp32_over_ours_fp32"], "at least 1.2"),
         (
@@ -388,15 +353,6 @@ def table(results: dict) -> str:
         f"{changed['ours, fp32']:.2%} | 0 |",
         f"| the same, ours in bf16 | {changed['ours, bf16']:.2%} | below 0.5 % |",
         f"| the same, ours in bf16 with JPEG files decoded by torchcodec | {changed[DEVICE]:.2%} | - |",
-        *(
-            [
-                f"| the same, ours in bf16 with the engine openvino | {changed[OPENVINO]:.2%} | below 0.5 % |",
-                f"| seconds to compile the image tower with OpenVINO, once when the model is loaded | "
-                f"{image['seconds_to_compile']} | - |",
-            ]
-            if OPENVINO in changed
-            else []
-        ),
         *gpu_rows(results["gpu"]),
         "",
         "| contender | rate |",

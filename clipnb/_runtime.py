@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import logging
 import os
 import signal
@@ -13,7 +12,7 @@ from contextlib import contextmanager
 from functools import cache
 from threading import Lock, current_thread, main_thread
 from types import ModuleType
-from typing import Any, cast
+from typing import Any
 
 from clipnb.errors import InputError
 
@@ -193,45 +192,6 @@ def offline_litellm() -> Iterator[ModuleType]:
     finally:
         for setting, value in before.items():
             setattr(litellm, setting, value)
-
-
-def import_openvino() -> ModuleType:
-    """Import OpenVINO without its telemetry, which reports every import unless the user has opted out.
-
-    Raises:
-        InputError: OpenVINO is not installed.
-    """
-    name = "openvino_telemetry"
-    missing = object()
-    before: Any = sys.modules.get(name, missing)
-    sys.modules[name] = cast("Any", None)  # OpenVINO then uses a replacement of its own that sends nothing
-    try:
-        importlib.import_module("openvino.frontend.pytorch")
-        return importlib.import_module("openvino")
-    except ImportError:
-        raise InputError(
-            "Expected OpenVINO for the engine 'openvino', it is not installed; pip install 'clipnb[openvino]'"
-        ) from None
-    finally:
-        if before is missing:
-            del sys.modules[name]
-        else:
-            sys.modules[name] = before
-
-
-@contextmanager
-def quiet_export() -> Iterator[None]:
-    """Hide the warnings and logs of torch.export and OpenVINO, and leave the root logger without a new handler."""
-    handlers = list(logging.root.handlers)
-    disabled_level = logging.root.manager.disable
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        logging.disable(logging.CRITICAL)
-        try:
-            yield
-        finally:
-            logging.disable(disabled_level)
-            logging.root.handlers[:] = handlers  # `logging.warning` adds one where there is none, even if disabled
 
 
 @contextmanager

@@ -50,6 +50,13 @@ EXAMPLES = examples(
     help="device: decode JPEG files on the model's device, for a GPU that has to wait for images; needs clipnb[gpu].  "
     "[default: that of the store, or pillow]",
 )
+@click.option(
+    "--engine",
+    default="local",
+    show_default=True,
+    type=click.Choice(["local", "ray"]),
+    help="ray: encode shards with Ray Data, on this machine or on a cluster (RAY_ADDRESS); needs clipnb[ray].",
+)
 @json_option
 def encode(
     source: dict,
@@ -57,6 +64,7 @@ def encode(
     store: Path,
     bad_images: BadImages,
     decoder: Decoder | None,
+    engine: str,
     json_file: str | None,
 ) -> None:
     """Encode the images of a data set once, into a folder of Parquet shards."""
@@ -66,13 +74,10 @@ def encode(
     from clipnb.encode._ray import encode_with_ray
 
     data = load_dataset(dataset)
-    by_ray = source["engine"] == "ray"
-    if by_ray:
-        source = source | {"engine": "torch"}
     model = load(source)
     watched = announce(source, model, data)
     facts = report_left_out(data, {})
-    if by_ray:
+    if engine == "ray":
         skipped = encode_with_ray(partial(load, source), dataset, store, bad_images, decoder=decoder)
     else:
         skipped = encode_to_store(model, data, store, bad_images=bad_images, progress=watched, decoder=decoder)

@@ -14,7 +14,7 @@ from clipnb._files import path_of
 from clipnb.errors import InputError
 
 Decorator = Callable[[Callable], Callable]
-MODEL_OPTIONS = ("model", "pretrained", "device", "precision", "trust_pickle", "like", "engine")
+MODEL_OPTIONS = ("model", "pretrained", "device", "precision", "trust_pickle", "like")
 
 
 def options(*decorators: Decorator) -> Decorator:
@@ -85,13 +85,6 @@ def model_options(command: Callable) -> Callable:
             metavar="NAME",
             help="For a checkpoint file of a model whose known weights need different settings: name of the weights in "
             "open_clip whose settings (activation, preprocessing) the file needs.",
-        ),
-        click.option(
-            "--engine",
-            default="torch",
-            show_default=True,
-            help="torch; openvino: a faster image tower on a CPU, in fp32 or bf16 (needs clipnb[openvino]); for clipnb "
-            "encode also ray: torch in Ray Data, on this machine or a cluster (RAY_ADDRESS; needs clipnb[ray]).",
         ),
     )(gathered)
 

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 # Options of `audit` that say which model sees which images; predictions come from elsewhere.
 OF_MODELS = set(
-    "dataset fix_names model pretrained device precision trust_pickle like engine "
+    "dataset fix_names model pretrained device precision trust_pickle like "
     "templates descriptions words store compared".split()
 )
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from clipnb.embeddings import Embeddings
     from clipnb.models import Model, WrappedModel
 
-RUN_AS = ("model_fingerprint", "model_settings", "engine", "precision", "precision_check")
+RUN_AS = ("model_fingerprint", "model_settings", "precision", "precision_check")
 
 
 @dataclass(frozen=True)

@@ -173,8 +173,6 @@ def prepare(
         "n": len(data),
         "exif_rotation": getattr(data, "exif_rotation", "ignored"),
     }
-    if model.engine != "torch":
-        provenance["engine"] = model.engine
     if model.precision != "fp32":
         provenance[PRECISION_CHECK] = earlier.get(PRECISION_CHECK) if earlier else check_precision(model, data)
     size = shard_size or SHARD_SIZE

@@ -2,7 +2,7 @@
 
 from clipnb.models._capabilities import Capabilities
 from clipnb.models._loading import EMBEDDED, EMBEDDED_DIR, find_device, load_model
-from clipnb.models._model import DTYPES, Engine, Model, Precision
+from clipnb.models._model import DTYPES, Model, Precision
 from clipnb.models._preprocess import Preprocess
 from clipnb.models._wrapped import WrappedModel, wrap_model
 
@@ -11,7 +11,6 @@ __all__ = [
     "EMBEDDED",
     "EMBEDDED_DIR",
     "Capabilities",
-    "Engine",
     "Model",
     "Precision",
     "Preprocess",

@@ -23,8 +23,7 @@ from clipnb.datasets import check_asset
 from clipnb.errors import InputError
 from clipnb.models._embedded import FACTS, EmbeddedModel
 from clipnb.models._files import folder_problem, is_torchscript, layout_problem, stored_shapes, weights_problem
-from clipnb.models._model import DTYPES, ENGINES, Engine, Model, Precision
-from clipnb.models._openvino import check_options, with_openvino
+from clipnb.models._model import DTYPES, Model, Precision
 from clipnb.models._preprocess import Preprocess
 from clipnb.models._sentence_transformers import PREFIX as SENTENCE_TRANSFORMERS
 from clipnb.models._sentence_transformers import open_sentence_transformers
@@ -56,7 +55,6 @@ def load_model(
     precision: Precision = "fp32",
     trust_pickle: bool = False,
     like: str | None = None,
-    engine: Engine = "torch",
 ) -> Model | WrappedModel:
     """Load a CLIP model for inference.
 
@@ -79,17 +77,13 @@ def load_model(
             archive. Only for files whose source you trust.
         like: the tag whose settings a checkpoint file needs, or "architecture" for the architecture's own settings
             wherever weights do not bring theirs. None: those that all tags of the architecture agree on.
-        engine: "torch", or "openvino" (extra `openvino`): the image tower is compiled for the CPU when the model is
-            loaded, in "fp32" or "bf16". Its vectors differ from PyTorch's by rounding only, but a store keeps to one
-            engine.
 
     Returns:
         A `Model` in evaluation mode.
 
     Raises:
-        InputError: the name, tag, file, device, precision or engine is unknown or cannot be loaded, the tags of the
-            architecture disagree on the settings of a file, or the engine cannot run the image tower; the text says
-            what is wrong and what to do.
+        InputError: the name, tag, file, device or precision is unknown or cannot be loaded, or the tags of the
+            architecture disagree on the settings of a file; the text says what is wrong and what to do.
 
     >>> model = load_model()
     >>> model.name, model.precision
@@ -100,10 +94,6 @@ def load_model(
     if not isinstance(trust_pickle, bool):  # "no" would count as yes
         raise InputError(f"Expected `trust_pickle` to be True or False, got {trust_pickle!r}")
     like = None if like is None or like == "" else text_of(like, "like")
-    if one_of(engine, "engine", ENGINES) == "openvino":
-        check_options(name, device, precision)
-        loaded = load_model(name, pretrained, "cpu", "fp32", trust_pickle, like)
-        return with_openvino(cast("Model", loaded), precision)
     found_device = find_device(device)
     one_of(precision, "precision", tuple(DTYPES))
     options = {"pretrained": pretrained, "device": device, "trust_pickle": trust_pickle, "like": like}

@@ -21,8 +21,6 @@ from clipnb.models._prefixes import Tree
 from clipnb.models._towers import read_images, read_trees, unit_norm
 
 Precision = Literal["fp32", "bf16", "fp16"]
-Engine = Literal["torch", "openvino"]
-ENGINES: tuple[Engine, ...] = ("torch", "openvino")
 DTYPES: dict[Precision, torch.dtype] = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 # What tokenizers treat differently: case, punctuation, blanks, HTML entities, underscores, Unicode, digits, length.
 TOKENIZER_SAMPLES = [
@@ -46,7 +44,6 @@ class Model:
     precision: of the image tower; the text tower stays in fp32.
     config: "architecture", "vision", "text" and "preprocessing" with open_clip's defaults filled in.
     exact: gives this model in fp32, where it is in another precision.
-    engine: which library runs the image tower.
     """
 
     name: str
@@ -58,7 +55,6 @@ class Model:
     precision: Precision
     config: dict[str, Any] = field(default_factory=dict, repr=False)
     exact: Callable[[], Model] | None = field(default=None, repr=False)
-    engine: Engine = "torch"
 
     @cached_property
     def dimensions(self) -> int:

@@ -16,7 +16,7 @@ from PIL import Image
 from clipnb._checks import floats, format_value, real_number, text_of
 from clipnb.errors import InputError
 from clipnb.models._capabilities import Capabilities
-from clipnb.models._model import Engine, Precision
+from clipnb.models._model import Precision
 from clipnb.similarity import unit_norm
 
 TEXTS_A_CALL = 256  # texts that a function gets at once
@@ -39,7 +39,6 @@ class WrappedModel:
     # Where the images come from; the functions compute where they like.
     device: torch.device = field(default_factory=partial(torch.device, "cpu"))
     precision: Precision = "fp32"
-    engine: Engine = "torch"  # as of a `Model` that is not compiled
     exact: None = None
     tokenizer: None = None  # the text function takes strings
     context_length: None = None  # and it is unknown where it cuts them

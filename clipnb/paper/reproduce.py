@@ -27,7 +27,7 @@ from clipnb.embeddings import Embeddings
 from clipnb.encode import encode_images
 from clipnb.errors import InputError
 from clipnb.evaluation import EvaluationResult, evaluate
-from clipnb.models import Engine, Model, Precision, WrappedModel, load_model
+from clipnb.models import Model, Precision, WrappedModel, load_model
 from clipnb.paper import methods
 from clipnb.paper._published import (
     FORMAT,
@@ -229,7 +229,6 @@ def reproduce(
         "pretrained": model.pretrained,
         "device": _device(model.device),
         **{key: images.provenance.get(key) for key in PROVENANCE},
-        **{key: value for key, value in images.provenance.items() if key == "engine"},  # only where it is not torch
         "complete": complete,
         "images": len(images),
         "classes": len(classnames),
@@ -256,7 +255,6 @@ def run(
     precision: Precision = "fp32",
     trust_pickle: bool = False,
     like: str | None = None,
-    engine: Engine = "torch",
     templates: str | None = None,
     descriptions: str | None = None,
     partial: bool = False,
@@ -276,7 +274,6 @@ def run(
         precision: as for `load_model`.
         trust_pickle: as for `load_model`.
         like: as for `load_model`.
-        engine: as for `load_model`.
         templates: name of a template set or a file. None: the data set's own templates; a template for the domain is
             added for some sets of torchvision.
         descriptions: JSON file of descriptions by class, "emoji", or None.
@@ -315,13 +312,7 @@ def run(
         check_readable(data)
     with timings.step("load the model"):
         loaded = load_model(
-            model,
-            pretrained=pretrained,
-            device=device,
-            precision=precision,
-            trust_pickle=trust_pickle,
-            like=like,
-            engine=engine,
+            model, pretrained=pretrained, device=device, precision=precision, trust_pickle=trust_pickle, like=like
         )
     with timings.step("encode images"):
         images = encode_images(loaded, data, store, progress=progress)

@@ -29,7 +29,7 @@ from clipnb.encode import encode_images, encode_texts
 from clipnb.evaluation import EvaluationResult, evaluate
 from clipnb.explain import SAME_TEXT, explain_classes, order_finding
 from clipnb.intervals import proportion
-from clipnb.models import EMBEDDED, Engine, Model, Precision, WrappedModel, load_model
+from clipnb.models import EMBEDDED, Model, Precision, WrappedModel, load_model
 from clipnb.report._advice import give_advice
 from clipnb.report._correction import correction_advice
 from clipnb.report._page import plain_text, short
@@ -62,7 +62,6 @@ def audit(
     precision: Precision = "fp32",
     trust_pickle: bool = False,
     like: str | None = None,
-    engine: Engine = "torch",
     made: str | None = None,
     progress: bool = False,
     fix_names: bool = False,
@@ -82,7 +81,6 @@ def audit(
         precision: as for `load_model`.
         trust_pickle: as for `load_model`.
         like: as for `load_model`.
-        engine: as for `load_model`.
         classes: file of classnames for unlabelled images, of candidates, or of better names (`datasets.with_classes`).
         templates: name of a template set (`prompts.template_set`) or a list of templates, audited as one ensemble.
         descriptions: file of descriptions by class (`describe.load_descriptions`), tried as another wording; the
@@ -127,13 +125,7 @@ def audit(
     texts = load_descriptions(own).by_class if own else {}
     if isinstance(model, str):
         model = load_model(
-            model,
-            pretrained=pretrained,
-            device=device,
-            precision=precision,
-            trust_pickle=trust_pickle,
-            like=like,
-            engine=engine,
+            model, pretrained=pretrained, device=device, precision=precision, trust_pickle=trust_pickle, like=like
         )
 
     images = encode_images(model, data, store, bad_images="skip", progress=progress)
@@ -165,7 +157,7 @@ def audit(
     confidence = margin.prediction_confidence(images.vectors, result.classifier, model.logit_scale, model.logit_bias)
     measured_on, reliability_k, reliability = _reliability(model, images.vectors, result, data.name, worst_k)
     remarks = [*data.remarks, unmatched(texts, named.classnames) if descriptions else None]
-    run_as = {key: value for key, value in images.provenance.items() if key in ("engine", "precision_check")}
+    precision_check = {key: value for key, value in images.provenance.items() if key == "precision_check"}
     summary = {
         "dataset": data.name,
         "dataset_fingerprint": data.fingerprint,
@@ -174,7 +166,7 @@ def audit(
         "model_fingerprint": model.fingerprint,
         "model_settings": model.settings,
         "precision": model.precision,
-        **run_as,
+        **precision_check,
         "templates": templates if isinstance(templates, str) else chosen,
         "num_templates": len(chosen),
         "exif_rotation": data.exif_rotation,

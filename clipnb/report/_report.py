@@ -218,8 +218,6 @@ class Report(ReportPage):
     def _model(self) -> pd.DataFrame:
         """The settings of the model as rows; a report of an older version has fewer."""
         values = {key: self.summary.get(key) for key in ("model", "pretrained", "model_fingerprint", "precision")}
-        if engine := self.summary.get("engine"):
-            values["engine"] = engine
         values |= self.summary.get("model_settings") or {}
         if check := self.summary.get("precision_check"):
             values["share of predictions that this precision changes"] = check["changed_predictions"]

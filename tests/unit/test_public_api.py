@@ -360,8 +360,7 @@ def test_signatures_are_those_of_the_public_face():
     def parameters(function):
         return list(inspect.signature(function).parameters)
 
-    options = ["name", "pretrained", "device", "precision", "trust_pickle", "like", "engine"]
-    assert parameters(clipnb.load_model) == options
+    assert parameters(clipnb.load_model) == ["name", "pretrained", "device", "precision", "trust_pickle", "like"]
     assert parameters(clipnb.evaluate)[:4] == ["vectors", "classifier", "labels", "ks"]
     assert parameters(clipnb.evaluate_prompts)[:4] == ["vectors", "bank", "labels", "ks"]
     assert parameters(clipnb.evaluate_store)[:3] == ["folder", "classifier", "ks"]
