@@ -56,7 +56,10 @@ def test_the_embedded_model_is_opened_when_something_is_encoded():
 
 def test_what_is_known_of_the_embedded_model_is_what_its_network_gives():
     known = json.loads((EMBEDDED_DIR / "facts.json").read_text("utf-8"))
-    assert known == facts(), "python -m tools.mini.facts, then tools.release.checksums"
+    measured = facts()
+    # An exponential, whose last bit differs between processors.
+    assert known.pop("logit_scale") == pytest.approx(measured.pop("logit_scale"), rel=1e-6)
+    assert known == measured, "python -m tools.mini.facts, then tools.release.checksums"
 
 
 def test_a_changed_copy_of_the_embedded_model_has_fingerprints_of_its_own(model):
