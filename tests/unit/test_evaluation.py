@@ -175,7 +175,7 @@ def test_many_prompts_never_hold_the_cube():
     evaluate_prompts(vectors, bank, rng.integers(0, 500, 2000))
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
-    assert peak < 0.1 * 2000 * 10 * 500 * 4
+    assert peak < 0.2 * 2000 * 10 * 500 * 4  # of 40 MB; each core holds a block of one prompt, many cores all of it
 
 
 @pytest.mark.parametrize("block_bytes", [1, 4 * 50 * 7])

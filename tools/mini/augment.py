@@ -1,7 +1,7 @@
 """Augmentation for drawing style: one vendor's drawing should look as if several had drawn it.
 
-All functions take and give float tensors in [0, 1] and draw from torch's global generator, whose
-state the training checkpoint holds.
+All functions take and give float tensors in [0, 1] and draw from torch's global generator of the
+default device (`with torch.device(...)`), whose state the training checkpoint holds.
 """
 
 import math

@@ -124,7 +124,9 @@ class Trainer:
     def draw(self, n: int, size: int):
         """(row index, augmented images) of n drawings."""
         index = self.sampler.draw(n, self.rng)
-        return index, augment(torch.from_numpy(self.pictures[index]), *(f[index] for f in self.flags), size)
+        with self.device:  # also for what augmenting draws at random
+            chosen = (torch.from_numpy(self.pictures[index]), *(f[index] for f in self.flags))
+            return index, augment(*(tensor.to(self.device) for tensor in chosen), size)
 
     def encode(self, module: nn.Module, views: torch.Tensor) -> torch.Tensor:
         """Run (part of) the image tower, in bfloat16 where asked for."""
@@ -216,6 +218,7 @@ class Trainer:
             "elapsed": self.elapsed,
             "numpy": self.rng.bit_generator.state,
             "torch": torch.get_rng_state(),
+            "cuda": torch.cuda.get_rng_state_all(),
             "options": vars(self.o),
         }
 
@@ -236,6 +239,7 @@ class Trainer:
         self.seen, self.elapsed = saved["seen"], saved["elapsed"]
         self.rng.bit_generator.state = saved["numpy"]
         torch.set_rng_state(saved["torch"].cpu())
+        torch.cuda.set_rng_state_all([state.cpu() for state in saved["cuda"]])
 
     @torch.inference_mode()
     def validate(self, pictures: torch.Tensor, labels: np.ndarray, names: list[str]) -> dict:
