@@ -72,6 +72,7 @@ bench: install ## time and memory beside other tools, into benchmarks/results (s
 	@$(VENV)/bin/python -m benchmarks.evaluate
 	@$(VENV)/bin/pip install -qq 'clip-benchmark==1.6.2'
 	@$(VENV)/bin/python -m benchmarks.encode
+	@$(VENV)/bin/python -m benchmarks.gpu
 	@$(VENV)/bin/python -m benchmarks.reading
 	@$(VENV)/bin/python -m benchmarks.reproduce
 	@$(VENV)/bin/python -m benchmarks.class_bias

@@ -50,7 +50,8 @@ def run() -> dict:
             }
         )
     return {
-        "machine": machine(("numpy", "torch")),
+        "machine": machine(("numpy", "torch"))
+        | ({"GPU": torch.cuda.get_device_name()} if torch.cuda.is_available() else {}),
         "images": len(data),
         "accuracy": accuracy,
         "rows": rows,

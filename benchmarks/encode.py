@@ -72,14 +72,6 @@ def in_bf16(model: Model) -> Model:
     return replace(model.cast("bf16"), exact=None)
 
 
-def computes_bf16(device: torch.device) -> bool:
-    """Whether that device computes in bf16, rather than emulating it."""
-    if device.type == "cuda":
-        return torch.cuda.is_bf16_supported(including_emulation=False)
-    # AMX comes with avx512_bf16; a torch that cannot tell is taken to have neither
-    return device.type == "cpu" and getattr(torch.cpu, "get_capabilities", dict)().get("avx512_bf16", False)
-
-
 # ---- texts ----------------------------------------------------------------------------------------------------------
 
 
@@ -266,58 +258,6 @@ def growth() -> list[dict]:
     ]
 
 
-# ---- a GPU ----------------------------------------------------------------------------------------------------------
-
-
-def on_device(device: str, name: str, count: int, names: int, count_rounds: int) -> dict:
-    """From JPEG files to vectors beside the network's bare forward passes, and the texts; in bf16 where the device
-    has it."""
-    model = clip(name, device)
-    half = in_bf16(model) if computes_bf16(model.device) else model
-    batch = 256 if device.startswith("cuda") else 16
-
-    def forward(pixels):
-        for _ in range(0, count, batch):
-            half.encode_pixels(pixels)  # ends with a copy to the processor's memory, so the time is whole
-
-    with TemporaryDirectory() as folder:
-        photos(Path(folder, "photos"), count)
-        data = clipnb.load_dataset(f"folder:{folder}/photos")
-        pixels = torch.stack([model.preprocess(data[i][0]) for i in range(min(batch, count))]).to(device)
-        contenders = {"forward": partial(forward, pixels)} | {
-            decoder: partial(clipnb.encode_images, half, data, decoder=decoder) for decoder in ("pillow", "device")
-        }
-        times = rounds(contenders, (), count_rounds)
-    return {
-        "device": torch.cuda.get_device_name(device) if device.startswith("cuda") else device,
-        "model": name,
-        "precision": half.precision,
-        "photos": count,
-        "forward_images_per_second": spread([-(-count // batch) * len(pixels) / t[0] for t in times["forward"]]),
-        "share": {
-            decoder: spread([f[0] / t[0] for f, t in zip(times["forward"], times[decoder])])
-            for decoder in ("pillow", "device")
-        },
-        "texts": texts(model, names, count_rounds),
-    }
-
-
-def gpu_rows(results: dict | None) -> list[str]:
-    if not results:
-        return ["| on a GPU | not measured: none here | |"]
-    rows = [
-        f"| {results['device']}: from JPEG files to vectors / forward passes alone, rate, {results['model']}, "
-        f"{results['precision']}, decoder {decoder} | "
-        f"{share['median']} ({share['low']} to {share['high']}) | at least 0.8 |"
-        for decoder, share in results["share"].items()
-    ]
-    return rows + [
-        f"| {results['device']}: texts: {name} / ours, time | {value['median']} ({value['low']} to "
-        f"{value['high']}) | at least 8 |"
-        for name, value in results["texts"]["over_ours"].items()
-    ]
-
-
 # ---- the table ------------------------------------------------------------------------------------------------------
 
 
@@ -353,7 +293,6 @@ def table(results: dict) -> str:
         f"{changed['ours, fp32']:.2%} | 0 |",
         f"| the same, ours in bf16 | {changed['ours, bf16']:.2%} | below 0.5 % |",
         f"| the same, ours in bf16 with JPEG files decoded by torchcodec | {changed[DEVICE]:.2%} | - |",
-        *gpu_rows(results["gpu"]),
         "",
         "| contender | rate |",
         "|---|---|",
@@ -407,7 +346,6 @@ def main() -> None:
         "texts": texts(model, options.names, options.rounds),
         "images": images(model, options.photos, options.rounds),
         "growth": growth(),
-        "gpu": on_device("cuda", "ViT-L-14", 2000, 25, options.rounds) if torch.cuda.is_available() else None,
     }
     results["load_average"] = [round(load, 1), round(os.getloadavg()[0], 1)]
     publish("encode", results, table(results))

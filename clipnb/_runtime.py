@@ -165,6 +165,35 @@ def onednn_products(wanted: bool = True) -> Iterator[None]:
 
 
 @contextmanager
+def full_convolutions(wanted: bool = True) -> Iterator[None]:
+    """Let a GPU compute fp32 convolutions in fp32, if `wanted`.
+
+    torch permits cuDNN to round their inputs to TF32, which has 10 bits of mantissa: that moved the entries of
+    clipnb-mini's vectors by up to 7e-4. Matrix products are not rounded unless a caller chooses it.
+
+    >>> import torch
+    >>> with full_convolutions():
+    ...     torch.backends.cudnn.conv.fp32_precision
+    'ieee'
+    """
+    import torch
+
+    convolutions = getattr(torch.backends.cudnn, "conv", None)  # since torch 2.9
+    place, name, full = torch.backends.cudnn, "allow_tf32", False
+    if convolutions is not None:
+        place, name, full = convolutions, "fp32_precision", "ieee"
+    if not wanted:  # a setting of the whole process, which threads on a CPU leave alone
+        yield
+        return
+    before = getattr(place, name)
+    setattr(place, name, full)
+    try:
+        yield
+    finally:
+        setattr(place, name, before)
+
+
+@contextmanager
 def offline_litellm() -> Iterator[ModuleType]:
     """Import litellm with its installed table of prices, without telemetry, advertisements or downloads.
 

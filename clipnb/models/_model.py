@@ -16,6 +16,7 @@ import numpy.typing as npt
 import torch
 from PIL import Image
 
+from clipnb import _runtime
 from clipnb.models._capabilities import Capabilities, measure
 from clipnb.models._prefixes import Tree
 from clipnb.models._towers import read_images, read_trees, unit_norm
@@ -179,9 +180,10 @@ class Model:
     def encode_pixels(self, pixels: torch.Tensor) -> npt.NDArray[np.float32]:
         """Unit-norm image vectors (B, D) float32 of preprocessed images (B, 3, H, W)."""
         pixels = pixels.to(self.device, non_blocking=True).to(self.dtype, memory_format=torch.channels_last)
-        if self.capabilities.skips_unread:
-            return unit_norm(read_images(self.module.visual, pixels))
-        return unit_norm(self.module.encode_image(pixels))
+        with _runtime.full_convolutions(self.device.type == "cuda"):
+            if self.capabilities.skips_unread:
+                return unit_norm(read_images(self.module.visual, pixels))
+            return unit_norm(self.module.encode_image(pixels))
 
     def cast(self, precision: Precision) -> Model:
         """This model with its image tower in another precision; the text tower is shared."""

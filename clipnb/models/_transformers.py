@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from clipnb import _runtime
 from clipnb._checks import format_value
 from clipnb._files import path_of
 from clipnb.errors import InputError
@@ -157,10 +158,11 @@ class TransformersModel(Model):
     @torch.inference_mode()
     def encode_pixels(self, pixels: torch.Tensor) -> np.ndarray:
         """Unit-norm image vectors (B, D) float32 of preprocessed images."""
-        pixels, kind = pixels.to(self.device, non_blocking=True), DTYPES[self.precision]
-        if pixels.ndim == 4:
-            return unit_norm(self.module.encode_image(pixels.to(kind, memory_format=torch.channels_last)))
-        return unit_norm(self.module.encode_image(pixels.to(kind)))  # whole numbers up to 256 stay exact
+        # Patches, which some models take, are whole numbers up to 256, and stay exact in any precision.
+        layout = torch.channels_last if pixels.ndim == 4 else torch.contiguous_format
+        pixels = pixels.to(self.device, non_blocking=True).to(DTYPES[self.precision], memory_format=layout)
+        with _runtime.full_convolutions(self.device.type == "cuda"):
+            return unit_norm(self.module.encode_image(pixels))
 
 
 def open_transformers(

@@ -58,9 +58,16 @@ def lab(tmp_path_factory, keeping):
     log.close()
 
 
+@pytest.fixture(scope="module")
+def window(browser):
+    """One for all chapters, so that JupyterLab's scripts are read and compiled once."""
+    with browser.new_context(viewport={"width": 1300, "height": 900}) as window:
+        yield window
+
+
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
-def test_a_notebook_runs_in_jupyterlab(lab, browser, path):
-    page = browser.new_page(viewport={"width": 1300, "height": 900})
+def test_a_notebook_runs_in_jupyterlab(lab, window, path):
+    page = window.new_page()
     page.set_default_timeout(120_000)
     page.goto(f"{lab}/lab/tree/{path.name}?reset")
     page.locator(".jp-Notebook .jp-Cell").first.wait_for()

@@ -65,6 +65,16 @@ def test_products_that_would_be_bf16_are_left_to_mkl(monkeypatch):
         assert torch.backends.mkldnn.matmul.fp32_precision == "none"
 
 
+def test_a_gpu_computes_convolutions_in_fp32_and_a_cpu_leaves_the_setting_alone():
+    convolutions = torch.backends.cudnn.conv
+    before = convolutions.fp32_precision
+    with _runtime.full_convolutions():
+        assert convolutions.fp32_precision == "ieee"
+    with _runtime.full_convolutions(False):
+        assert convolutions.fp32_precision == before
+    assert convolutions.fp32_precision == before
+
+
 def test_logging_is_put_back_after_an_error():
     with pytest.raises(ZeroDivisionError), _runtime.quiet_loading():
         assert logging.root.manager.disable == logging.CRITICAL
