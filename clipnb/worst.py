@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cache, lru_cache
 
 import numpy as np
 import numpy.typing as npt
@@ -250,7 +251,6 @@ def reports_of_counts(
     splits = whole_number(splits, "splits", 1, MAX_RESAMPLES)
     check_confidence(confidence)
     right, images = (counts.astype(np.int64) for counts in check_right(right, images))
-    num_classes = len(images)
     usable = np.flatnonzero(images >= 2)
     ks = listed(ks, "ks", "numbers")
     if not ks:
@@ -258,6 +258,19 @@ def reports_of_counts(
     for k in ks:
         if whole_number(k, "k", 1, max(1, len(usable))) > len(usable):
             raise InputError(f"Expected at least k = {k} classes with two or more images, got {len(usable)}")
+    seed = whole_number(seed, "seed", 0)
+    reports = _reports(right.tobytes(), images.tobytes(), tuple(ks), splits, seed, confidence)
+    return [replace(report, classes=report.classes.copy()) for report in reports]
+
+
+@lru_cache(maxsize=64)  # methods that are compared often agree on every class, and a model takes half a second
+def _reports(
+    right_of_class: bytes, images_of_class: bytes, ks: tuple[int, ...], splits: int, seed: int, confidence: float
+) -> list[WorstKReport]:
+    """`reports_of_counts` of valid arguments; counts as the bytes of an int64 array."""
+    right, images = np.frombuffer(right_of_class, np.int64), np.frombuffer(images_of_class, np.int64)
+    num_classes = len(images)
+    usable = np.flatnonzero(images >= 2)
     present = np.flatnonzero(images)
     per_class = divide_or_nan(right, images)
     right = right[present]
@@ -377,19 +390,27 @@ def possible_worst(
     # (T, G); the mean of the lowest k / C of a distribution is the maximum over t of t - E[shortfall_t].
     shortfall = np.maximum(levels[:, None] - levels, 0) / (k / len(rates))
 
+    @cache
     def highest(t: int) -> float:
         total = np.ones((1, len(levels)))
         return levels[t] - scipy.optimize.linprog(shortfall[t], limits, bounds, total, [1.0]).fun
 
-    # The largest term is searched among every fourth level and then around the best of these. A term grows at most as
-    # much as its level, so no later term can reach the best one from far below it.
-    best, value = 0, -np.inf
-    for t in range(0, len(levels), 4):
+    # The largest term is searched among every fourth level and then around the best of these. A term is at most its
+    # level, and grows at most as much as its level: so the search begins near the lowest k observed rates, goes up
+    # until no later term can reach the best one, and then down while a level is at least the best term.
+    start = int(np.searchsorted(levels, np.sort(rates)[:k].mean())) // 4 * 4
+    best, value = start, highest(start)
+    for t in range(start + 4, len(levels), 4):
         term = highest(t)
         if term > value:
             best, value = t, term
         elif term + levels[-1] - levels[t] < value:
             break
+    for t in range(start - 4, -1, -4):
+        if levels[t] < value:
+            break
+        if highest(t) >= value:
+            best, value = t, highest(t)
     best = max(range(max(0, best - 3), min(len(levels), best + 4)), key=highest)
     # The truth may lie between two levels.
     high = min(1.0, highest(best) + levels[min(best + 1, len(levels) - 1)] - levels[best])

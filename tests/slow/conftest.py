@@ -1,14 +1,12 @@
 """A browser for the tests of pages and live figures, and the environment of kernels that run whole chapters."""
 
 import os
-from pathlib import Path
 
 import pytest
 from playwright.sync_api import sync_playwright
 
+from tests.support.shared import BOOK_CACHE
 from tools.book import chromium
-
-BOOK_CACHE = str(Path(__file__).resolve().parents[2] / ".cache/clipnb")  # where `make book` keeps vectors
 
 
 @pytest.fixture(scope="module")

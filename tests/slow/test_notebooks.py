@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.support.shared import TINY, photographs
+from tests.support.shared import BOOK_CACHE, TINY, photographs
 from tools.book.run_notebooks import packed
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -157,8 +157,13 @@ REFUSED = {
 
 @pytest.fixture(scope="module")
 def outcomes(tiny_weights, tmp_path_factory):
-    """What each chapter says on each set, with a model of random weights; by (notebook, set)."""
+    """What each chapter says on each set, with a model of random weights; by (notebook, set).
+
+    Vectors by the book's own model are read from a copy of the book's cache.
+    """
     place = tmp_path_factory.mktemp("sets")
+    if Path(BOOK_CACHE, "images").is_dir():
+        shutil.copytree(Path(BOOK_CACHE, "images"), place / "cache/images")
     model = place / "model"
     model.mkdir()
     preprocessing = {"mean": [0.5, 0.5, 0.5], "std": [0.25, 0.25, 0.25]}

@@ -1,7 +1,11 @@
 """What several test files share: a tiny model's configuration, random vectors, folders of images."""
 
+from pathlib import Path
+
 import numpy as np
 from PIL import Image
+
+BOOK_CACHE = str(Path(__file__).resolve().parents[2] / ".cache/clipnb")  # where `make book` keeps vectors
 
 PATIENCE = 600  # seconds until a test gives up waiting for an event that never comes; no test measures time with it
 
