@@ -34,9 +34,19 @@ def machine(packages: Sequence[str] = ("numpy", "torch", "scikit-learn", "torchm
     }
 
 
+def load() -> float:
+    """How many processes have been running or waiting, on average over the last minute."""
+    return round(os.getloadavg()[0], 1)
+
+
 def machine_text(results: Mapping[str, Any]) -> str:
-    """The machine as one line of a page."""
-    return "; ".join(f"{name} {value}" for name, value in results["machine"].items())
+    """The machine as one line of a page, with its load before and after where that was taken."""
+    text = "; ".join(f"{name} {value}" for name, value in results["machine"].items())
+    if "load_average" not in results:
+        return text
+    before, after = results["load_average"]
+    cores = results["machine"]["cores"]
+    return f"{text}; load average {before} before, {after} after (above {cores}: other work was running)"
 
 
 def seconds(function: Callable, arguments: Sequence = ()) -> tuple[float, float]:

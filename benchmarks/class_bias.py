@@ -10,13 +10,13 @@ each contender in a process of its own.
 from __future__ import annotations
 
 import argparse
-import os
 
 import numpy as np
 
 import clipnb
 from benchmarks._harness import (
     cell,
+    load,
     machine,
     machine_text,
     own_process,
@@ -54,7 +54,7 @@ def measure_peak(name: str) -> float:
 
 def run(count: int) -> dict:
     """All measurements."""
-    load = os.getloadavg()[0]
+    before = load()
     arguments = inputs(IMAGES)
     times = rounds({"product": product} | BIAS, arguments, count)
     times |= rounds(TRANSDUCTIVE, arguments, 1)
@@ -62,7 +62,7 @@ def run(count: int) -> dict:
     return {
         "machine": machine(("numpy", "torch", "scipy")),
         "rounds": count,
-        "load_average": [round(load, 1), round(os.getloadavg()[0], 1)],
+        "load_average": [before, load()],
         "seconds": {name: spread([t[0] for t in values]) for name, values in times.items()},
         "cpu_seconds": {name: spread([t[1] for t in values]) for name, values in times.items()},
         "over_product": {name: [ratio(times, name, "product", clock) for clock in (0, 1)] for name in BIAS},
@@ -83,8 +83,7 @@ def page(results: dict) -> str:
         over = [cell(value) for value in results["over_product"].get(name, [])] or ["", ""]
         times = [cell(results[clock][name]) for clock in ("seconds", "cpu_seconds")]
         lines.append(f"| `{name}` | {' | '.join([*times, *over])} | {results['peak_mb'].get(name, '')} |")
-    before, after = results["load_average"]
-    lines += ["", f"{machine_text(results)}; load average {before} before, {after} after."]
+    lines += ["", f"{machine_text(results)}."]
     return "\n".join(lines) + "\n"
 
 

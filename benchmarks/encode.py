@@ -32,6 +32,7 @@ from torchvision.transforms import Compose
 import clipnb
 from benchmarks._harness import (
     cell,
+    load,
     machine,
     machine_text,
     own_process,
@@ -314,9 +315,7 @@ def table(results: dict) -> str:
     lines += [
         "",
         machine_text(results)
-        + f"; load average {results['load_average'][0]} before, {results['load_average'][1]} after (above "
-        f"{results['machine']['cores']}: other work "
-        "was running). Predictions are by class prototypes, because random weights give every picture one text. "
+        + ". Predictions are by class prototypes, because random weights give every picture one text. "
         "CLIP_benchmark runs its own "
         "functions with its own defaults (batches of 64, 4 workers; on a CPU autocast to bf16, unless told otherwise).",
     ]
@@ -339,7 +338,7 @@ def main() -> None:
         import clip_benchmark  # noqa: F401
     except ImportError:
         sys.exit("benchmarks/encode.py needs the peer it compares with: pip install 'clipnb[bench]'")
-    load, model = os.getloadavg()[0], clip()
+    before, model = load(), clip()
     results = {
         "machine": machine(("numpy", "torch", "open_clip_torch", "clip-benchmark")),
         "rounds": options.rounds,
@@ -347,7 +346,7 @@ def main() -> None:
         "images": images(model, options.photos, options.rounds),
         "growth": growth(),
     }
-    results["load_average"] = [round(load, 1), round(os.getloadavg()[0], 1)]
+    results["load_average"] = [before, load()]
     publish("encode", results, table(results))
 
 

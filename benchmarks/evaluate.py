@@ -10,7 +10,6 @@ round. Peak memory is the resident set above what was there before the call, eac
 from __future__ import annotations
 
 import argparse
-import os
 
 import numpy as np
 import torch
@@ -18,6 +17,7 @@ import torch
 import clipnb
 from benchmarks._harness import (
     cell,
+    load,
     machine,
     machine_text,
     own_process,
@@ -124,7 +124,7 @@ def measure_peak(name: str) -> float:
 
 def run(count: int) -> dict:
     """All measurements."""
-    load = os.getloadavg()[0]
+    before = load()
     arguments = inputs(IMAGES)
     rounds(CONTENDERS, arguments, 1)  # warm
     times = rounds(CONTENDERS, arguments, count)
@@ -159,7 +159,7 @@ def run(count: int) -> dict:
         "machine": machine(),
         "rounds": count,
         "prompt_rounds": max(2, count // 3),
-        "load_average": [round(load, 1), round(os.getloadavg()[0], 1)],
+        "load_average": [before, load()],
         "seconds": {name: spread([t[0] for t in values]) for name, values in times.items()},
         "cpu_seconds": {name: spread([t[1] for t in values]) for name, values in times.items()},
         "ours_over_product": [ratio(times | {"best": best}, "ours", "best", clock) for clock in (0, 1)],
@@ -211,10 +211,7 @@ def table(results: dict) -> str:
     lines += [
         f"| `prompts_ours`, 50,000 images (computed) | | | {results['peak_mb']['prompts_ours at 50,000 images']} |",
         "",
-        machine_text(results)
-        + f"; load average {results['load_average'][0]} before, {results['load_average'][1]} after "
-        f"(above {results['machine']['cores']}: other work was running). The bare product is the faster of the two "
-        f"in each round. "
+        machine_text(results) + ". The bare product is the faster of the two in each round. "
         "Many prompts at few images pay for the means of the classes: 2 C more rows to multiply for each prompt.",
     ]
     return "\n".join(lines) + "\n"

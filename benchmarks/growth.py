@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 from collections.abc import Callable
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -21,7 +20,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 import clipnb
-from benchmarks._harness import machine, machine_text, own_process, publish, reset_peak, seconds, status
+from benchmarks._harness import load, machine, machine_text, own_process, publish, reset_peak, seconds, status
 from benchmarks.evaluate import CLASSES, inputs
 from clipnb.embeddings import Embeddings
 from clipnb.encode import encode_to_store
@@ -103,14 +102,14 @@ def exponent(sizes: list[int], times: list[float]) -> float | None:
 
 def run() -> dict:
     """All measurements, the small sizes first."""
-    load = os.getloadavg()[0]
+    before = load()
     rows = {
         name: {size: json.loads(own_process("growth", "--measure", name, size)) for size in sizes}
         for name, (_, sizes) in JOBS.items()
     }
     return {
         "machine": machine(("numpy", "torch", "pyarrow")),
-        "load_average": [round(load, 1), round(os.getloadavg()[0], 1)],
+        "load_average": [before, load()],
         "rows": rows,
         "exponent": {
             name: exponent(list(sizes), [row["processor"] for row in sizes.values()]) for name, sizes in rows.items()
@@ -141,8 +140,7 @@ def page(results: dict) -> str:
                 f"| `{name}` | {size:,} | {row['wall']} | {row['processor']} | {row['peak_mb']} | "
                 f"{'' if slope is None else slope} |"
             )
-    before, after = results["load_average"]
-    lines += ["", f"{machine_text(results)}; load average {before} before, {after} after.", ""]
+    lines += ["", f"{machine_text(results)}.", ""]
     lines += ["A billion items, on paper (not run): what is measured above, multiplied.", "", *on_paper(results)]
     return "\n".join(lines) + "\n"
 

@@ -25,7 +25,7 @@ from PIL import Image
 from safetensors.torch import save_file
 
 import clipnb
-from benchmarks._harness import machine, machine_text, own_process, publish, reset_peak, status
+from benchmarks._harness import load, machine, machine_text, own_process, publish, reset_peak, status
 from benchmarks.evaluate import CLASSES, IMAGES, PROMPTS, inputs
 from clipnb.datasets import imagenet_classnames, synset_names, synsets
 
@@ -126,9 +126,7 @@ def table(results: dict) -> str:
         f"{prompts['seconds']} s, "
         f"{prompts['peak_mb']} MB beside the inputs at the peak.",
         "",
-        machine_text(results)
-        + f"; load average {results['load_average'][0]} before, {results['load_average'][1]} after (above "
-        f"{results['machine']['cores']}: other work was running).",
+        f"{machine_text(results)}.",
     ]
     return "\n".join(lines) + "\n"
 
@@ -144,7 +142,7 @@ def main() -> None:
     if options.many_prompts:
         print(json.dumps(many_prompts()))
         return
-    load = os.getloadavg()[0]
+    before = load()
     prompts = json.loads(own_process("reproduce", "--many-prompts"))
     with TemporaryDirectory() as temporary:
         run = command(options.folder or Path(temporary), options.per_class)
@@ -160,7 +158,7 @@ def main() -> None:
     }
     results = {
         "machine": machine(("numpy", "torch", "open_clip_torch")),
-        "load_average": [round(load, 1), round(os.getloadavg()[0], 1)],
+        "load_average": [before, load()],
         "run": kept,
         "many_prompts": prompts,
     }
