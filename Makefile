@@ -59,7 +59,7 @@ check: install ## before a commit: format, lint, types, unit tests and doctests 
 
 # Two processes, which take about as long as each other; the second runs all that the first does not. Each writes its
 # report at its end, so that one that has vanished is noticed.
-FIRST_TESTS := tests/slow/test_book.py tests/slow/test_faults.py tests/slow/test_notebooks.py
+FIRST_TESTS := $(addprefix tests/slow/,test_book.py test_faults.py test_notebooks.py test_visible_cells.py)
 test: book ## everything that proves the project: unit tests, doctests, notebooks, the book in a browser
 	@$(VENV)/bin/python -m tools.book.chromium
 	@rm -f _build/first.xml _build/second.xml
