@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import math
 import warnings
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -43,11 +45,14 @@ class Capabilities:
       open_clip's own accept their full context only.
     - `skips_unread`: the last block of the image tower can be computed for the class token alone. True for vision
       transformers built as open_clip builds its own, which pool at the class token.
+    - `folds_norms`: the batch norms of the image tower can be merged into its convolutions. True for most convolutional
+      towers with batch norms.
     """
 
     shares_prefixes: bool
     trims_exactly: bool
     skips_unread: bool
+    folds_norms: bool
 
 
 def measure(model: Model) -> Capabilities:
@@ -62,6 +67,7 @@ def measure(model: Model) -> Capabilities:
         _shares_prefixes(model, tokens, full, unrecognised),
         _trims_exactly(model, tokens, full),
         _skips_unread(model, unrecognised),
+        _folds_norms(model),
     )
     if unrecognised:
         warnings.warn(
@@ -98,16 +104,27 @@ def _trims_exactly(model: Model, tokens: torch.Tensor, full: np.ndarray) -> bool
 def _skips_unread(model: Model, unrecognised: list[str]) -> bool:
     tower: Any = getattr(model.module, "visual", None)
     try:
-        values = torch.linspace(-2, 2, 3 * math.prod(tower.image_size)).sin()
-        pixels = values.view(1, 3, *tower.image_size).to(model.device, model.dtype)
-        with torch.inference_mode():
-            full = unit_norm(model.module.encode_image(pixels))
-            short = unit_norm(read_images(tower, pixels))
+        return _equals(model, partial(read_images, tower))
     except UNKNOWN_BUILD:
         if _is_known(tower):
             unrecognised.append("image tower")
         return False
-    return bool(np.abs(full - short).max() < max(TOLERANCE, 10 * torch.finfo(model.dtype).eps))
+
+
+def _folds_norms(model: Model) -> bool:
+    try:
+        return model.folded is not None and _equals(model, model.folded)
+    except UNKNOWN_BUILD:
+        return False
+
+
+@torch.inference_mode()
+def _equals(model: Model, encode: Callable[[torch.Tensor], torch.Tensor]) -> bool:
+    """Whether `encode` gives the vector of an image that the whole tower gives."""
+    size = np.broadcast_to(model.module.visual.image_size, 2).tolist()
+    pixels = torch.linspace(-2, 2, 3 * math.prod(size)).sin().view(1, 3, *size).to(model.device, model.dtype)
+    difference = np.abs(unit_norm(model.module.encode_image(pixels)) - unit_norm(encode(pixels))).max()
+    return bool(difference < max(TOLERANCE, 10 * torch.finfo(model.dtype).eps))
 
 
 def _is_known(tower: Any) -> bool:

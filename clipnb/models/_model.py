@@ -19,7 +19,7 @@ from PIL import Image
 from clipnb import _runtime
 from clipnb.models._capabilities import Capabilities, measure
 from clipnb.models._prefixes import Tree
-from clipnb.models._towers import read_images, read_trees, unit_norm
+from clipnb.models._towers import fold_norms, read_images, read_trees, unit_norm
 
 Precision = Literal["fp32", "bf16", "fp16"]
 DTYPES: dict[Precision, torch.dtype] = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
@@ -72,6 +72,12 @@ class Model:
             UserWarning: a tower of open_clip's own is not recognised, so that encoding takes the slower way.
         """
         return measure(self)
+
+    @cached_property
+    def folded(self) -> Any:
+        """The image tower without batch norms, which is right where `capabilities.folds_norms`; None if it has none."""
+        tower = getattr(self.module, "visual", None)
+        return None if tower is None else fold_norms(tower)
 
     @cached_property
     def fingerprint(self) -> str:
@@ -183,6 +189,8 @@ class Model:
         with _runtime.full_convolutions(self.device.type == "cuda"):
             if self.capabilities.skips_unread:
                 return unit_norm(read_images(self.module.visual, pixels))
+            if self.capabilities.folds_norms:
+                return unit_norm(self.folded(pixels))
             return unit_norm(self.module.encode_image(pixels))
 
     def cast(self, precision: Precision) -> Model:

@@ -1,17 +1,21 @@
-"""Shorter ways through towers that are built as open_clip 3 builds its own; `_capabilities` measures their exactness.
+"""Shorter ways through towers; `_capabilities` measures their exactness.
 
-They read the towers' parts by name, some of them private (`_embeds`, `_pool`): where one is missing, an AttributeError
-is raised, and the model takes the slow way with one warning. PyTorch types every part as "Tensor or Module", so that
-towers are `Any` here.
+Those through transformers read the parts of towers that are built as open_clip 3 builds its own by name, some of them
+private (`_embeds`, `_pool`): where one is missing, an AttributeError is raised, and the model takes the slow way with
+one warning. PyTorch types every part as "Tensor or Module", so that towers are `Any` here.
 """
 
 from __future__ import annotations
 
+import copy
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 import torch
+from torch import nn
 from torch.nn.functional import linear, scaled_dot_product_attention
+from torch.nn.utils.fusion import fuse_conv_bn_weights
 
 from clipnb.models._prefixes import Tree
 
@@ -56,6 +60,36 @@ def read_trees(tower: Any, trees: list[Tree]) -> torch.Tensor:
     if isinstance(tower.text_projection, torch.nn.Linear):
         return tower.text_projection(x)
     return x @ tower.text_projection
+
+
+def fold_norms(tower: nn.Module) -> nn.Module | None:
+    """A copy of an image tower with its batch norms merged into the convolutions before them; None if it has none.
+
+    A norm belongs to the convolution before it among the parts of one module, which need not hold in every tower. The
+    copy shares all other weights with the tower.
+    """
+    shared: dict[int, Any] = {id(tensor): tensor for tensor in (*tower.parameters(), *tower.buffers())}
+    folded = copy.deepcopy(tower, shared)
+    pairs = list(conv_norm_pairs(folded))
+    for parent, name, conv, norm in pairs:
+        statistics = (norm.running_mean, norm.running_var, norm.eps, norm.weight, norm.bias)
+        weight, bias = fuse_conv_bn_weights(conv.weight.float(), conv.bias, *statistics)
+        conv.weight, conv.bias = (nn.Parameter(part.to(conv.weight.dtype), False) for part in (weight, bias))
+        setattr(parent, name, getattr(norm, "act", nn.Identity()))  # timm's norms hold the activation that follows
+    return folded if pairs else None
+
+
+def conv_norm_pairs(module: nn.Module) -> Iterator[tuple[nn.Module, str, Any, Any]]:
+    """(parent, name of the batch norm, convolution, batch norm) of each norm with a convolution before it, in order."""
+    conv = None
+    for name, child in module.named_children():
+        if isinstance(child, nn.Conv2d):
+            conv = child
+        elif isinstance(child, nn.BatchNorm2d) and conv is not None:
+            yield module, name, conv, child
+            conv = None
+        else:
+            yield from conv_norm_pairs(child)
 
 
 def unit_norm(vectors: torch.Tensor) -> np.ndarray:

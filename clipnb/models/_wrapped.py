@@ -57,7 +57,7 @@ class WrappedModel:
     @cached_property
     def capabilities(self) -> Capabilities:
         """Nothing is known of the functions that would allow a shorter way."""
-        return Capabilities(shares_prefixes=False, trims_exactly=False, skips_unread=False)
+        return Capabilities(shares_prefixes=False, trims_exactly=False, skips_unread=False, folds_norms=False)
 
     def encode_pixels(self, images: Sequence[Image.Image]) -> np.ndarray:
         """Unit-norm image vectors (B, D) float32."""

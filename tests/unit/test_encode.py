@@ -1,3 +1,4 @@
+import copy
 import dataclasses
 import json
 import re
@@ -15,6 +16,7 @@ from clipnb.errors import InputError
 from clipnb.models import Capabilities
 from tests.support.shared import TINY
 
+RESNET = {"layers": [1, 1, 1, 1], "width": 8, "head_width": 8, "patch_size": None}
 TEXTS = [
     "dog",
     "a drawing of a very small red fire engine with a ladder on its roof, seen from the left side.",
@@ -160,19 +162,19 @@ def test_images_are_open_clips_own_vectors_in_order(tiny, pictures, two_cores, b
 
 
 @pytest.mark.parametrize(
-    ("options", "skips"),
+    ("options", "skips", "folds"),
     [
-        ({}, True),
-        ({"final_ln_after_pool": True}, True),
-        ({"no_ln_pre": True, "ls_init_value": 0.5}, True),
-        ({"pool_type": "avg"}, False),  # reads every place
-        ({"attentional_pool": True}, False),
-        ({"block_type": "custom"}, False),
-        ({"layers": [1, 1, 1, 1], "width": 8, "head_width": 8, "patch_size": None}, False),  # a ResNet
+        ({}, True, False),
+        ({"final_ln_after_pool": True}, True, False),
+        ({"no_ln_pre": True, "ls_init_value": 0.5}, True, False),
+        ({"pool_type": "avg"}, False, False),  # reads every place
+        ({"attentional_pool": True}, False, False),
+        ({"block_type": "custom"}, False, False),
+        (RESNET, False, True),
     ],
 )
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
-def test_every_image_tower_gives_open_clips_vectors(tiny, tmp_path, options, skips, precision):
+def test_every_image_tower_gives_open_clips_vectors(tiny, tmp_path, options, skips, folds, precision):
     import open_clip
 
     (tmp_path / "tower.json").write_text(
@@ -181,11 +183,14 @@ def test_every_image_tower_gives_open_clips_vectors(tiny, tmp_path, options, ski
     open_clip.add_model_config(tmp_path / "tower.json")
     torch.manual_seed(0)
     module = open_clip.create_model("tower").eval()
+    for norm in (part for part in module.modules() if isinstance(part, torch.nn.BatchNorm2d)):
+        norm.running_mean.normal_(0, 0.1)
+        norm.running_var.uniform_(0.5, 2)
     model = dataclasses.replace(tiny, module=module).cast(precision)
     pixels = torch.rand(3, 3, 32, 32)
     with torch.inference_mode():
         expected = module.encode_image(pixels, normalize=True).numpy()
-    assert model.capabilities.skips_unread is skips
+    assert (model.capabilities.skips_unread, model.capabilities.folds_norms) == (skips, folds)
     assert np.allclose(model.encode_pixels(pixels), expected, rtol=0, atol=1e-5 if precision == "fp32" else 0.03)
 
 
@@ -202,12 +207,40 @@ def test_a_tower_of_open_clip_that_is_not_recognised_gives_one_warning(tiny, tmp
         model = dataclasses.replace(tiny, module=open_clip.create_model("tower").eval())
         assert model.capabilities
     assert len(all_) == 1 and not model.capabilities.skips_unread and model.capabilities.shares_prefixes
-    resnet = {"layers": [1, 1, 1, 1], "width": 8, "head_width": 8, "patch_size": None}
-    (tmp_path / "tower.json").write_text(json.dumps(TINY | {"vision_cfg": TINY["vision_cfg"] | resnet}))
+    (tmp_path / "tower.json").write_text(json.dumps(TINY | {"vision_cfg": TINY["vision_cfg"] | RESNET}))
     open_clip.add_model_config(tmp_path / "tower.json")
     with warnings.catch_warnings():
-        warnings.simplefilter("error")  # it has no short way by design
+        warnings.simplefilter("error")  # it has no such short way by design
         assert not dataclasses.replace(tiny, module=open_clip.create_model("tower").eval()).capabilities.skips_unread
+
+
+class NormFirst(torch.nn.Module):
+    """A tower whose norm stands after its convolution among its parts, and before it in what it computes."""
+
+    image_size = 32
+
+    def __init__(self):
+        super().__init__()
+        self.convolution = torch.nn.Conv2d(3, 3, 3, bias=False)
+        self.norm = torch.nn.BatchNorm2d(3)
+        self.norm.running_mean.fill_(0.5)
+        self.norm.weight.data = torch.tensor([1.0, 2.0, 3.0])
+
+    def forward(self, pixels):
+        return self.convolution(self.norm(pixels)).mean(dim=(2, 3))
+
+
+def test_norms_are_merged_only_where_that_changes_nothing(model, tiny):
+    assert model.capabilities.folds_norms
+    assert not [part for part in model.folded.modules() if isinstance(part, torch.nn.BatchNorm2d)]
+    torch.manual_seed(0)
+    module = copy.deepcopy(tiny.module)
+    module.visual = NormFirst().eval()
+    other, pixels = dataclasses.replace(tiny, module=module), torch.rand(3, 3, 32, 32)
+    assert other.folded is not None and not other.capabilities.folds_norms
+    with torch.inference_mode():
+        expected = module.encode_image(pixels, normalize=True).numpy()
+    assert np.allclose(other.encode_pixels(pixels), expected, rtol=0, atol=1e-6)
 
 
 def test_abilities_are_measured_once_and_only_to_encode(tiny_weights):
@@ -216,7 +249,7 @@ def test_abilities_are_measured_once_and_only_to_encode(tiny_weights):
     model.module.visual.register_forward_hook(lambda *_: calls.append("image"))
     model.module.transformer.register_forward_hook(lambda *_: calls.append("text"))
     assert model.fingerprint and model.settings and not calls
-    assert model.capabilities == Capabilities(shares_prefixes=True, trims_exactly=False, skips_unread=True)
+    assert model.capabilities == Capabilities(True, False, skips_unread=True, folds_norms=False)
     calls.clear()
     assert model.capabilities.skips_unread and not calls
 

@@ -13,6 +13,8 @@ from safetensors.torch import save_file
 from torch import nn
 from torch.nn import functional as F
 
+from clipnb.models._towers import conv_norm_pairs
+
 SIZE, WIDTH, CONTEXT = 96, 256, 64
 SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
 TEXT_CFG = {
@@ -207,18 +209,6 @@ def export(model: nn.Module, folder: Path) -> None:
     (folder / "open_clip_model.safetensors").chmod(0o644)
 
 
-def _conv_norm_pairs(module: nn.Module):
-    """(parent, name of the batch norm, convolution, batch norm), in forward order."""
-    conv = None
-    for name, child in list(module.named_children()):
-        if isinstance(child, nn.Conv2d):
-            conv = child
-        elif isinstance(child, nn.BatchNorm2d):
-            yield module, name, conv, child
-        else:
-            yield from _conv_norm_pairs(child)
-
-
 class _Folded(nn.Module):
     """What is left of a batch norm once its convolution has taken it in: the bias is there, the activation here."""
 
@@ -292,7 +282,7 @@ def fold_batch_norm(trunk: nn.Module) -> None:
 
     The function computed is the same; a training step on a CPU is a quarter faster.
     """
-    for parent, name, conv, norm in list(_conv_norm_pairs(trunk)):
+    for parent, name, conv, norm in list(conv_norm_pairs(trunk)):
         weight, bias = torch.nn.utils.fusion.fuse_conv_bn_weights(
             conv.weight, conv.bias, norm.running_mean, norm.running_var, norm.eps, norm.weight, norm.bias
         )
@@ -305,7 +295,7 @@ def fold_batch_norm(trunk: nn.Module) -> None:
 def unfold_batch_norm(folded: nn.Module, trunk: nn.Module) -> None:
     """Copy a folded trunk's weights into an ordinary one: each batch norm becomes the identity plus the bias."""
     convs = [m for m in folded.modules() if isinstance(m, nn.Conv2d)]
-    pairs = list(_conv_norm_pairs(trunk))
+    pairs = list(conv_norm_pairs(trunk))
     assert len(convs) == len(pairs)
     for source, (_, _, conv, norm) in zip(convs, pairs):
         conv.weight.copy_(source.weight)
