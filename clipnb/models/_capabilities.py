@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
+from clipnb import _runtime
 from clipnb.models._prefixes import trees
 from clipnb.models._towers import read_images, unit_norm
 
@@ -123,7 +124,8 @@ def _equals(model: Model, encode: Callable[[torch.Tensor], torch.Tensor]) -> boo
     """Whether `encode` gives the vector of an image that the whole tower gives."""
     size = np.broadcast_to(model.module.visual.image_size, 2).tolist()
     pixels = torch.linspace(-2, 2, 3 * math.prod(size)).sin().view(1, 3, *size).to(model.device, model.dtype)
-    difference = np.abs(unit_norm(model.module.encode_image(pixels)) - unit_norm(encode(pixels))).max()
+    with _runtime.full_convolutions(model.device.type == "cuda"):  # as `Model.encode_pixels` computes them
+        difference = np.abs(unit_norm(model.module.encode_image(pixels)) - unit_norm(encode(pixels))).max()
     return bool(difference < max(TOLERANCE, 10 * torch.finfo(model.dtype).eps))
 
 
