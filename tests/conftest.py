@@ -14,6 +14,7 @@ pytest_plugins = ["tests.support.llm_server"]
 # A shell starts what runs in the background with Ctrl-C ignored, which the programs under test would inherit.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 os.environ["CLIPNB_CACHE"] = ""  # nothing is kept outside a test's own folder
+os.environ["CUDA_VISIBLE_DEVICES"] = ""  # tests compute on the CPU on every machine; benchmarks/gpu.py is for a GPU
 
 settings.register_profile("clipnb", derandomize=True, deadline=None, max_examples=60)
 settings.load_profile("clipnb")
