@@ -176,15 +176,15 @@ def full_convolutions(wanted: bool = True) -> Iterator[None]:
     ...     torch.backends.cudnn.conv.fp32_precision
     'ieee'
     """
+    if not wanted:  # a setting of the whole process, which threads on a CPU leave alone
+        yield
+        return
     import torch
 
     convolutions = getattr(torch.backends.cudnn, "conv", None)  # since torch 2.9
     place, name, full = torch.backends.cudnn, "allow_tf32", False
     if convolutions is not None:
         place, name, full = convolutions, "fp32_precision", "ieee"
-    if not wanted:  # a setting of the whole process, which threads on a CPU leave alone
-        yield
-        return
     before = getattr(place, name)
     setattr(place, name, full)
     try:

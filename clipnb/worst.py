@@ -251,13 +251,13 @@ def reports_of_counts(
     splits = whole_number(splits, "splits", 1, MAX_RESAMPLES)
     check_confidence(confidence)
     right, images = (counts.astype(np.int64) for counts in check_right(right, images))
-    usable = np.flatnonzero(images >= 2)
+    splittable = int((images >= 2).sum())
     ks = listed(ks, "ks", "numbers")
     if not ks:
         raise InputError("Expected at least one number of classes in `ks`, got none")
     for k in ks:
-        if whole_number(k, "k", 1, max(1, len(usable))) > len(usable):
-            raise InputError(f"Expected at least k = {k} classes with two or more images, got {len(usable)}")
+        if whole_number(k, "k", 1, max(1, splittable)) > splittable:
+            raise InputError(f"Expected at least k = {k} classes with two or more images, got {splittable}")
     seed = whole_number(seed, "seed", 0)
     reports = _reports(right.tobytes(), images.tobytes(), tuple(ks), splits, seed, confidence)
     return [replace(report, classes=report.classes.copy()) for report in reports]

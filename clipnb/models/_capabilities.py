@@ -14,7 +14,7 @@ import torch
 
 from clipnb import _runtime
 from clipnb.models._prefixes import trees
-from clipnb.models._towers import read_images, unit_norm
+from clipnb.models._towers import fold_norms, read_images, unit_norm
 
 if TYPE_CHECKING:
     from clipnb.models._model import Model
@@ -114,7 +114,8 @@ def _skips_unread(model: Model, unrecognised: list[str]) -> bool:
 
 def _folds_norms(model: Model) -> bool:
     try:
-        return model.folded is not None and _equals(model, model.folded)
+        folded = fold_norms(model.module.visual)  # not `model.folded`, which would keep it where it is not equal
+        return folded is not None and _equals(model, folded)
     except UNKNOWN_BUILD:
         return False
 

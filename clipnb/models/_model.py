@@ -76,8 +76,7 @@ class Model:
     @cached_property
     def folded(self) -> Any:
         """The image tower without batch norms, which is right where `capabilities.folds_norms`; None if it has none."""
-        tower = getattr(self.module, "visual", None)
-        return None if tower is None else fold_norms(tower)
+        return fold_norms(self.module.visual)
 
     @cached_property
     def fingerprint(self) -> str:
@@ -184,8 +183,12 @@ class Model:
 
     @torch.inference_mode()
     def encode_pixels(self, pixels: torch.Tensor) -> npt.NDArray[np.float32]:
-        """Unit-norm image vectors (B, D) float32 of preprocessed images (B, 3, H, W)."""
-        pixels = pixels.to(self.device, non_blocking=True).to(self.dtype, memory_format=torch.channels_last)
+        """Unit-norm image vectors (B, D) float32 of preprocessed images (B, 3, H, W).
+
+        Some models of transformers take patches (B, L, P) instead: whole numbers up to 256, exact in any precision.
+        """
+        layout = torch.channels_last if pixels.ndim == 4 else torch.contiguous_format
+        pixels = pixels.to(self.device, non_blocking=True).to(self.dtype, memory_format=layout)
         with _runtime.full_convolutions(self.device.type == "cuda"):
             if self.capabilities.skips_unread:
                 return unit_norm(read_images(self.module.visual, pixels))

@@ -65,18 +65,25 @@ def read_trees(tower: Any, trees: list[Tree]) -> torch.Tensor:
 def fold_norms(tower: nn.Module) -> nn.Module | None:
     """A copy of an image tower with its batch norms merged into the convolutions before them; None if it has none.
 
-    A norm belongs to the convolution before it among the parts of one module, which need not hold in every tower. The
-    copy shares all other weights with the tower.
+    The copy shares all other weights with the tower.
     """
     shared: dict[int, Any] = {id(tensor): tensor for tensor in (*tower.parameters(), *tower.buffers())}
     folded = copy.deepcopy(tower, shared)
-    pairs = list(conv_norm_pairs(folded))
+    return folded if merge_norms(folded) else None
+
+
+def merge_norms(tower: nn.Module) -> bool:
+    """Merge the batch norms of a tower into the convolutions before them, in place; whether it has any.
+
+    A norm belongs to the convolution before it among the parts of one module, which need not hold in every tower.
+    """
+    pairs = list(conv_norm_pairs(tower))
     for parent, name, conv, norm in pairs:
         statistics = (norm.running_mean, norm.running_var, norm.eps, norm.weight, norm.bias)
         weight, bias = fuse_conv_bn_weights(conv.weight.float(), conv.bias, *statistics)
         conv.weight, conv.bias = (nn.Parameter(part.to(conv.weight.dtype), False) for part in (weight, bias))
         setattr(parent, name, getattr(norm, "act", nn.Identity()))  # timm's norms hold the activation that follows
-    return folded if pairs else None
+    return bool(pairs)
 
 
 def conv_norm_pairs(module: nn.Module) -> Iterator[tuple[nn.Module, str, Any, Any]]:

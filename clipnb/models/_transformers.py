@@ -10,15 +10,12 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 
-from clipnb import _runtime
 from clipnb._checks import format_value
 from clipnb._files import path_of
 from clipnb.errors import InputError
 from clipnb.models._model import DTYPES, Model, Precision
-from clipnb.models._towers import unit_norm
 
 PREFIX = "transformers:"
 # Model types of transformers, and the name of the family; each has `get_image_features` and `get_text_features`.
@@ -154,15 +151,6 @@ class TransformersModel(Model):
         """(B,) number of tokens of each prompt up to its last one that is not padding."""
         counts = self.tokenizer.mask(tokens) * torch.arange(1, tokens.shape[1] + 1)
         return counts.amax(dim=1).clamp(min=1)
-
-    @torch.inference_mode()
-    def encode_pixels(self, pixels: torch.Tensor) -> np.ndarray:
-        """Unit-norm image vectors (B, D) float32 of preprocessed images."""
-        # Patches, which some models take, are whole numbers up to 256, and stay exact in any precision.
-        layout = torch.channels_last if pixels.ndim == 4 else torch.contiguous_format
-        pixels = pixels.to(self.device, non_blocking=True).to(DTYPES[self.precision], memory_format=layout)
-        with _runtime.full_convolutions(self.device.type == "cuda"):
-            return unit_norm(self.module.encode_image(pixels))
 
 
 def open_transformers(

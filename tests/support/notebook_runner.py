@@ -12,6 +12,7 @@ import json
 import re
 import sys
 import warnings
+from collections.abc import Iterable
 from pathlib import Path
 
 import matplotlib
@@ -24,34 +25,37 @@ from matplotlib import pyplot
 
 from clipnb.paper import reproduce
 
+reproduce.rehearse = functools.cache(reproduce.rehearse)  # the same for every data set, and most of chapter 9
+
 
 def run(path: Path, **parameters) -> dict:
     """Run one notebook with these parameters until a cell fails."""
+    cells = []
+    for cell in json.loads(path.read_text("utf-8"))["cells"]:
+        if cell["cell_type"] == "code":
+            code = "".join(cell["source"])
+            if "parameters" in cell["metadata"].get("tags", []):
+                code += "".join(f"\n{name} = {value!r}" for name, value in parameters.items())
+            cells.append((cell["id"], code))
+    return {"notebook": path.stem[:2], "dataset": parameters["dataset"], **run_cells(cells)}
+
+
+def run_cells(cells: Iterable[tuple[str, str]]) -> dict:
+    """Run cells (id, code) in a fresh namespace until one fails: "error", "warnings" and "undefined"."""
     InteractiveShell.clear_instance()
     shell = InteractiveShell.instance(colors="nocolor")
-    outcome = {
-        "notebook": path.stem[:2],
-        "dataset": parameters["dataset"],
-        "error": "",
-        "warnings": [],
-        "undefined": [],
-    }
-    for cell in json.loads(path.read_text("utf-8"))["cells"]:
-        if cell["cell_type"] != "code":
-            continue
-        code = "".join(cell["source"])
-        if "parameters" in cell["metadata"].get("tags", []):
-            code += "".join(f"\n{name} = {value!r}" for name, value in parameters.items())
+    outcome = {"error": "", "warnings": [], "undefined": []}
+    for name, code in cells:
         with warnings.catch_warnings(record=True) as caught, capture_output() as captured:
             warnings.simplefilter("always")
             done = shell.run_cell(code)
         pyplot.close("all")
-        outcome["warnings"] += [f"{cell['id']}: {w.message}" for w in caught if issubclass(w.category, RuntimeWarning)]
+        outcome["warnings"] += [f"{name}: {w.message}" for w in caught if issubclass(w.category, RuntimeWarning)]
         outcome["undefined"] += [
-            f"{cell['id']}: {text}" for text in map(sentence, captured.outputs) if re.search(r"\bnan\b", text)
+            f"{name}: {text}" for text in map(sentence, captured.outputs) if re.search(r"\bnan\b", text)
         ]
         if error := done.error_before_exec or done.error_in_exec:
-            return outcome | {"error": f"{cell['id']}: {type(error).__name__}: {error}"}
+            return outcome | {"error": f"{name}: {type(error).__name__}: {error}"}
     return outcome
 
 
@@ -61,7 +65,6 @@ def sentence(output) -> str:
 
 
 if __name__ == "__main__":
-    reproduce.rehearse = functools.cache(reproduce.rehearse)  # the same for every data set, and most of chapter 9
     model, folder, *datasets = sys.argv[1:]
     for dataset in datasets:
         for path in sorted(Path(folder).glob("*.ipynb")):

@@ -6,7 +6,6 @@ Prints one line of JSON for each notebook: its name, and the first cell that fai
 run in this process, as quick runs, since a process of its own takes most of a chapter's time.
 """
 
-import functools
 import json
 import re
 import sys
@@ -32,28 +31,15 @@ def unfolded(path: Path) -> list[tuple[str, str]]:
 
 def first_failure(path: Path) -> str:
     """The first failure as one line, or an empty string."""
-    from IPython.core.interactiveshell import InteractiveShell
-    from IPython.utils.capture import capture_output
-    from matplotlib import pyplot
+    from tests.support.notebook_runner import run_cells  # which prepares the process for notebooks
 
-    InteractiveShell.clear_instance()
-    shell = InteractiveShell.instance(colors="nocolor")
-    for name, code in visible(path):
-        code = re.sub(r"(?m)^(\s*)%pip .*$", r"\1pass", code).replace("fast = False", "fast = True")
-        with capture_output():
-            done = shell.run_cell(code)
-        pyplot.close("all")
-        if error := done.error_before_exec or done.error_in_exec:
-            return f"{path.stem}, cell {name}: {type(error).__name__}: {error}"
-    return ""
+    error = run_cells(
+        (name, re.sub(r"(?m)^(\s*)%pip .*$", r"\1pass", code).replace("fast = False", "fast = True"))
+        for name, code in visible(path)
+    )["error"]
+    return error and f"{path.stem}, cell {error}"
 
 
 if __name__ == "__main__":
-    import matplotlib
-
-    matplotlib.use("agg")  # before anything imports pyplot
-    from clipnb.paper import reproduce
-
-    reproduce.rehearse = functools.cache(reproduce.rehearse)  # most of chapter 9
     for argument in sys.argv[1:]:
         print(json.dumps({"notebook": Path(argument).stem, "failure": first_failure(Path(argument))}), flush=True)

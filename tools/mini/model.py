@@ -13,7 +13,7 @@ from safetensors.torch import save_file
 from torch import nn
 from torch.nn import functional as F
 
-from clipnb.models._towers import conv_norm_pairs
+from clipnb.models._towers import conv_norm_pairs, merge_norms
 
 SIZE, WIDTH, CONTEXT = 96, 256, 64
 SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
@@ -209,17 +209,6 @@ def export(model: nn.Module, folder: Path) -> None:
     (folder / "open_clip_model.safetensors").chmod(0o644)
 
 
-class _Folded(nn.Module):
-    """What is left of a batch norm once its convolution has taken it in: the bias is there, the activation here."""
-
-    def __init__(self, activation):
-        super().__init__()
-        self.act = activation
-
-    def forward(self, x):
-        return self.act(x)
-
-
 class _FixedFilter(torch.autograd.Function):
     """A depthwise convolution whose filter is not trained.
 
@@ -278,17 +267,12 @@ def fix_depthwise(trunk: nn.Module) -> None:
 
 
 def fold_batch_norm(trunk: nn.Module) -> None:
-    """Merge every batch norm (fixed statistics) into its convolution, in place.
+    """Merge every batch norm (fixed statistics) into its convolution, in place, and train what comes of it.
 
     The function computed is the same; a training step on a CPU is a quarter faster.
     """
-    for parent, name, conv, norm in list(conv_norm_pairs(trunk)):
-        weight, bias = torch.nn.utils.fusion.fuse_conv_bn_weights(
-            conv.weight, conv.bias, norm.running_mean, norm.running_var, norm.eps, norm.weight, norm.bias
-        )
-        conv.weight = nn.Parameter(weight.detach().contiguous(memory_format=torch.channels_last))
-        conv.bias = nn.Parameter(bias.detach())
-        setattr(parent, name, _Folded(norm.act))
+    merge_norms(trunk)
+    trunk.to(memory_format=torch.channels_last).requires_grad_(True)
 
 
 @torch.no_grad()
