@@ -3,8 +3,7 @@
     python notebook_runner.py MODEL FOLDER DATASET ...
 
 One line of JSON for each notebook and data set: `error` is the failure as one line ("" if there is none), `warnings`
-    are NumPy's,
-and `undefined` names the numbers in the prose that are NaN.
+are NumPy's, and `undefined` names the numbers in the prose that are NaN.
 """
 
 import functools
@@ -14,6 +13,7 @@ import sys
 import warnings
 from collections.abc import Iterable
 from pathlib import Path
+from unittest import mock
 
 import matplotlib
 
@@ -25,7 +25,8 @@ from matplotlib import pyplot
 
 from clipnb.paper import reproduce
 
-reproduce.rehearse = functools.cache(reproduce.rehearse)  # the same for every data set, and most of chapter 9
+# The same for every data set, and most of chapter 9. Only the notebooks see it: doctests import this module.
+REHEARSE = functools.cache(reproduce.rehearse)
 
 
 def run(path: Path, **parameters) -> dict:
@@ -46,7 +47,11 @@ def run_cells(cells: Iterable[tuple[str, str]]) -> dict:
     shell = InteractiveShell.instance(colors="nocolor")
     outcome = {"error": "", "warnings": [], "undefined": []}
     for name, code in cells:
-        with warnings.catch_warnings(record=True) as caught, capture_output() as captured:
+        with (
+            mock.patch.object(reproduce, "rehearse", REHEARSE),
+            warnings.catch_warnings(record=True) as caught,
+            capture_output() as captured,
+        ):
             warnings.simplefilter("always")
             done = shell.run_cell(code)
         pyplot.close("all")

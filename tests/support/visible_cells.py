@@ -31,7 +31,7 @@ def unfolded(path: Path) -> list[tuple[str, str]]:
 
 def first_failure(path: Path) -> str:
     """The first failure as one line, or an empty string."""
-    from tests.support.notebook_runner import run_cells  # which prepares the process for notebooks
+    from tests.support.notebook_runner import run_cells  # which chooses how figures are drawn
 
     error = run_cells(
         (name, re.sub(r"(?m)^(\s*)%pip .*$", r"\1pass", code).replace("fast = False", "fast = True"))
