@@ -9,8 +9,7 @@ import sys
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import cache
-from threading import Lock, current_thread, main_thread
+from threading import current_thread, main_thread
 from types import ModuleType
 from typing import Any
 
@@ -104,64 +103,6 @@ def one_thread_each() -> Iterator[Any]:
         yield lambda: torch.set_num_threads(1)
     finally:
         torch.set_num_threads(threads)
-
-
-@cache
-def _onednn_keeps_fp32(products: Any) -> bool:
-    """Whether oneDNN's fp32 products stay fp32 on this processor when torch sends them there."""
-    import torch
-
-    generator = torch.Generator().manual_seed(0)
-    rows = torch.randn(1024, 768, generator=generator)
-    weights = torch.randn(256, 768, generator=generator) / 768**0.5  # so that the products have a variance of 1
-    products.fp32_precision = "bf16"
-    try:
-        result = rows @ weights.T
-    finally:
-        products.fp32_precision = "none"
-    error = (result - rows.double() @ weights.T.double()).abs().max().item()
-    return error < 1e-5  # bf16 is off by more than 1e-3
-
-
-_onednn_lock = Lock()
-_onednn_users = 0
-
-
-@contextmanager
-def onednn_products(wanted: bool = True) -> Iterator[None]:
-    """Let oneDNN compute torch's fp32 matrix products on the CPU if `wanted`, where they stay fp32.
-
-    torch sends them to MKL, which reaches less than half of oneDNN's rate on AMD's processors. The setting "bf16" sends
-    them to oneDNN and permits it to use bf16, which it does on processors with matrix units for bf16 (AMX). So the
-    error of a product is measured once in each process; from 1e-5 on, the setting is left alone, as it is where the
-    caller has chosen one. Runs may overlap in several threads: the last one puts the setting back.
-
-    Only for towers that multiply contiguous rows: other products are copied first, which can take twenty times longer.
-
-    >>> import torch
-    >>> with onednn_products():
-    ...     error = (torch.ones(64, 64) / 3 @ torch.ones(64, 64) - 64 / 3).abs().max()
-    >>> bool(error < 1e-5), torch.backends.mkldnn.matmul.fp32_precision
-    (True, 'none')
-    """
-    import torch
-
-    global _onednn_users
-    products = getattr(torch.backends.mkldnn, "matmul", None)  # since torch 2.9
-    with _onednn_lock:
-        free = products is not None and (_onednn_users or products.fp32_precision == "none")
-        used = bool(wanted and free and _onednn_keeps_fp32(products))
-        if products is not None and used:
-            _onednn_users += 1
-            products.fp32_precision = "bf16"
-    try:
-        yield
-    finally:
-        if products is not None and used:
-            with _onednn_lock:
-                _onednn_users -= 1
-                if not _onednn_users:
-                    products.fp32_precision = "none"
 
 
 @contextmanager

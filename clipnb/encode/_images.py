@@ -244,6 +244,8 @@ def encode_shards(
         workers = min(len(os.sched_getaffinity(0)), MAX_WORKERS)
     reader = READERS[job.provenance["decoder"]](data, model)
     no_vectors = np.empty((0, model.dimensions), dtype=np.float32)
+    if isinstance(model, Model):
+        _ = model.image_reader  # found once, not by every thread
     size = batch_size  # images that fit into memory at once
 
     def encode(read: Any) -> EncodedBatch:
@@ -281,8 +283,7 @@ def encode_shards(
     title = f"{model.name} on {model.device} in {model.precision}"
     with tqdm(total=sum(map(len, shards)), unit=" images", desc=title, disable=not progress) as bar:
         for shard in batches:
-            with _runtime.onednn_products(on_cpu and model.capabilities.skips_unread):
-                parts = encode_all(shard)
+            parts = encode_all(shard)
             rows = [i for good, _, _ in parts for i in good]
             vectors = np.concatenate([no_vectors, *(part for _, part, _ in parts)])
             if shard is batches[0]:

@@ -11,7 +11,6 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from clipnb import _runtime
 from clipnb._checks import listed, require_attribute, text_of, whole_number
 from clipnb.encode._plausible import warn_if_alike
 from clipnb.encode._textcache import TextCache, cache_folder
@@ -90,8 +89,7 @@ def _encode_tokens(model: Model | WrappedModel, tokens: Any, batch_tokens: int) 
         size = max(1, batch_tokens // MAX_NODES)
         groups: list[list[Tree]] = [grown[start : start + size] for start in range(0, len(grown), size)]
         order = np.concatenate([tree.prompts for tree in grown])
-        with _runtime.onednn_products(model.device.type == "cpu"):
-            parts = list(each(model.encode_trees, groups))
+        parts = list(each(model.encode_trees, groups))
     else:
         lengths = np.full(len(tokens), tokens.shape[1])
         if model.capabilities.trims_exactly:

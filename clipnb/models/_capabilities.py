@@ -114,7 +114,7 @@ def _skips_unread(model: Model, unrecognised: list[str]) -> bool:
 
 def _folds_norms(model: Model) -> bool:
     try:
-        folded = fold_norms(model.module.visual)  # not `model.folded`, which would keep it where it is not equal
+        folded = fold_norms(model.module.visual)
         return folded is not None and _equals(model, folded)
     except UNKNOWN_BUILD:
         return False

@@ -8,8 +8,8 @@ import json
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from functools import cached_property
-from typing import Any, Literal
+from functools import cached_property, partial
+from typing import Any, Literal, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -19,7 +19,7 @@ from PIL import Image
 from clipnb import _runtime
 from clipnb.models._capabilities import Capabilities, measure
 from clipnb.models._prefixes import Tree
-from clipnb.models._towers import fold_norms, read_images, read_trees, unit_norm
+from clipnb.models._towers import fold_norms, pack_products, read_images, read_trees, unit_norm
 
 Precision = Literal["fp32", "bf16", "fp16"]
 DTYPES: dict[Precision, torch.dtype] = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
@@ -74,9 +74,13 @@ class Model:
         return measure(self)
 
     @cached_property
-    def folded(self) -> Any:
-        """The image tower without batch norms, which is right where `capabilities.folds_norms`; None if it has none."""
-        return fold_norms(self.module.visual)
+    def image_reader(self) -> Callable[[torch.Tensor], torch.Tensor]:
+        """The shortest exact way from pixels to image vectors (B, D), which are not normalised."""
+        if self.capabilities.skips_unread:
+            return partial(read_images, pack_products(self.module.visual))
+        if self.capabilities.folds_norms:
+            return cast("torch.nn.Module", fold_norms(self.module.visual))
+        return self.module.encode_image
 
     @cached_property
     def fingerprint(self) -> str:
@@ -187,14 +191,11 @@ class Model:
 
         Some models of transformers take patches (B, L, P) instead: whole numbers up to 256, exact in any precision.
         """
-        layout = torch.channels_last if pixels.ndim == 4 else torch.contiguous_format
+        by_convolution = pixels.ndim == 4 and not self.capabilities.skips_unread
+        layout = torch.channels_last if by_convolution else torch.contiguous_format
         pixels = pixels.to(self.device, non_blocking=True).to(self.dtype, memory_format=layout)
         with _runtime.full_convolutions(self.device.type == "cuda"):
-            if self.capabilities.skips_unread:
-                return unit_norm(read_images(self.module.visual, pixels))
-            if self.capabilities.folds_norms:
-                return unit_norm(self.folded(pixels))
-            return unit_norm(self.module.encode_image(pixels))
+            return unit_norm(self.image_reader(pixels))
 
     def cast(self, precision: Precision) -> Model:
         """This model with its image tower in another precision; the text tower is shared."""

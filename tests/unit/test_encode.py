@@ -14,6 +14,7 @@ from clipnb.encode import changed_predictions
 from clipnb.encode._images import encode_in_memory, fill_store, prepare
 from clipnb.errors import InputError
 from clipnb.models import Capabilities
+from clipnb.models._towers import fold_norms
 from tests.support.shared import TINY
 
 RESNET = {"layers": [1, 1, 1, 1], "width": 8, "head_width": 8, "patch_size": None}
@@ -167,6 +168,7 @@ def test_images_are_open_clips_own_vectors_in_order(tiny, pictures, two_cores, b
         ({}, True, False),
         ({"final_ln_after_pool": True}, True, False),
         ({"no_ln_pre": True, "ls_init_value": 0.5}, True, False),
+        ({"act_kwargs": {"approximate": "tanh"}}, True, False),
         ({"pool_type": "avg"}, False, False),  # reads every place
         ({"attentional_pool": True}, False, False),
         ({"block_type": "custom"}, False, False),
@@ -232,12 +234,12 @@ class NormFirst(torch.nn.Module):
 
 def test_norms_are_merged_only_where_that_changes_nothing(model, tiny):
     assert model.capabilities.folds_norms
-    assert not [part for part in model.folded.modules() if isinstance(part, torch.nn.BatchNorm2d)]
+    assert not [part for part in model.image_reader.modules() if isinstance(part, torch.nn.BatchNorm2d)]
     torch.manual_seed(0)
     module = copy.deepcopy(tiny.module)
     module.visual = NormFirst().eval()
     other, pixels = dataclasses.replace(tiny, module=module), torch.rand(3, 3, 32, 32)
-    assert other.folded is not None and not other.capabilities.folds_norms
+    assert fold_norms(module.visual) is not None and not other.capabilities.folds_norms
     with torch.inference_mode():
         expected = module.encode_image(pixels, normalize=True).numpy()
     assert np.allclose(other.encode_pixels(pixels), expected, rtol=0, atol=1e-6)

@@ -36,35 +36,6 @@ def test_an_interrupt_is_delivered_at_the_end():
     assert (done.stdout, done.returncode) == ("['the end', 'interrupted'] True\n", 0), done.stderr
 
 
-def test_the_last_of_overlapping_runs_puts_the_setting_of_products_back():
-    products = torch.backends.mkldnn.matmul
-    first, second = _runtime.onednn_products(), _runtime.onednn_products()
-    first.__enter__()
-    chosen = products.fp32_precision
-    second.__enter__()
-    first.__exit__(None, None, None)
-    assert products.fp32_precision == chosen
-    second.__exit__(None, None, None)
-    assert products.fp32_precision == "none"
-
-
-def test_a_setting_of_products_that_the_caller_chose_stays():
-    products = torch.backends.mkldnn.matmul
-    products.fp32_precision = "ieee"
-    try:
-        with _runtime.onednn_products():
-            assert products.fp32_precision == "ieee"
-        assert products.fp32_precision == "ieee"
-    finally:
-        products.fp32_precision = "none"
-
-
-def test_products_that_would_be_bf16_are_left_to_mkl(monkeypatch):
-    monkeypatch.setattr(_runtime, "_onednn_keeps_fp32", lambda _products: False)
-    with _runtime.onednn_products():
-        assert torch.backends.mkldnn.matmul.fp32_precision == "none"
-
-
 def test_a_gpu_computes_convolutions_in_fp32_and_a_cpu_leaves_the_setting_alone():
     convolutions = torch.backends.cudnn.conv
     before = convolutions.fp32_precision
