@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from datetime import date
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,7 @@ Times = list[tuple[float, float]]
 
 
 def machine(packages: Sequence[str] = ("numpy", "torch", "scikit-learn", "torchmetrics")) -> dict:
-    """Processor, cores and the versions of these packages."""
+    """Processor, cores, the versions of these packages and the day."""
     info = Path("/proc/cpuinfo").read_text().splitlines()
     return {
         "cpu": next((line.split(":")[1].strip() for line in info if "model name" in line), "?"),
@@ -31,6 +32,7 @@ def machine(packages: Sequence[str] = ("numpy", "torch", "scikit-learn", "torchm
         "python": platform.python_version(),
         **{name: version(name) for name in packages},
         "clipnb": clipnb.__version__,
+        "date": date.today().isoformat(),
     }
 
 
@@ -105,3 +107,12 @@ def publish(name: str, results: Mapping[str, Any], text: str) -> None:
     (RESULTS / f"{name}.json").write_text(json.dumps(results, indent=1) + "\n")
     (RESULTS / f"{name}.md").write_text(text)
     print(text)
+
+
+def publish_beside(name: str, results: Mapping[str, Any], table: Callable[[Any], str]) -> None:
+    """Publish the results of this kind of processor, beside the last ones of each other kind."""
+    kept = RESULTS / f"{name}.json"
+    every = json.loads(kept.read_text()) if kept.exists() else {}
+    every[results["machine"]["cpu"]] = json.loads(json.dumps(results))  # as it will be read again
+    pages = [f"**{processor}**\n\n{table(of)}" for processor, of in sorted(every.items())]
+    publish(name, every, "\n".join(pages))

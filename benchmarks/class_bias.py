@@ -20,7 +20,7 @@ from benchmarks._harness import (
     machine,
     machine_text,
     own_process,
-    publish,
+    publish_beside,
     ratio,
     reset_peak,
     rounds,
@@ -114,4 +114,4 @@ if __name__ == "__main__":
         print(table(options.table))
     else:
         results = run(options.rounds)
-        publish("class_bias", results, page(results))
+        publish_beside("class_bias", results, page)

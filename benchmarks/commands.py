@@ -12,7 +12,7 @@ import time
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from benchmarks._harness import cell, load, machine, machine_text, publish, spread
+from benchmarks._harness import cell, load, machine, machine_text, publish_beside, spread
 
 CLIPNB = (sys.executable, "-m", "clipnb")
 EVALUATE = (*CLIPNB, "evaluate")
@@ -63,4 +63,4 @@ def page(results: dict) -> str:
 
 if __name__ == "__main__":
     results = run()
-    publish("commands", results, page(results))
+    publish_beside("commands", results, page)

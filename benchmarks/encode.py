@@ -36,7 +36,7 @@ from benchmarks._harness import (
     machine,
     machine_text,
     own_process,
-    publish,
+    publish_beside,
     ratio,
     reset_peak,
     rounds,
@@ -347,7 +347,7 @@ def main() -> None:
         "growth": growth(),
     }
     results["load_average"] = [before, load()]
-    publish("encode", results, table(results))
+    publish_beside("encode", results, table)
 
 
 if __name__ == "__main__":

@@ -21,7 +21,7 @@ from benchmarks._harness import (
     machine,
     machine_text,
     own_process,
-    publish,
+    publish_beside,
     ratio,
     reset_peak,
     rounds,
@@ -228,7 +228,7 @@ def main() -> None:
         print(measure_peak(options.peak))
         return
     results = run(options.rounds)
-    publish("evaluate", results, table(results))
+    publish_beside("evaluate", results, table)
 
 
 if __name__ == "__main__":

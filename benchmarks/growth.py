@@ -20,7 +20,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 import clipnb
-from benchmarks._harness import load, machine, machine_text, own_process, publish, reset_peak, seconds, status
+from benchmarks._harness import load, machine, machine_text, own_process, publish_beside, reset_peak, seconds, status
 from benchmarks.evaluate import CLASSES, inputs
 from clipnb.embeddings import Embeddings
 from clipnb.encode import encode_to_store
@@ -123,7 +123,7 @@ def on_paper(results: dict) -> list[str]:
     for name, sizes in results["rows"].items():
         if name != "retrieval":  # which is quadratic
             largest, row = list(sizes.items())[-1]
-            lines.append(f"| `{name}` | {row['processor'] / largest * 1e9 / 3600:,.1f} |")
+            lines.append(f"| `{name}` | {row['processor'] / int(largest) * 1e9 / 3600:,.1f} |")
     return lines
 
 
@@ -137,7 +137,7 @@ def page(results: dict) -> str:
         for size, row in sizes.items():
             slope = results["exponent"][name] if size == list(sizes)[-1] else ""
             lines.append(
-                f"| `{name}` | {size:,} | {row['wall']} | {row['processor']} | {row['peak_mb']} | "
+                f"| `{name}` | {int(size):,} | {row['wall']} | {row['processor']} | {row['peak_mb']} | "
                 f"{'' if slope is None else slope} |"
             )
     lines += ["", f"{machine_text(results)}.", ""]
@@ -153,4 +153,4 @@ if __name__ == "__main__":
         print(json.dumps(measure(options.measure[0], int(options.measure[1]))))
     else:
         results = run()
-        publish("growth", results, page(results))
+        publish_beside("growth", results, page)

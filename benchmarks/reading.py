@@ -16,7 +16,7 @@ import open_clip
 import torch
 from PIL import Image
 
-from benchmarks._harness import cell, load, machine, machine_text, publish, ratio, rounds, spread
+from benchmarks._harness import cell, load, machine, machine_text, publish_beside, ratio, rounds, spread
 from clipnb.models import Preprocess
 
 SIZES = ((500, 375), (2000, 1500))
@@ -79,4 +79,4 @@ def page(results: dict) -> str:
 
 if __name__ == "__main__":
     results = run()
-    publish("reading", results, page(results))
+    publish_beside("reading", results, page)

@@ -25,7 +25,7 @@ from PIL import Image
 from safetensors.torch import save_file
 
 import clipnb
-from benchmarks._harness import load, machine, machine_text, own_process, publish, reset_peak, status
+from benchmarks._harness import load, machine, machine_text, own_process, publish_beside, reset_peak, status
 from benchmarks.evaluate import CLASSES, IMAGES, PROMPTS, inputs
 from clipnb.datasets import imagenet_classnames, synset_names, synsets
 
@@ -162,7 +162,7 @@ def main() -> None:
         "run": kept,
         "many_prompts": prompts,
     }
-    publish("reproduce", results, table(results))
+    publish_beside("reproduce", results, table)
 
 
 if __name__ == "__main__":
