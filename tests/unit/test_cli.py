@@ -329,7 +329,7 @@ def test_like_chooses_the_settings_of_a_file(clipnb, tiny_weights, monkeypatch, 
 def test_the_program_itself(tmp_path):
     """One real process: exit code, streams, no traceback."""
     found = subprocess.run(
-        [sys.executable, "-c", "from clipnb.cli import main; main()", "evaluate", "--dataset", "folder:/no/such"],
+        [sys.executable, "-m", "clipnb", "evaluate", "--dataset", "folder:/no/such"],
         capture_output=True,
         text=True,
     )
@@ -341,7 +341,7 @@ def test_a_reader_who_leaves_ends_it_quietly():
     reading, writing = os.pipe()
     os.close(reading)
     program = subprocess.run(
-        [sys.executable, "-c", "from clipnb.cli import main; main()", "check"],
+        [sys.executable, "-m", "clipnb", "check"],
         stdout=writing,
         stderr=subprocess.PIPE,
         text=True,
@@ -375,3 +375,36 @@ def test_help_is_for_people():
 
     version = CliRunner().invoke(main, ["--version"], prog_name="clipnb")
     assert version.stdout == f"clipnb, version {__version__}\n"
+
+
+ENDS = """
+import atexit, sys, threading, time, click
+from clipnb import __main__
+
+@__main__.main.command()
+@click.argument("code", type=int)
+def leave(code):
+    threading.Thread(target=lambda: (time.sleep(0.2), print("thread"))).start()
+    atexit.register(print, "library")
+    print("command")
+    sys.exit(code)
+
+class Module:
+    def __del__(self):
+        print("taken apart")
+
+module = Module()
+__main__.run()
+"""
+
+
+@pytest.mark.parametrize("code", [0, 3])
+def test_a_command_ends_after_threads_and_libraries_and_takes_no_module_apart(code):
+    done = subprocess.run([sys.executable, "-c", ENDS, "leave", str(code)], capture_output=True, text=True)
+    assert (done.stdout.splitlines(), done.stderr, done.returncode) == (["command", "thread", "library"], "", code)
+
+
+def test_a_full_disk_behind_stdout_fails():
+    with open("/dev/full", "w") as full:
+        done = subprocess.run([sys.executable, "-c", ENDS, "leave", "0"], stdout=full, stderr=subprocess.PIPE)
+    assert done.returncode and b"No space left" in done.stderr
