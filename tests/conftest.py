@@ -1,5 +1,6 @@
 """Fixtures that several test files share: the embedded model, a tiny CLIP of random weights, a folder of images."""
 
+import gc
 import json
 import os
 import signal
@@ -10,6 +11,8 @@ from hypothesis import settings
 from tests.support.shared import TINY, photographs
 
 pytest_plugins = ["tests.support.llm_server"]
+
+gc.set_threshold(10_000)  # as the command line does: searching for cycles takes a tenth of the time of all tests
 
 # A shell starts what runs in the background with Ctrl-C ignored, which the programs under test would inherit.
 signal.signal(signal.SIGINT, signal.default_int_handler)
