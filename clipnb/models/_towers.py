@@ -168,9 +168,11 @@ def _add(x: torch.Tensor, scale: Any, hidden: torch.Tensor, layer: Any) -> torch
 
 
 def _attend(attention: Any, queries: torch.Tensor, x: torch.Tensor, mask: torch.Tensor | None) -> torch.Tensor:
-    """What `torch.nn.MultiheadAttention` computes before it projects, (B, K, D), with a mask (B, K, N) for all heads.
+    """What `torch.nn.MultiheadAttention` computes up to its last projection, (B, K, D).
 
-    PyTorch's module puts the places first, before it projects. The rows of the product are then no longer contiguous,
+    A mask (B, K, N) is for all heads.
+
+    PyTorch's module puts the places first before it projects. The rows of the product are then no longer contiguous,
     and it becomes one small product for each place, which takes twice as long on a CPU.
     """
     weight, bias = attention.in_proj_weight, attention.in_proj_bias
@@ -237,6 +239,7 @@ def _by_onednn(x: torch.Tensor) -> bool:
 def _onednn_types() -> tuple[torch.dtype, ...]:
     """The types whose products oneDNN computes on this processor, by operators that PyTorch's own compiler uses."""
     operators = torch.ops.mkldnn
-    if not all(hasattr(operators, name) for name in ("_linear_pointwise", "_reorder_linear_weight")):
+    names = ("_linear_pointwise", "_reorder_linear_weight", "_is_mkldnn_bf16_supported")
+    if not all(hasattr(operators, name) for name in names):
         return ()
     return (torch.float32, torch.bfloat16) if operators._is_mkldnn_bf16_supported() else (torch.float32,)
