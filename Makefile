@@ -68,7 +68,7 @@ test: book ## everything that proves the project: unit tests, doctests, notebook
 	  $(VENV)/bin/pytest tests clipnb $(addprefix --ignore=,$(FIRST_TESTS)) --junitxml=_build/second.xml || failed=1; \
 	  wait $$first || failed=1; cat _build/first.log; test -s _build/first.xml -a -s _build/second.xml || failed=1; exit $$failed
 
-bench: install ## time and memory beside other tools, into benchmarks/results (some minutes, on a machine doing nothing else)
+bench: install ## time and memory beside other tools, into benchmarks/results (half an hour, on a machine doing nothing else)
 	@$(VENV)/bin/python -m benchmarks.evaluate
 	@$(VENV)/bin/pip install -qq 'clip-benchmark==1.6.2'
 	@$(VENV)/bin/python -m benchmarks.encode

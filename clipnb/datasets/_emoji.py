@@ -36,7 +36,7 @@ def open_emoji(spec: str, split: str) -> LabeledImages:
         raise InputError(f"Unknown split {split!r} of the emoji set; known: {', '.join(EMOJI_SPLITS)}")
     for name in EMOJI_SPLITS[split]:
         check_asset(EMOJI_DIR / name)
-    table = pa.concat_tables([pq.read_table(EMOJI_DIR / name) for name in EMOJI_SPLITS[split]])
+    table = pa.concat_tables([pq.ParquetFile(EMOJI_DIR / name).read() for name in EMOJI_SPLITS[split]])
     names = "unseen-classes.json" if split == "unseen" else "classes.json"
     classes = json.loads((EMOJI_DIR / names).read_text("utf-8"))
     images = table["image"]
@@ -47,7 +47,7 @@ def open_emoji(spec: str, split: str) -> LabeledImages:
     data = LabeledImages(
         spec,
         table["id"].to_pylist(),
-        table["label"].to_numpy(),
+        np.array(table["label"].to_pylist()),  # `to_numpy` would import pandas
         [c["classname"] for c in classes],
         drawing,
         notes={"family": table["family"].to_pylist(), "classes": classes},

@@ -9,6 +9,7 @@ import zlib
 from collections import Counter
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 from PIL import Image
@@ -36,7 +37,7 @@ def open_icons(spec: str, split: str) -> LabeledImages:
         raise InputError(f"Unknown split {split!r} of the icon set; known: {', '.join(ICONS_SPLITS)}")
     for name in (*ICONS_SPLITS[split], "classes.json", "manifest.json"):
         check_asset(ICONS_DIR / name)
-    table = pa.concat_tables([pq.read_table(ICONS_DIR / name) for name in ICONS_SPLITS[split]])
+    table = pa.concat_tables([pq.ParquetFile(ICONS_DIR / name).read() for name in ICONS_SPLITS[split]])
     classes = _read("classes.json")
     sources = _read("manifest.json")["sources"]
     images = table["image"]
@@ -47,7 +48,7 @@ def open_icons(spec: str, split: str) -> LabeledImages:
     return LabeledImages(
         spec,
         table["id"].to_pylist(),
-        table["label"].to_numpy(),
+        np.array(table["label"].to_pylist()),  # `to_numpy` would import pandas
         [c["classname"] for c in classes],
         drawing,
         notes={
@@ -71,7 +72,7 @@ def open_icons(spec: str, split: str) -> LabeledImages:
 
 def _count_names(classes: list[dict]) -> dict[str, dict[str, int]]:
     """For each class, how many of the validation drawings' file names contain its classname and each synonym."""
-    ids = pq.read_table(ICONS_DIR / ICONS_SPLITS["validation"][0], columns=["id"])["id"].to_pylist()
+    ids = pq.ParquetFile(ICONS_DIR / ICONS_SPLITS["validation"][0]).read(["id"])["id"].to_pylist()
     phrases = Counter(phrase for name in ids for phrase in _phrases(name.partition("/")[2]))
     return {
         c["classname"]: {name: phrases[" ".join(_words(name))] for name in (c["classname"], *c["synonyms"])}
