@@ -13,8 +13,8 @@ OBJECTS_A_COLLECTION = 10_000  # new ones before Python looks for unreachable cy
 def run() -> None:
     """Run the command line in a process of its own.
 
-    Of a command that loads a model, half of the time went to the search for cycles among what PyTorch, open_clip and
-    transformers import, and to taking these modules apart at the end, before the memory is given back anyway.
+    A command that opens a network spent a third of its time on the search for cycles among what PyTorch, open_clip and
+    transformers import, and on taking these modules apart at the end, although the memory is given back anyway.
     """
     gc.set_threshold(OBJECTS_A_COLLECTION)
     code: list[int] = []

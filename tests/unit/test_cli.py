@@ -384,9 +384,9 @@ from clipnb import __main__
 @__main__.main.command()
 @click.argument("code", type=int)
 def leave(code):
+    print("command")
     threading.Thread(target=lambda: (time.sleep(0.2), print("thread"))).start()
     atexit.register(print, "library")
-    print("command")
     sys.exit(code)
 
 class Module:
