@@ -15,7 +15,6 @@ from PIL import Image
 
 from clipnb._checks import floats, format_value, real_number, text_of
 from clipnb.errors import InputError
-from clipnb.models._capabilities import Capabilities
 from clipnb.models._model import Precision
 from clipnb.similarity import unit_norm
 
@@ -53,11 +52,6 @@ class WrappedModel:
     def dimensions(self) -> int:
         """D, the width of a vector, measured on a text."""
         return self.encode_strings(["a"]).shape[1]
-
-    @cached_property
-    def capabilities(self) -> Capabilities:
-        """Nothing is known of the functions that would allow a shorter way."""
-        return Capabilities(shares_prefixes=False, trims_exactly=False, skips_unread=False, folds_norms=False)
 
     def encode_pixels(self, images: Sequence[Image.Image]) -> np.ndarray:
         """Unit-norm image vectors (B, D) float32."""
