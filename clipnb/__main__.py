@@ -25,7 +25,7 @@ def run() -> None:
             try:
                 sys.stdout.flush()
                 sys.stderr.flush()
-            except (AttributeError, OSError):  # a stream is closed: Python reports it
+            except (AttributeError, OSError, ValueError):  # a stream is closed or full: Python reports it
                 return
             os._exit(code[0])
 

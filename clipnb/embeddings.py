@@ -118,7 +118,7 @@ class Embeddings:
         for start in range(0, n, header["shard_size"]):
             path = folder / _shard_name(start)
             with _named(path):
-                table = pq.ParquetFile(path, page_checksum_verification=True).read()
+                table = pq.read_table(path, page_checksum_verification=True)
                 vectors = table["vector"].combine_chunks()
                 part = cls(
                     vectors.flatten().to_numpy().reshape(-1, vectors.type.list_size).astype(np.float32, copy=False),

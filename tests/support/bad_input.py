@@ -34,7 +34,6 @@ SLOW = (
     "reproduce.run",
     "reproduce.rehearse",
 )  # valid calls are made once
-ANSWERED_BY_EXAMPLES = ("reproduce.rehearse", "zeroshot.hard_views")  # such a call takes ten seconds, in a doctest too
 EYE, NAN = np.eye(3), float("nan")
 BANK = np.stack([EYE, EYE[[1, 0, 2]]])
 
